@@ -1,0 +1,181 @@
+"""What to do about an outcome. The engines obey; nothing here waits, sends or writes.
+
+The one retry owner of the program: the HTTP client never repeats a call by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind, Outcome
+from runner.domain.states import PauseReason, RowStatus
+
+# A message that ends so has done what it could; everything else the API may invent counts as succeeded too,
+# because the answer is whole (claude-api versioning: clients tolerate new values).
+STATUS_OF_STOP = {
+    "max_tokens": RowStatus.TRUNCATED,
+    "model_context_window_exceeded": RowStatus.TRUNCATED,
+    "refusal": RowStatus.REFUSED,
+}
+# The server stopped in the middle and wants its own content back to go on.
+CONTINUED_STOPS = frozenset({"pause_turn", "compaction"})
+
+PAUSE_OF_TROUBLE = {
+    AccountTrouble.CREDENTIALS: PauseReason.CREDENTIALS,
+    AccountTrouble.BILLING: PauseReason.BILLING,
+    AccountTrouble.SPEND_CAP: PauseReason.SPEND_CAP,
+    AccountTrouble.MODEL: PauseReason.MODEL,
+}
+
+# These say something about the service, not about the row.
+SCOPE_FAILURES = frozenset({FailureKind.OVERLOADED, FailureKind.UNREACHABLE})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """Bounds of trying again. Times in seconds.
+
+    Ceilings: a minute is long enough for a broken request path, five for an overloaded service, and a
+    `retry-after` beyond ten minutes is checked again every ten rather than believed for a day.
+    """
+
+    max_attempts: int = 5
+    max_turns: int = 10
+    base_s: float = 1.0
+    ceiling_s: float = 60.0
+    scope_ceiling_s: float = 300.0
+    retry_after_cap_s: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowHistory:
+    """What the row has behind it. `counted` tries are those that used up an attempt, in this round."""
+
+    counted: int = 0
+    turns: int = 0
+    last_try_us: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScopeHistory:
+    """How the scope (organisation and model class) has been doing. `setbacks` counts failures in a row."""
+
+    setbacks: int = 0
+    last_success_us: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finish:
+    """The row has ended."""
+
+    status: RowStatus
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Continue:
+    """A paid turn that the next call takes up again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TryAgain:
+    """The row goes again at `at_us`; `counted` says whether this try used up an attempt.
+
+    `scope_until_us`, when set, holds back the whole scope until then.
+    """
+
+    at_us: int
+    counted: bool
+    scope_until_us: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PauseRun:
+    """Every row would meet the same end: the run pauses and this row waits."""
+
+    reason: PauseReason
+    message: str
+
+
+Decision = Finish | Continue | TryAgain | PauseRun
+
+
+def decide(
+    outcome: Outcome,
+    row: RowHistory,
+    scope: ScopeHistory,
+    policy: RetryPolicy,
+    *,
+    now_us: int,
+    chance: float,
+) -> Decision:
+    """The decision for one try. `chance` in [0, 1) is the jitter of this try."""
+    if isinstance(outcome, Answer):
+        return _of_answer(outcome, row, policy)
+    if outcome.kind is FailureKind.ROW:
+        return _given_up(outcome)
+    if outcome.kind is FailureKind.ACCOUNT:
+        trouble = outcome.trouble or AccountTrouble.CREDENTIALS
+        return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=outcome.message)
+    if outcome.kind is FailureKind.RATE_LIMITED:
+        return _rate_limited(outcome, scope, policy, now_us, chance)
+    return _try_again(outcome, row, scope, policy, now_us, chance)
+
+
+def _of_answer(answer: Answer, row: RowHistory, policy: RetryPolicy) -> Decision:
+    if answer.stop_reason not in CONTINUED_STOPS:
+        return Finish(status=STATUS_OF_STOP.get(answer.stop_reason, RowStatus.SUCCEEDED))
+    if row.turns + 1 < policy.max_turns:
+        return Continue()
+    return Finish(
+        status=RowStatus.TRUNCATED,
+        error_type="max_turns",
+        error_message=f"still {answer.stop_reason} after {policy.max_turns} turns (limits.max_turns)",
+    )
+
+
+def _given_up(failure: Failure) -> Finish:
+    return Finish(status=RowStatus.ERRORED, error_type=failure.type, error_message=failure.message)
+
+
+def _rate_limited(
+    failure: Failure, scope: ScopeHistory, policy: RetryPolicy, now_us: int, chance: float
+) -> TryAgain:
+    """The scope waits for the server's word; the row a little longer, so that no wave starts together."""
+    if failure.retry_after_s is None:
+        wait_s = _backoff(scope.setbacks, policy.base_s, policy.ceiling_s, chance)
+    else:
+        wait_s = min(failure.retry_after_s, policy.retry_after_cap_s)
+    until_us = now_us + round(wait_s * 1e6)
+    spread_us = round(min(1.0, wait_s / 2) * chance * 1e6)
+    return TryAgain(at_us=until_us + spread_us, counted=False, scope_until_us=until_us)
+
+
+def _try_again(
+    failure: Failure, row: RowHistory, scope: ScopeHistory, policy: RetryPolicy, now_us: int, chance: float
+) -> Decision:
+    of_scope = failure.kind in SCOPE_FAILURES
+    counted = not of_scope or _others_succeed(row, scope)
+    if counted and row.counted + 1 >= policy.max_attempts:
+        return _given_up(failure)
+    if failure.retry_after_s is not None:
+        wait_s = min(failure.retry_after_s, policy.retry_after_cap_s)
+    elif of_scope:
+        wait_s = _backoff(scope.setbacks, policy.base_s, policy.scope_ceiling_s, chance)
+    else:
+        wait_s = _backoff(row.counted, policy.base_s, policy.ceiling_s, chance)
+    at_us = now_us + round(wait_s * 1e6)
+    return TryAgain(at_us=at_us, counted=counted, scope_until_us=at_us if of_scope else None)
+
+
+def _others_succeed(row: RowHistory, scope: ScopeHistory) -> bool:
+    """Has the scope answered anybody since this row's last try? Then the trouble is this row's own."""
+    if row.last_try_us is None or scope.last_success_us is None:
+        return False
+    return scope.last_success_us > row.last_try_us
+
+
+def _backoff(step: int, base_s: float, ceiling_s: float, chance: float) -> float:
+    """Full jitter over an exponential ceiling; never nothing, so that a broken service is not hammered."""
+    return max(0.05, chance) * min(ceiling_s, base_s * 2.0 ** min(step, 20))

@@ -1,0 +1,128 @@
+"""The job: what to ask, of which model, within which limits. Frozen values, checked when the file is read.
+
+`files/job_file.py` makes a Job from YAML, `cli` from flags; a run keeps the job as it was when it began.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any
+
+from runner.domain.decide import RetryPolicy
+
+CURRENT_API_VERSION = "2026-10-21"
+API_VERSIONS = (CURRENT_API_VERSION, "2023-06-01")
+DEFAULT_BASE_URL = "https://api.anthropic.com"
+# Enough for thinking, which is on by default in current models and counts against it, and a page of answer.
+DEFAULT_MAX_TOKENS = 4096
+# About 100 answers a minute at a few seconds each: inside the smallest tier's 1,000 requests a minute.
+DEFAULT_CONCURRENCY = 32
+
+
+class Mode(StrEnum):
+    LIVE = "live"
+    BATCH = "batch"
+    AUTO = "auto"
+
+
+class OnBadRow(StrEnum):
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How fast, how long and how wrong a run may go. Minutes-based limits as the API states them."""
+
+    concurrency: int = DEFAULT_CONCURRENCY
+    rpm: int | None = None
+    itpm: int | None = None
+    otpm: int | None = None
+    max_attempts: int = 5
+    max_turns: int = 10
+    row_timeout_s: float = 600.0
+    max_failures: int | None = None
+    max_failures_share: float | None = None
+    stall_s: float = 900.0
+
+    def policy(self) -> RetryPolicy:
+        return RetryPolicy(max_attempts=self.max_attempts, max_turns=self.max_turns)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputSpec:
+    """Where rows come from. `path` is a file, `-` for stdin; `id` names the field that holds a row's own key."""
+
+    path: str | None = None
+    id: str | None = None
+    on_bad_row: OnBadRow = OnBadRow.FAIL
+    limit: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputSpec:
+    path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """Everything a run needs to know but its rows, its key and its store.
+
+    `request` is the Messages API body, names untouched; `prompt` and `system` are the short forms. The last group
+    of fields may change when a run is resumed; everything above it is the run's identity.
+    """
+
+    name: str
+    model: str | None = None
+    prompt: str | None = None
+    system: str | None = None
+    request: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    repeat: int = 1
+    input: InputSpec = InputSpec()
+    api_version: str = CURRENT_API_VERSION
+    betas: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    base_url: str = DEFAULT_BASE_URL
+    simulated: bool = False
+
+    mode: Mode = Mode.LIVE
+    output: OutputSpec = OutputSpec()
+    limits: Limits = Limits()
+    budget_pico: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def identity(self) -> str:
+        """A hash that two jobs share exactly when they ask the same thing: hex, 32 characters."""
+        told = {name: getattr(self, name) for name in IDENTITY_FIELDS}
+        told["input"] = {"path": self.input.path, "id": self.input.id, "limit": self.input.limit,
+                         "on_bad_row": self.input.on_bad_row}
+        text = json.dumps(told, sort_keys=True, ensure_ascii=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def to_json(self) -> str:
+        """The snapshot that a run keeps."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str) -> Job:
+        """The job of a snapshot made by `to_json`."""
+        told = json.loads(text)
+        told["input"] = InputSpec(**{**told["input"], "on_bad_row": OnBadRow(told["input"]["on_bad_row"])})
+        told["output"] = OutputSpec(**told["output"])
+        told["limits"] = Limits(**told["limits"])
+        told["mode"] = Mode(told["mode"])
+        told["betas"] = tuple(told["betas"])
+        return Job(**told)
+
+    def with_changes_of(self, other: Job) -> Job:
+        """This job, with what may change on resume taken from `other`."""
+        return replace(self, **{name: getattr(other, name) for name in CHANGEABLE_FIELDS})
+
+
+CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags")
+IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

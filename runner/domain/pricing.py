@@ -1,0 +1,175 @@
+"""What a call costs, in integer pico-dollars (10^-12 USD), in which every product of prices is exact.
+
+The price book is data with a date; a model or a usage kind that it does not know makes a cost unknown (None),
+never nothing. Only display rounds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from runner.domain.outcome import Usage
+
+PICO_PER_USD = 10**12
+PICO_PER_MICRO = 10**6  # a price of 1 USD per million tokens is 10^6 pico-dollars a token
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Band:
+    """Prices of one model for prompts above `above_tokens`, in pico-dollars a token before any discount."""
+
+    above_tokens: int
+    input: Fraction
+    output: Fraction
+    cache_write_5m: Fraction
+    cache_write_1h: Fraction
+    cache_read: Fraction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFacts:
+    """What is known of a model. `bands` are ordered by `above_tokens`; the last that the prompt passes applies."""
+
+    id: str
+    aliases: tuple[str, ...]
+    line: str
+    status: str
+    limit_class: str
+    context_window: int
+    max_output: int
+    bands: tuple[Band, ...]
+    fast_multiplier: Fraction | None
+    us_geo_multiplier: Fraction | None
+    retires: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceBook:
+    """A dated table of models. `version` is stored with each cost."""
+
+    version: str
+    batch_multiplier: Fraction
+    web_search_pico: int
+    models: Mapping[str, ModelFacts]
+    retired: Mapping[str, str]
+
+    def find(self, model: str) -> ModelFacts | None:
+        """The facts of an id or alias."""
+        return self.models.get(model)
+
+    def cost_pico(self, model: str, usage: Usage, *, batch: bool = False) -> int | None:
+        """The exact cost of one call, or None where a price is not known."""
+        facts = self.find(model)
+        if facts is None or usage.unpriced:
+            return None
+        factor = self._factor(facts, usage, batch=batch)
+        if factor is None:
+            return None
+        band = _band(facts, usage.prompt_tokens)
+        tokens = (
+            usage.input_tokens * band.input
+            + usage.cache_write_5m * band.cache_write_5m
+            + usage.cache_write_1h * band.cache_write_1h
+            + usage.cache_read * band.cache_read
+            + usage.output_tokens * band.output
+        )
+        return _whole(tokens * factor) + usage.web_searches * self.web_search_pico
+
+    def _factor(self, facts: ModelFacts, usage: Usage, *, batch: bool) -> Fraction | None:
+        factor = self.batch_multiplier if batch else Fraction(1)
+        if usage.inference_geo == "us":
+            if facts.us_geo_multiplier is None:
+                return None
+            factor *= facts.us_geo_multiplier
+        if usage.speed == "fast":
+            if facts.fast_multiplier is None:
+                return None
+            factor *= facts.fast_multiplier
+        return factor
+
+    def bound_pico(
+        self,
+        model: str,
+        *,
+        prompt_tokens: int,
+        max_tokens: int,
+        batch: bool = False,
+        geo: str | None = None,
+        speed: str | None = None,
+    ) -> int | None:
+        """The most that a call can cost: every prompt token at the dearest input kind, every output token made."""
+        facts = self.find(model)
+        if facts is None:
+            return None
+        usage = Usage(
+            cache_write_1h=prompt_tokens,
+            output_tokens=min(max_tokens, facts.max_output),
+            inference_geo="us" if geo != "global" and facts.us_geo_multiplier else None,
+            speed=speed,
+        )
+        return self.cost_pico(facts.id, usage, batch=batch)
+
+
+def _band(facts: ModelFacts, prompt_tokens: int) -> Band:
+    return next(band for band in reversed(facts.bands) if prompt_tokens > band.above_tokens)
+
+
+def _whole(amount: Fraction) -> int:
+    """Every published price is a whole number of pico-dollars a token; an override that is not rounds up."""
+    return -((-amount.numerator) // amount.denominator)
+
+
+@cache
+def shipped_prices() -> PriceBook:
+    """The price book of this release."""
+    text = resources.files("runner.domain").joinpath("models.json").read_text(encoding="utf-8")
+    return price_book(json.loads(text))
+
+
+def price_book(told: Mapping[str, Any]) -> PriceBook:
+    """A price book from its JSON form (`runner/domain/models.json` shows it)."""
+    models: dict[str, ModelFacts] = {}
+    for entry in told["models"]:
+        facts = _facts(entry)
+        models.update(dict.fromkeys((facts.id, *facts.aliases), facts))
+    return PriceBook(
+        version=told["version"],
+        batch_multiplier=Fraction(str(told["batch_multiplier"])),
+        web_search_pico=_whole(Fraction(str(told["web_search_usd"])) * PICO_PER_USD),
+        models=models,
+        retired=told["retired"],
+    )
+
+
+def _facts(entry: Mapping[str, Any]) -> ModelFacts:
+    return ModelFacts(
+        id=entry["id"],
+        aliases=tuple(entry["aliases"]),
+        line=entry["line"],
+        status=entry["status"],
+        limit_class=entry["limit_class"],
+        context_window=entry["context_window"],
+        max_output=entry["max_output"],
+        bands=tuple(_priced(band) for band in entry["bands"]),
+        fast_multiplier=_fraction(entry["fast_multiplier"]),
+        us_geo_multiplier=_fraction(entry["us_geo_multiplier"]),
+        retires=entry.get("retires"),
+    )
+
+
+def _priced(band: Mapping[str, Any]) -> Band:
+    names = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
+    return Band(
+        above_tokens=band["above_tokens"],
+        **{name: Fraction(str(band[name])) * PICO_PER_MICRO for name in names},
+    )
+
+
+def _fraction(value: float | None) -> Fraction | None:
+    return None if value is None else Fraction(str(value))

@@ -1,0 +1,46 @@
+"""A running job's numbers at one moment: made by the engine, drawn by the views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Counts of rows, unless named otherwise. `total` is None while the input is still being read.
+
+    `failed` counts ended rows that did not succeed, `retrying` those that wait for a second try. Rates are per
+    minute over the last minute; latencies in seconds; money in pico-dollars.
+    """
+
+    run: str
+    job: str
+    mode: str
+    model: str
+    simulated: bool
+    elapsed_s: float
+    total: int | None
+    staged: int
+    done: int
+    failed: int
+    retrying: int
+    in_flight: int
+    concurrency: int
+    requests_per_min: float
+    input_per_min: float
+    output_per_min: float
+    rpm: int | None
+    itpm: int | None
+    otpm: int | None
+    rate_limited: int
+    overloaded: int
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    latency_p99_s: float | None
+    spent_pico: int
+    committed_pico: int
+    cap_pico: int | None
+    failures: dict[str, int] = field(default_factory=dict)
+    eta_s: float | None = None
+    paused_for: str | None = None
+    held_until_s: float | None = None

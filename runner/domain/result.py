@@ -1,0 +1,41 @@
+"""How a row ended, as it is stored and exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.domain.outcome import Usage
+from runner.domain.states import RowStatus
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowResult:
+    """One row's one result. `cost_pico` is None when a price is not known; `latency_us` is of the last try."""
+
+    idx: int
+    record: int
+    variant: int
+    repeat: int
+    round: int
+    key: str | None
+    status: RowStatus
+    stop_reason: str | None
+    model: str | None
+    usage: Usage | None
+    cost_pico: int | None
+    price_version: str | None
+    request_id: str | None
+    attempts: int
+    latency_us: int | None
+    batch: str | None
+    error_type: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportedRow:
+    """A result with what belongs to it: the row's own bytes as they were read, the message's bytes as received."""
+
+    result: RowResult
+    row: bytes
+    message: bytes | None
