@@ -29,6 +29,8 @@ PAUSE_OF_TROUBLE = {
 
 # These say something about the service, not about the row.
 SCOPE_FAILURES = frozenset({FailureKind.OVERLOADED, FailureKind.UNREACHABLE})
+# Of one second's backoff; also the least that a server's word is taken for.
+SHORTEST_WAIT_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,17 +141,13 @@ def _given_up(failure: Failure) -> Finish:
     return Finish(status=RowStatus.ERRORED, error_type=failure.type, error_message=failure.message)
 
 
-def _rate_limited(
-    failure: Failure, scope: ScopeHistory, policy: RetryPolicy, now_us: int, chance: float
-) -> TryAgain:
+def _rate_limited(failure: Failure, scope: ScopeHistory, policy: RetryPolicy, now_us: int, chance: float) -> TryAgain:
     """The scope waits for the server's word; the row a little longer, so that no wave starts together."""
-    if failure.retry_after_s is None:
+    wait_s = _told(failure, policy)
+    if wait_s is None:
         wait_s = _backoff(scope.setbacks, policy.base_s, policy.ceiling_s, chance)
-    else:
-        wait_s = min(failure.retry_after_s, policy.retry_after_cap_s)
     until_us = now_us + round(wait_s * 1e6)
-    spread_us = round(min(1.0, wait_s / 2) * chance * 1e6)
-    return TryAgain(at_us=until_us + spread_us, counted=False, scope_until_us=until_us)
+    return TryAgain(at_us=until_us + _spread_us(wait_s, chance), counted=False, scope_until_us=until_us)
 
 
 def _try_again(
@@ -159,14 +157,15 @@ def _try_again(
     counted = not of_scope or _others_succeed(row, scope)
     if counted and row.counted + 1 >= policy.max_attempts:
         return _given_up(failure)
-    if failure.retry_after_s is not None:
-        wait_s = min(failure.retry_after_s, policy.retry_after_cap_s)
+    told_s = _told(failure, policy)
+    if told_s is not None:
+        wait_s, spread_us = told_s, _spread_us(told_s, chance)
     elif of_scope:
-        wait_s = _backoff(scope.setbacks, policy.base_s, policy.scope_ceiling_s, chance)
+        wait_s, spread_us = _backoff(scope.setbacks, policy.base_s, policy.scope_ceiling_s, chance), 0
     else:
-        wait_s = _backoff(row.counted, policy.base_s, policy.ceiling_s, chance)
-    at_us = now_us + round(wait_s * 1e6)
-    return TryAgain(at_us=at_us, counted=counted, scope_until_us=at_us if of_scope else None)
+        wait_s, spread_us = _backoff(row.counted, policy.base_s, policy.ceiling_s, chance), 0
+    until_us = now_us + round(wait_s * 1e6)
+    return TryAgain(at_us=until_us + spread_us, counted=counted, scope_until_us=until_us if of_scope else None)
 
 
 def _others_succeed(row: RowHistory, scope: ScopeHistory) -> bool:
@@ -176,6 +175,18 @@ def _others_succeed(row: RowHistory, scope: ScopeHistory) -> bool:
     return scope.last_success_us > row.last_try_us
 
 
+def _told(failure: Failure, policy: RetryPolicy) -> float | None:
+    """The wait that the server asked for. Zero is none: our own backoff keeps the service from being hammered."""
+    if failure.retry_after_s is None or failure.retry_after_s <= 0:
+        return None
+    return max(SHORTEST_WAIT_S, min(failure.retry_after_s, policy.retry_after_cap_s))
+
+
+def _spread_us(wait_s: float, chance: float) -> int:
+    """How much later than the server's word this row goes, or all who heard it would go in the same instant."""
+    return round(min(1.0, wait_s / 2) * chance * 1e6)
+
+
 def _backoff(step: int, base_s: float, ceiling_s: float, chance: float) -> float:
     """Full jitter over an exponential ceiling; never nothing, so that a broken service is not hammered."""
-    return max(0.05, chance) * min(ceiling_s, base_s * 2.0 ** min(step, 20))
+    return max(SHORTEST_WAIT_S, chance) * min(ceiling_s, base_s * 2.0 ** min(step, 20))

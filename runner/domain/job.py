@@ -99,14 +99,18 @@ class Job:
     def identity(self) -> str:
         """A hash that two jobs share exactly when they ask the same thing: hex, 32 characters."""
         told = {name: getattr(self, name) for name in IDENTITY_FIELDS}
-        told["input"] = {"path": self.input.path, "id": self.input.id, "limit": self.input.limit,
-                         "on_bad_row": self.input.on_bad_row}
+        told["input"] = {
+            "path": self.input.path,
+            "id": self.input.id,
+            "limit": self.input.limit,
+            "on_bad_row": self.input.on_bad_row,
+        }
         text = json.dumps(told, sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def to_json(self) -> str:
         """The snapshot that a run keeps."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> Job:

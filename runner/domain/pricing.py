@@ -103,13 +103,17 @@ class PriceBook:
         geo: str | None = None,
         speed: str | None = None,
     ) -> int | None:
-        """The most that a call can cost: every prompt token at the dearest input kind, every output token made."""
+        """The most that a call can cost: every prompt token at the dearest input kind, every output token made.
+
+        `max_tokens` is taken as it stands: a beta raises a model's `max_output` in batches, and where it is
+        over the model's limit the API refuses the call, so that the larger bound costs nothing.
+        """
         facts = self.find(model)
         if facts is None:
             return None
         usage = Usage(
             cache_write_1h=prompt_tokens,
-            output_tokens=min(max_tokens, facts.max_output),
+            output_tokens=max_tokens,
             inference_geo="us" if geo != "global" and facts.us_geo_multiplier else None,
             speed=speed,
         )

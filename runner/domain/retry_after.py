@@ -51,7 +51,7 @@ def _number(value: str | None) -> float | None:
 def _http_date(value: str) -> float | None:
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a zone of many digits overflows
         return None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 

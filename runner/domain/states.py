@@ -97,7 +97,10 @@ BATCH_MOVES: Moves = {
         "nothing left the machine": BatchState.NOT_SENT,
         "end unknown": BatchState.UNKNOWN,
     },
-    BatchState.UNKNOWN: {"found in a listing": BatchState.CLAIMED, "settled and not listed": BatchState.ABSENT},
+    BatchState.UNKNOWN: {
+        "found in a listing": BatchState.CLAIMED,
+        "settled and not listed": BatchState.ABSENT,
+    },
     BatchState.CLAIMED: {"ended": BatchState.ENDED, "proved foreign": BatchState.UNKNOWN},
     BatchState.ACCEPTED: {"ended": BatchState.ENDED},
     BatchState.ENDED: {"all lines stored": BatchState.INGESTED},

@@ -1,0 +1,76 @@
+"""A run as a value: one execution of a job over one input, the job frozen into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.domain.job import Job
+from runner.domain.states import PauseReason, RunState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What the store knows of a run. `fan` is rows per record (variants x repeats); `label` is what people type.
+
+    `records` is None until the input has been read to its end; `ingested_*` say how far it is staged: records,
+    decompressed bytes, and the digest of those bytes. `wanted` is what another process has asked of the holder.
+    """
+
+    id: int
+    label: str
+    job: Job
+    identity: str
+    key: str | None
+    state: RunState
+    pause_reason: PauseReason | None
+    pause_message: str | None
+    wanted: str | None
+    round: int
+    fan: int
+    input_uri: str
+    input_digest: str | None
+    records: int | None
+    skipped: int
+    ingested_upto: int
+    ingested_bytes: int
+    ingested_digest: str | None
+    ingest_done: bool
+    output: str | None
+    epoch: int
+    holder: str | None
+    heartbeat_us: int | None
+    organization: str | None
+    workspace: str | None
+    created_us: int
+    ended_us: int | None
+
+    @property
+    def total_rows(self) -> int | None:
+        """All rows of the run, None while the input is still being read."""
+        return None if self.records is None else self.records * self.fan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewRun:
+    """What a run is made from. `digest` and `records` are None for a stream that cannot be read twice."""
+
+    job: Job
+    key: str | None
+    input_uri: str
+    input_digest: str | None
+    records: int | None
+    skipped: int
+    output: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tally:
+    """How many rows of a run are staged, ended well and ended badly."""
+
+    staged: int
+    done: int
+    failed: int
+
+    @property
+    def ended(self) -> int:
+        return self.done + self.failed

@@ -1,0 +1,335 @@
+"""Settings: where, how fast, with whose key. What to run is the job's; nothing here changes a prompt or a model.
+
+A value is taken from the first of: flag, process environment, `.env`, the project's `runner.toml` (or `[tool.runner]`
+of its pyproject.toml), the user's `config.toml`, the default. Each remembers where it came from, for error messages,
+for `doctor`, and because a file of a project may not direct the user's own key elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from runner.errors import JobInvalid, RunnerError, UsageInvalid
+from runner.settings_files import read_dotenv, read_project, read_user
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("auto", "human", "json")
+
+ENV, DOTENV, PROJECT, USER, FLAG, DEFAULT = "env", ".env", "project", "user", "flag", "default"
+
+
+class _Bad(ValueError):
+    """Why a value cannot be used; the caller adds which one it is."""
+
+
+def _text(told: str) -> str:
+    if not told.strip():
+        raise _Bad("is empty")
+    return told.strip()
+
+
+def _positive(told: str) -> int:
+    try:
+        number = int(told.strip().replace("_", ""))
+    except ValueError:
+        raise _Bad(f"must be a whole number, not {told!r}") from None
+    if number < 1:
+        raise _Bad(f"must be at least 1, not {number}")
+    return number
+
+
+def _money(told: str) -> Decimal:
+    try:
+        amount = Decimal(told.strip().removeprefix("$"))
+    except InvalidOperation:
+        raise _Bad(f"must be an amount in US dollars such as 25 or 0.50, not {told!r}") from None
+    if not amount.is_finite() or amount < 0:
+        raise _Bad(f"must not be negative, infinite or undefined, but is {told!r}")
+    return amount
+
+
+def _truth(told: str) -> bool:
+    word = told.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise _Bad(f"must be 1 or 0, not {told!r}")
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def read(told: str) -> str:
+        word = told.strip().lower()
+        if word not in words:
+            raise _Bad(f"must be one of {', '.join(words)}, not {told!r}")
+        return word
+
+    return read
+
+
+def _database_url(told: str) -> str:
+    """The spelling that hosting providers use is understood; the driver is ours to choose."""
+    scheme, sep, rest = _text(told).partition("://")
+    if not sep or scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
+        raise _Bad("must begin with sqlite:/// or postgresql://")
+    if scheme == "sqlite":
+        return f"sqlite://{rest}"
+    return f"postgresql+psycopg://{rest}"
+
+
+class _Setting(NamedTuple):
+    variable: str
+    read: Callable[[str], Any]
+    secret: bool = False
+    own: bool = True  # one of ours: it may also be given as a file, by `<variable>_FILE`
+
+
+_SETTINGS: Mapping[str, _Setting] = {
+    "database_url": _Setting("RUNNER_DATABASE_URL", _database_url, secret=True),
+    "simulated_database_url": _Setting("RUNNER_SIMULATED_DATABASE_URL", _database_url, secret=True),
+    "rpm": _Setting("RUNNER_RPM", _positive),
+    "itpm": _Setting("RUNNER_ITPM", _positive),
+    "otpm": _Setting("RUNNER_OTPM", _positive),
+    "concurrency": _Setting("RUNNER_CONCURRENCY", _positive),
+    "max_usd": _Setting("RUNNER_MAX_USD", _money),
+    "log_level": _Setting("RUNNER_LOG_LEVEL", _one_of(LOG_LEVELS)),
+    "log_format": _Setting("RUNNER_LOG_FORMAT", _one_of(LOG_FORMATS)),
+    "no_input": _Setting("RUNNER_NO_INPUT", _truth),
+    "api_key": _Setting("ANTHROPIC_API_KEY", str, secret=True, own=False),
+    "auth_token": _Setting("ANTHROPIC_AUTH_TOKEN", str, secret=True, own=False),
+    "base_url": _Setting("ANTHROPIC_BASE_URL", _text, own=False),
+    "custom_headers": _Setting("ANTHROPIC_CUSTOM_HEADERS", lambda told: _headers(told), secret=True, own=False),
+}
+KNOWN_KEYS = frozenset(_SETTINGS)
+
+
+def _headers(told: str) -> Mapping[str, str]:
+    """Lines of `Name: value`, as the official clients read them."""
+    headers: dict[str, str] = {}
+    for line in filter(None, map(str.strip, told.splitlines())):
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise _Bad("must hold lines of the form Name: value")
+        headers[name.strip()] = value.strip()
+    return MappingProxyType(headers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The settings of the service, as `api.credentials` looks at them. Secrets stay out of the repr."""
+
+    api_key: str | None = field(default=None, repr=False)
+    auth_token: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    custom_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    origin: Mapping[str, str] = field(default_factory=dict)
+    layer: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`origin[name]` is the place in words (a variable, a file, a flag), `layer[name]` its rank."""
+
+    home: Path
+    database_url: str = field(repr=False)
+    rpm: int | None = None
+    itpm: int | None = None
+    otpm: int | None = None
+    concurrency: int | None = None
+    max_usd: Decimal | None = None
+    log_level: str = "info"
+    log_format: str = "auto"
+    no_input: bool = False
+    service: Service = Service()
+    project_file: Path | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
+    layer: Mapping[str, str] = field(default_factory=dict)
+    simulated_database: str | None = field(default=None, repr=False)
+
+    @property
+    def shown_database_url(self) -> str:
+        """The database, its password left out."""
+        return without_password(self.database_url)
+
+    @property
+    def simulated_database_url(self) -> str:
+        """The store of simulated runs, so that a rehearsal never answers for the real thing.
+
+        On SQLite a file beside the real one. A real store on PostgreSQL does not tell where a second one may be, so
+        it has to be named.
+        """
+        if self.simulated_database is not None:
+            if self.simulated_database == self.database_url:
+                raise JobInvalid("simulated runs need a store of their own.", name="simulated-store")
+            return self.simulated_database
+        if self.database_url.startswith("sqlite:"):
+            return _beside(self.database_url)
+        raise JobInvalid(
+            "simulated runs need a store of their own, and none is named.",
+            name="simulated-store",
+            hints=(f"fix: export RUNNER_SIMULATED_DATABASE_URL={sqlite_url(self.home / 'runner-simulated.db')}",),
+        )
+
+
+def load_settings(
+    env: Mapping[str, str],
+    cwd: Path,
+    flags: Mapping[str, object] | None = None,
+    *,
+    use_dotenv: bool = True,
+) -> Settings:
+    """All settings. `flags` by setting name, None where not given. Raises UsageInvalid naming the culprit."""
+    project = read_project(cwd, KNOWN_KEYS)
+    user = read_user(env, KNOWN_KEYS)
+    dotenv = read_dotenv(cwd / ".env") if use_dotenv else {}
+    layers = (
+        (FLAG, _of_flags(flags or {})),
+        (ENV, _of_variables(env, "", cwd)),
+        (DOTENV, _of_variables(dotenv, " in .env", cwd)),
+        (PROJECT, _of_table(project.values, project.shown)),
+        (USER, _of_table(user.values, user.shown)),
+    )
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    layer: dict[str, str] = {}
+    for rank, given in layers:
+        for name, (told, place) in given.items():
+            if name not in values:
+                values[name], origin[name], layer[name] = _read(name, told, place), place, rank
+    home = _home(env, project.folder)
+    if "database_url" not in values:
+        values["database_url"], origin["database_url"] = sqlite_url(home / "runner.db"), DEFAULT
+        layer["database_url"] = DEFAULT
+    return _settings(values, origin, layer, home=home, project_file=project.path)
+
+
+def _settings(
+    values: dict[str, Any],
+    origin: dict[str, str],
+    layer: dict[str, str],
+    *,
+    home: Path,
+    project_file: Path | None,
+) -> Settings:
+    origins, layers = MappingProxyType(origin), MappingProxyType(layer)
+    of_service = {
+        name: values.pop(name)
+        for name in ("api_key", "auth_token", "base_url", "custom_headers")
+        if name in values
+    }
+    return Settings(
+        home=home,
+        service=Service(**of_service, origin=origins, layer=layers),
+        project_file=project_file,
+        origin=origins,
+        layer=layers,
+        simulated_database=values.pop("simulated_database_url", None),
+        **values,
+    )
+
+
+_Given = dict[str, tuple[str, str]]  # setting: what was said, and where
+
+
+def _of_flags(flags: Mapping[str, object]) -> _Given:
+    unknown = flags.keys() - _SETTINGS.keys()
+    if unknown:
+        raise TypeError(f"no such settings: {sorted(unknown)}")
+    return {
+        name: (str(value), f"--{name.replace('_', '-')}") for name, value in flags.items() if value is not None
+    }
+
+
+def _of_table(table: Mapping[str, object], shown: str) -> _Given:
+    return {name: (_as_text(value), f"{name} in {shown}") for name, value in table.items()}
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, Mapping):  # custom_headers as a table
+        return "\n".join(f"{name}: {part}" for name, part in value.items())
+    return str(value)
+
+
+def _of_variables(env: Mapping[str, str], where: str, cwd: Path) -> _Given:
+    return dict(_variables(env, where, cwd))
+
+
+def _variables(env: Mapping[str, str], where: str, cwd: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    for name, setting in _SETTINGS.items():
+        told = env.get(setting.variable) or None  # an empty variable is how shells and compose files say "unset"
+        file_variable = f"{setting.variable}_FILE"
+        path = (env.get(file_variable) or None) if setting.own else None
+        if told is not None and path is not None:
+            raise UsageInvalid(f"both {setting.variable} and {file_variable} are set{where}; keep one.")
+        if path is not None:
+            yield name, (_content(cwd / path, file_variable), file_variable + where)
+        elif told is not None:
+            yield name, (told, setting.variable + where)
+
+
+def _content(path: Path, variable: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageInvalid(f"{variable} names a file that cannot be read: {error}") from None
+
+
+def _read(name: str, told: str, place: str) -> Any:
+    setting = _SETTINGS[name]
+    try:
+        return setting.read(told)
+    except _Bad as bad:
+        raise UsageInvalid(f"{place} {bad}.") from None
+
+
+def _home(env: Mapping[str, str], project_folder: Path | None) -> Path:
+    """Where state is kept: what `RUNNER_HOME` says, `.runner/` of the project, else the user's state folder."""
+    if told := env.get("RUNNER_HOME"):
+        return Path(told).expanduser().absolute()
+    if project_folder is not None:
+        return project_folder / ".runner"
+    state = env.get("XDG_STATE_HOME")
+    # The XDG rules have relative paths ignored.
+    base = Path(state) if state and Path(state).is_absolute() else user_folder(env) / ".local" / "state"
+    return base / "runner"
+
+
+def user_folder(env: Mapping[str, str]) -> Path:
+    """The user's home folder."""
+    return Path(env["HOME"]) if env.get("HOME") else Path.home()
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite:///{path}"
+
+
+def without_password(url: str) -> str:
+    """A database URL that may be shown."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "..."
+    user, at, place = parts.netloc.rpartition("@")
+    name = user.partition(":")[0]
+    # Drivers take passwords as options too.
+    return urlunsplit((parts.scheme, f"{name}{':***' if ':' in user else ''}{at}{place}", parts.path, "", ""))
+
+
+def _beside(url: str) -> str:
+    """`runner.db` to `runner-simulated.db`, in the same folder and with the same options."""
+    place, mark, options = url.partition("?")
+    stem, dot, suffix = place.rpartition(".")
+    if not place.removeprefix("sqlite://").strip("/") or place.endswith(":memory:"):
+        return url  # a store in memory is nobody else's
+    simulated = f"{stem}-simulated.{suffix}" if dot and "/" not in suffix else f"{place}-simulated"
+    return f"{simulated}{mark}{options}"
+
+
+__all__ = ["RunnerError", "Service", "Settings", "load_settings", "sqlite_url", "without_password"]

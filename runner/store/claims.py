@@ -1,0 +1,183 @@
+"""Taking chunks: the fence goes up, and calls of unknown end that an older holder left are put in the books."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runner.domain.decide import RowHistory
+from runner.store import queries
+from runner.store.group import (
+    AttemptRecord,
+    Booking,
+    BookingKind,
+    Fence,
+    attempt_row,
+    ledger_line,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredTurn:
+    """A turn that was paid for: the next call goes on after it."""
+
+    message: bytes
+    usage: bytes
+    cost_pico: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PastTries:
+    """What a row has behind it: the number of its last try, its history, and the turns of an unfinished try."""
+
+    last_try: int
+    history: RowHistory
+    turns: tuple[StoredTurn, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimedChunk:
+    """A chunk that is ours: its records' bytes, the rows that have ended, and the past of the others by idx."""
+
+    fence: Fence
+    first_idx: int
+    n: int
+    first_record: int
+    lines: list[bytes]
+    ended: frozenset[int]
+    past: Mapping[int, PastTries]
+
+
+def claim_next(connection: Connection, run: int, now_us: int, price_version: str) -> ClaimedChunk | None:
+    """Claim the first chunk that is pending and due; None when there is none now."""
+    found = connection.execute(queries.next_claimable(run, now_us)).first()
+    if found is None:
+        return None
+    connection.execute(queries.claim_chunk(run, found.seq))
+    fence = Fence(seq=found.seq, epoch=found.epoch + 1)
+    span = (run, found.first_idx, found.first_idx + found.n)
+    round_ = connection.execute(queries.run_by_id(run)).one().round
+    _book_unknown_sends(connection, span, fence.epoch, round_, now_us, price_version)
+    payload = connection.execute(queries.payload_of(run, found.seq)).one()
+    return ClaimedChunk(
+        fence=fence,
+        first_idx=found.first_idx,
+        n=found.n,
+        first_record=payload.first_record,
+        lines=zlib.decompress(payload.lines).split(b"\n"),
+        ended=frozenset(connection.scalars(queries.ended_in(*span))),
+        past=_past(connection, span, round_),
+    )
+
+
+def _book_unknown_sends(
+    connection: Connection,
+    span: tuple[int, int, int],
+    epoch: int,
+    round_: int,
+    now_us: int,
+    price_version: str,
+) -> None:
+    """A send under an older epoch is a call whose end nobody knows: booked at its worst, no attempt used up."""
+    run = span[0]
+    dialect = connection.dialect.name
+    lost = connection.execute(queries.sends_in(*span, epoch)).all()
+    if not lost:
+        return
+    lines, tries = [], []
+    for send in lost:
+        booking = Booking(
+            kind=BookingKind.UNKNOWN,
+            model=send.model,
+            cost_pico=None,
+            bound_pico=send.worst_pico,
+            usage=None,
+            price_version=price_version,
+            request_id=None,
+        )
+        past = AttemptRecord(
+            round=round_,
+            counted=False,
+            kind="unknown",
+            error_message="the process ended before the reply was stored",
+        )
+        number = send._mapping["try"]
+        lines.append(ledger_line(run, send.idx, send.epoch, number, send.turn, booking, now_us))
+        tries.append(attempt_row(run, send.idx, number, past, now_us))
+    connection.execute(queries.insert_ledger(dialect), lines)
+    connection.execute(queries.insert_attempts(dialect), tries)
+
+
+def _past(connection: Connection, span: tuple[int, int, int], round_: int) -> dict[int, PastTries]:
+    tries = {row.idx: row for row in connection.execute(queries.history_in(*span, round_))}
+    turns = _turns(connection, span)
+    return {idx: _past_of(tries.get(idx), turns.get(idx, [])) for idx in sorted({*tries, *turns})}
+
+
+def _turns(connection: Connection, span: tuple[int, int, int]) -> dict[int, list[tuple[int, StoredTurn]]]:
+    turns: dict[int, list[tuple[int, StoredTurn]]] = defaultdict(list)
+    for row in connection.execute(queries.turns_in(*span)):
+        turn = StoredTurn(message=row.message, usage=row.usage, cost_pico=row.cost_pico)
+        turns[row.idx].append((row._mapping["try"], turn))
+    return turns
+
+
+def _past_of(tried: Any, turns: list[tuple[int, StoredTurn]]) -> PastTries:
+    """Turns outlive the try in which they were made: within a round, the next try goes on after the last."""
+    closed = tried.closed_try if tried else 0
+    kept = tuple(turn for try_, turn in turns if try_ > closed)
+    return PastTries(
+        last_try=max([tried.last_try if tried else 0, *(try_ for try_, _turn in turns)]),
+        history=RowHistory(
+            counted=int(tried.counted) if tried else 0,
+            turns=len(kept),
+            last_try_us=tried.last_us if tried else None,
+        ),
+        turns=kept,
+    )
+
+
+def release_running(connection: Connection, run: int) -> int:
+    """Give back the chunks that a dead or leaving holder had open; how many there were."""
+    return connection.execute(queries.release_running(run)).rowcount
+
+
+def open_round(connection: Connection, run: int) -> int:
+    """Move every failed result into the attempts and set its chunk to go again; how many rows that are."""
+    moved, seq = 0, -1
+    dialect = connection.dialect.name
+    round_ = connection.execute(queries.run_by_id(run)).one().round
+    while (chunk := connection.execute(queries.chunks_with_failures(run, seq)).first()) is not None:
+        seq = chunk.seq
+        failed = connection.execute(queries.failed_results(run, chunk.first_idx, chunk.first_idx + chunk.n)).all()
+        tries = [_attempt_of_result(run, row) for row in failed]
+        if tries:
+            connection.execute(queries.insert_attempts(dialect), tries)
+            idxs = [row.idx for row in failed]
+            connection.execute(queries.delete_answers(run, idxs))
+            connection.execute(queries.delete_results(run, idxs))
+        connection.execute(queries.reopen_chunk(run, seq, len(failed)))
+        moved += len(failed)
+    connection.execute(queries.reopen_canceled(run))
+    connection.execute(queries.move_run(run, "new round", round=round_ + 1, ended_us=None, pause_reason=None))
+    return moved
+
+
+def _attempt_of_result(run: int, row: Any) -> dict[str, Any]:
+    past = AttemptRecord(
+        round=row.round,
+        counted=True,
+        kind=row.status,
+        error_type=row.error_type,
+        error_message=row.error_message,
+        request_id=row.request_id,
+        cost_pico=row.cost_pico,
+        latency_us=row.latency_us,
+        message=row.message,
+    )
+    return attempt_row(run, row.idx, row._mapping["try"], past, row.at_us)

@@ -1,0 +1,230 @@
+"""From a URL to a database that is ready: engines, transactions, schema version.
+
+SQLite: one writing connection whose transactions begin with BEGIN IMMEDIATE (a deferred one that reads before it
+writes loses updates or fails at once), WAL, `synchronous=FULL`. PostgreSQL: psycopg, one engine for both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect, text
+from sqlalchemy.engine import URL, make_url
+
+from runner.errors import RunnerError, SchemaMismatch, StoreFault
+from runner.store.tables import HEAD_REVISION
+
+# How long a SQLite writer waits for another process's transaction; ours last milliseconds.
+BUSY_TIMEOUT_MS = 10_000
+# Rows of about 1 KB fit several to a page; the default of 4 KB leaves half of each page empty.
+PAGE_SIZE = 8_192
+# What lies in the write-ahead log beyond this after a checkpoint is given back to the file system.
+JOURNAL_LIMIT_BYTES = 64 << 20
+# A lost PostgreSQL connection is tried again this often before it is a fault; each transaction may be replayed.
+REPLAYS = 3
+
+T = TypeVar("T")
+
+
+class Database:
+    """An open database. `read` and `write` run a function in one transaction and give back what it returns."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _canonical(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            _create_private(self.path)
+            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE")
+            self._reader = _sqlite_engine(self.url, begin="BEGIN")
+        else:
+            self._writer = self._reader = _postgresql_engine(self.url)
+
+    @property
+    def path(self) -> Path:
+        """The file of a SQLite database."""
+        return Path(self.url.database or "")
+
+    @property
+    def safe_url(self) -> str:
+        """The URL without its password, fit for a screen."""
+        return self.url.render_as_string(hide_password=True)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """One transaction. It is replayed when the connection was lost, so `work` must bear that."""
+        return self._run(self._writer, work)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """One short reading transaction."""
+        return self._run(self._reader, work)
+
+    def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        for replay in range(REPLAYS + 1):
+            try:
+                with engine.begin() as connection:
+                    return work(connection)
+            except exc.DBAPIError as error:
+                if error.connection_invalidated and replay < REPLAYS:
+                    continue
+                raise _fault(error, self.safe_url) from error
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        self._writer.dispose()
+        self._reader.dispose()
+
+    def revision(self) -> str | None:
+        """The schema revision that the database says it has; None when it is empty."""
+
+        def ask(connection: Connection) -> str | None:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return None if found is None else str(found)
+
+        return self.read(ask)
+
+    def make_ready(self) -> None:
+        """SQLite: bring the schema up to date, keeping a copy of a file that held data. PostgreSQL: only check.
+
+        Raises SchemaMismatch when the schema is ahead of this program, or behind on PostgreSQL.
+        """
+        found = self.revision()
+        if found == HEAD_REVISION:
+            return
+        if found is not None and found > HEAD_REVISION:
+            raise SchemaMismatch(
+                f"the database is at revision {found}, this runner knows only {HEAD_REVISION}.",
+                name="db-ahead",
+                hints=(f"database: {self.safe_url}", "install the newer runner that upgraded it"),
+            )
+        if not self.is_sqlite:
+            raise SchemaMismatch(
+                f"the database is at revision {found or 'none'}, this runner needs {HEAD_REVISION}.",
+                name="db-behind",
+                hints=(f"database: {self.safe_url}", "runner db upgrade"),
+            )
+        if found is not None:
+            shutil.copy2(self.path, self.path.with_suffix(f".before-{HEAD_REVISION}{self.path.suffix}"))
+        self.upgrade()
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest revision; safe to call by several at once."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+        with _mapped_faults(self.safe_url), self._writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(7260921)"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def migrations_folder() -> Path:
+    """Inside an installed wheel the migrations lie in the package; in a checkout, beside it."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+def _canonical(url: str) -> URL:
+    try:
+        made = make_url(url)
+    except exc.ArgumentError as error:
+        raise StoreFault(
+            "the database URL cannot be read.",
+            name="database-url",
+            hints=("examples: sqlite:////var/lib/runner/runner.db   postgresql://user@host/runner",),
+        ) from error
+    if made.drivername in {"postgres", "postgresql"}:
+        return made.set(drivername="postgresql+psycopg")
+    if made.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise StoreFault(
+            f"{made.drivername} is not a database that runner can use.",
+            name="database-url",
+            hints=("use sqlite:///FILE or postgresql://...",),
+        )
+    return made
+
+
+def _create_private(path: Path) -> None:
+    """The database holds prompts and answers: nobody else may read it. WAL files inherit the mode."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreFault(
+            f"cannot open the database {path}: {error.strerror}.",
+            name="database",
+            hints=("set RUNNER_DATABASE_URL or RUNNER_HOME to a place that can be written",),
+        ) from error
+
+
+def _sqlite_engine(url: URL, *, begin: str) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def prepare(dbapi_connection: Any, _record: object) -> None:
+        for pragma in (
+            f"page_size={PAGE_SIZE}",
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"journal_size_limit={JOURNAL_LIMIT_BYTES}",
+        ):
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            connect_args={
+                "application_name": "runner",
+                "keepalives": 1,
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 60_000,
+            },
+        )
+    except ImportError as error:
+        raise StoreFault(
+            "PostgreSQL needs the extra that brings its driver.",
+            name="postgres-extra",
+            hints=("pip install 'claude-job-runner[postgres]'",),
+        ) from error
+
+
+@contextmanager
+def _mapped_faults(safe_url: str) -> Iterator[None]:
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise _fault(error, safe_url) from error
+
+
+def _fault(error: exc.DBAPIError, safe_url: str) -> RunnerError:
+    """Foreign errors as one of ours. The statement's values stay out: they are prompts and answers."""
+    reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
+    hints = [f"database: {safe_url}", "what was stored is safe; the same command goes on once this is mended"]
+    if "disk is full" in reason or "No space left" in reason:
+        return StoreFault("the disk is full.", name="disk-full", hints=hints)
+    if "malformed" in reason or "not a database" in reason:
+        hints[1] = "the file was left untouched; restore a copy, or choose another with RUNNER_DATABASE_URL"
+        return StoreFault(f"the database is damaged: {reason}.", name="database-damaged", hints=hints)
+    return StoreFault(f"the database failed: {reason}.", name="database", hints=hints)

@@ -1,0 +1,402 @@
+"""The group commit: what gathered while the last commit ran, in one transaction that may be replayed.
+
+Every counter is changed only by what an insert or delete *returned*, so doing the same group twice (a commit whose
+answer was lost) changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runner.domain.result import RowResult
+from runner.domain.states import RowStatus
+from runner.store import queries
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fence:
+    """The right to settle a chunk's rows: valid while the chunk still has this epoch."""
+
+    seq: int
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SendIntent:
+    """Written ahead of a call. `worst_pico` is what it reserves; None where no bound can be computed."""
+
+    fence: Fence
+    idx: int
+    try_: int
+    turn: int
+    model: str
+    worst_pico: int | None
+    at_us: int
+
+
+class BookingKind(StrEnum):
+    SPEND = "spend"
+    DUPLICATE = "duplicate"  # paid for an answer that another one beat
+    UNKNOWN = "unknown"  # nobody knows whether the call was billed; `bound_pico` is the most it can be
+    CORRECTION = "correction"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Booking:
+    """A line of the ledger for one call. `cost_pico` is None when it is not known exactly."""
+
+    kind: BookingKind
+    model: str
+    cost_pico: int | None
+    bound_pico: int | None
+    usage: bytes | None
+    price_version: str
+    request_id: str | None
+    batch: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptRecord:
+    """A try that failed, or was paid for without being the result."""
+
+    round: int
+    counted: bool
+    kind: str
+    error_type: str | None = None
+    error_message: str | None = None
+    request_id: str | None = None
+    cost_pico: int | None = None
+    latency_us: int | None = None
+    message: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TurnRecord:
+    """A paid call inside an attempt that needs several."""
+
+    message: bytes
+    usage: bytes
+    cost_pico: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settlement:
+    """The end of one call: its send is taken out, and whatever it gave is stored with its cost."""
+
+    fence: Fence
+    idx: int
+    try_: int
+    turn: int
+    at_us: int
+    booking: Booking | None = None
+    attempt: AttemptRecord | None = None
+    turn_record: TurnRecord | None = None
+    result: RowResult | None = None
+    message: bytes | None = None
+
+
+Operation = SendIntent | Settlement
+
+
+class Verdict(StrEnum):
+    """What became of an operation."""
+
+    STORED = "stored"
+    FENCED = "fenced"  # the chunk was taken over; what was paid is booked all the same
+    OVER_BUDGET = "over_budget"
+    UNBOUNDED = "unbounded"  # a cap is set and this call has no computable bound
+
+
+def commit_group(
+    connection: Connection, run: int, scopes: Sequence[str], operations: Sequence[Operation]
+) -> list[Verdict]:
+    """Carry out a group; one verdict for each operation, in order. `scopes` are the budgets that pay for it."""
+    dialect = connection.dialect.name
+    fences = _fences(connection, run, operations)
+    settled = [op for op in operations if isinstance(op, Settlement)]
+    ledger = _settle(connection, dialect, run, settled, fences)
+    if scopes and (ledger.spent_pico or ledger.committed_pico):
+        connection.execute(queries.change_budget(scopes, ledger.spent_pico, ledger.committed_pico))
+    admitted = _admit(connection, dialect, run, scopes, operations, fences)
+    return [admitted.get(id(op)) or _verdict(op, fences) for op in operations]
+
+
+def _fences(connection: Connection, run: int, operations: Iterable[Operation]) -> set[tuple[int, int]]:
+    seqs = {op.fence.seq for op in operations}
+    return {(row.seq, row.epoch) for row in connection.execute(queries.fences_of(run, seqs))}
+
+
+def _holds(fence: Fence, fences: Collection[tuple[int, int]]) -> bool:
+    return (fence.seq, fence.epoch) in fences
+
+
+def _verdict(operation: Operation, fences: Collection[tuple[int, int]]) -> Verdict:
+    return Verdict.STORED if _holds(operation.fence, fences) else Verdict.FENCED
+
+
+@dataclass
+class _BudgetChange:
+    spent_pico: int = 0
+    committed_pico: int = 0
+
+
+def _settle(
+    connection: Connection,
+    dialect: str,
+    run: int,
+    settled: Sequence[Settlement],
+    fences: Collection[tuple[int, int]],
+) -> _BudgetChange:
+    change = _BudgetChange()
+    if not settled:
+        return change
+    change.committed_pico -= _take_out_sends(connection, run, settled)
+    inserted = _insert_results(connection, dialect, run, settled, fences)
+    _tally(connection, run, settled, inserted)
+    holding = [op for op in settled if _holds(op.fence, fences)]
+    _insert_attempts(connection, dialect, run, holding)
+    _insert_turns(connection, dialect, run, holding)
+    _book(connection, dialect, run, settled, inserted, change)
+    return change
+
+
+def _take_out_sends(connection: Connection, run: int, settled: Sequence[Settlement]) -> int:
+    gone = connection.execute(queries.delete_sends(run, [(op.idx, op.fence.epoch) for op in settled]))
+    return sum(row.worst_pico or 0 for row in gone)
+
+
+def _insert_results(
+    connection: Connection,
+    dialect: str,
+    run: int,
+    settled: Sequence[Settlement],
+    fences: Collection[tuple[int, int]],
+) -> set[int]:
+    """The rows whose result is ours now. A fenced writer may still offer a succeeded answer: it was paid for."""
+    offered = [
+        op
+        for op in settled
+        if op.result is not None and (_holds(op.fence, fences) or op.result.status is RowStatus.SUCCEEDED)
+    ]
+    if not offered:
+        return set()
+    rows = [result_row(run, op.result, op.try_, op.at_us) for op in offered if op.result is not None]
+    inserted = set(connection.scalars(queries.insert_results(dialect), rows))
+    messages = [
+        {"run": run, "idx": op.idx, "message": op.message}
+        for op in offered
+        if op.message is not None and op.idx in inserted
+    ]
+    if messages:
+        connection.execute(queries.insert_answers(dialect), messages)
+    return inserted
+
+
+def result_row(run: int, result: RowResult, try_: int, at_us: int) -> dict[str, Any]:
+    """A result as a row of its table."""
+    usage = result.usage
+    return {
+        "run": run,
+        "idx": result.idx,
+        "record": result.record,
+        "variant": result.variant,
+        "repeat": result.repeat,
+        "round": result.round,
+        "key": None if result.key is None else result.key.encode("utf-8", "surrogatepass"),
+        "status": result.status,
+        "stop_reason": plain_text(result.stop_reason),
+        "model": plain_text(result.model),
+        "input_tokens": usage and usage.input_tokens,
+        "cache_write_5m": usage and usage.cache_write_5m,
+        "cache_write_1h": usage and usage.cache_write_1h,
+        "cache_read": usage and usage.cache_read,
+        "output_tokens": usage and usage.output_tokens,
+        "web_searches": usage and usage.web_searches,
+        "cost_pico": result.cost_pico,
+        "price_version": result.price_version,
+        "request_id": plain_text(result.request_id),
+        "try": try_,
+        "attempts": result.attempts,
+        "latency_us": result.latency_us,
+        "batch": result.batch,
+        "error_type": plain_text(result.error_type),
+        "error_message": plain_text(result.error_message),
+        "at_us": at_us,
+    }
+
+
+def plain_text(value: str | None) -> str | None:
+    """Words of a server as PostgreSQL can hold them: no NUL, no lone surrogates."""
+    if value is None or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
+
+
+def _tally(connection: Connection, run: int, settled: Sequence[Settlement], inserted: set[int]) -> None:
+    done: Counter[int] = Counter()
+    failed: Counter[int] = Counter()
+    for op in settled:
+        if op.result is not None and op.idx in inserted:
+            (done if op.result.status is RowStatus.SUCCEEDED else failed)[op.fence.seq] += 1
+    tallies = [
+        {"of_run": run, "of_seq": seq, "more_done": done[seq], "more_failed": failed[seq]}
+        for seq in sorted({*done, *failed})
+    ]
+    if tallies:
+        connection.execute(queries.tally_chunk(), tallies)
+
+
+def _insert_attempts(connection: Connection, dialect: str, run: int, settled: Sequence[Settlement]) -> None:
+    rows = [attempt_row(run, op.idx, op.try_, op.attempt, op.at_us) for op in settled if op.attempt]
+    if rows:
+        connection.execute(queries.insert_attempts(dialect), rows)
+
+
+def attempt_row(run: int, idx: int, try_: int, attempt: AttemptRecord, at_us: int) -> dict[str, Any]:
+    """An attempt as a row of its table."""
+    return {
+        "run": run,
+        "idx": idx,
+        "try": try_,
+        "round": attempt.round,
+        "counted": attempt.counted,
+        "kind": attempt.kind,
+        "error_type": plain_text(attempt.error_type),
+        "error_message": plain_text(attempt.error_message),
+        "request_id": plain_text(attempt.request_id),
+        "cost_pico": attempt.cost_pico,
+        "latency_us": attempt.latency_us,
+        "message": attempt.message,
+        "at_us": at_us,
+    }
+
+
+def _insert_turns(connection: Connection, dialect: str, run: int, settled: Sequence[Settlement]) -> None:
+    rows = [
+        {
+            "run": run,
+            "idx": op.idx,
+            "try": op.try_,
+            "turn": op.turn,
+            "message": op.turn_record.message,
+            "usage": op.turn_record.usage,
+            "cost_pico": op.turn_record.cost_pico,
+            "tool_results": None,
+            "at_us": op.at_us,
+        }
+        for op in settled
+        if op.turn_record is not None
+    ]
+    if rows:
+        connection.execute(queries.insert_turns(dialect), rows)
+
+
+def _book(
+    connection: Connection,
+    dialect: str,
+    run: int,
+    settled: Sequence[Settlement],
+    inserted: set[int],
+    change: _BudgetChange,
+) -> None:
+    lines: dict[str, dict[str, Any]] = {}
+    for op in settled:
+        if op.booking is not None:
+            line = ledger_line(run, op.idx, op.fence.epoch, op.try_, op.turn, op.booking, op.at_us)
+            if op.result is not None and op.idx not in inserted and line["kind"] == BookingKind.SPEND:
+                line["kind"] = BookingKind.DUPLICATE
+            lines[line["key"]] = line
+    if not lines:
+        return
+    for key in connection.scalars(queries.insert_ledger(dialect), list(lines.values())):
+        line = lines[key]
+        if line["cost_pico"] is None:
+            change.committed_pico += line["bound_pico"] or 0
+        else:
+            change.spent_pico += line["cost_pico"]
+
+
+def ledger_line(run: int, idx: int, epoch: int, try_: int, turn: int, booking: Booking, at_us: int) -> dict[str, Any]:
+    """A booking as a row of the ledger. The key names the call, so a call is booked once whoever books it."""
+    return {
+        "key": f"{run}.{idx}.{epoch}.{try_}.{turn}",
+        "run": run,
+        "idx": idx,
+        "kind": booking.kind,
+        "model": plain_text(booking.model),
+        "cost_pico": booking.cost_pico,
+        "bound_pico": booking.bound_pico,
+        "usage": booking.usage,
+        "price_version": booking.price_version,
+        "request_id": plain_text(booking.request_id),
+        "batch": booking.batch,
+        "at_us": at_us,
+    }
+
+
+def _admit(
+    connection: Connection,
+    dialect: str,
+    run: int,
+    scopes: Sequence[str],
+    operations: Sequence[Operation],
+    fences: Collection[tuple[int, int]],
+) -> dict[int, Verdict]:
+    """Reserve and write the sends whose fence holds, in order, as far as the budgets reach."""
+    wanted = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences)]
+    if not wanted:
+        return {}
+    room = _room(connection, scopes)
+    verdicts: dict[int, Verdict] = {}
+    admitted: list[SendIntent] = []
+    for op in wanted:
+        if room is not None and op.worst_pico is None:
+            verdicts[id(op)] = Verdict.UNBOUNDED
+        elif room is not None and (op.worst_pico or 0) > room:
+            verdicts[id(op)] = Verdict.OVER_BUDGET
+        else:
+            admitted.append(op)
+            room = None if room is None else room - (op.worst_pico or 0)
+    reserved = _insert_sends(connection, dialect, run, admitted)
+    if scopes and reserved:
+        connection.execute(queries.change_budget(scopes, 0, reserved))
+    return verdicts
+
+
+def _room(connection: Connection, scopes: Sequence[str]) -> int | None:
+    """What the tightest cap leaves; None without a cap."""
+    if not scopes:
+        return None
+    left = [
+        row.cap_pico - row.spent_pico - row.committed_pico
+        for row in connection.execute(queries.budgets_of(scopes))
+        if row.cap_pico is not None
+    ]
+    return min(left, default=None)
+
+
+def _insert_sends(connection: Connection, dialect: str, run: int, intents: Sequence[SendIntent]) -> int:
+    """What the written sends reserve."""
+    if not intents:
+        return 0
+    rows = [
+        {
+            "run": run,
+            "idx": op.idx,
+            "epoch": op.fence.epoch,
+            "try": op.try_,
+            "turn": op.turn,
+            "model": op.model,
+            "worst_pico": op.worst_pico,
+            "at_us": op.at_us,
+        }
+        for op in intents
+    ]
+    written = set(connection.scalars(queries.insert_sends(dialect), rows))
+    return sum(op.worst_pico or 0 for op in intents if op.idx in written)

@@ -1,0 +1,545 @@
+"""Every statement, one named function each: it returns the statement and runs nothing.
+
+Statements that guard a state name the states they expect, taken from the transition tables of `domain/states.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Delete,
+    Insert,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from runner.domain.states import CHUNK_MOVES, RUN_MOVES, ChunkState, RowStatus, leading_to
+from runner.store.tables import (
+    answers,
+    attempts,
+    buckets,
+    budgets,
+    chunks,
+    keys,
+    ledger,
+    payloads,
+    results,
+    runs,
+    sends,
+    turns,
+)
+
+
+def insert_absent(table: Table, dialect: str) -> Any:
+    """Insert that passes over rows whose key is already there; what makes a transaction safe to replay."""
+    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return make(table).on_conflict_do_nothing()
+
+
+# --- runs
+
+
+def create_run() -> Any:
+    return insert(runs).returning(runs.c.id)
+
+
+def run_by_id(run: int) -> Select[Any]:
+    return select(runs).where(runs.c.id == run)
+
+
+def run_by_label(label: str) -> Select[Any]:
+    """By its label or a prefix of it."""
+    return select(runs).where(runs.c.label.startswith(label, autoescape=True)).order_by(runs.c.id).limit(2)
+
+
+def run_by_key(key: str) -> Select[Any]:
+    return select(runs).where(runs.c.key == key)
+
+
+def latest_run(job_name: str | None) -> Select[Any]:
+    query = select(runs).order_by(runs.c.id.desc()).limit(1)
+    return query if job_name is None else query.where(runs.c.job_name == job_name)
+
+
+def runs_of_identity(identity: str) -> Select[Any]:
+    """Keyless runs that ask the same thing, newest first."""
+    return select(runs).where(runs.c.identity == identity, runs.c.key.is_(None)).order_by(runs.c.id.desc())
+
+
+def all_runs(limit: int) -> Select[Any]:
+    return select(runs).order_by(runs.c.id.desc()).limit(limit)
+
+
+def move_run(run: int, event: str, **values: Any) -> Update:
+    """Carry out a move of the run's table; no row changes when the run is in no state that has it."""
+    target = {state: RUN_MOVES[state][event] for state in leading_to(RUN_MOVES, event)}
+    return (
+        update(runs)
+        .where(runs.c.id == run, runs.c.state.in_(list(target)))
+        .values(state=case(*((runs.c.state == was, to) for was, to in target.items())), **values)
+    )
+
+
+def set_run(run: int, **values: Any) -> Update:
+    return update(runs).where(runs.c.id == run).values(**values)
+
+
+def wanted_of(run: int) -> Select[Any]:
+    return select(runs.c.wanted).where(runs.c.id == run)
+
+
+# --- holding a run on PostgreSQL
+
+
+def holder_of(run: int) -> Select[Any]:
+    return select(runs.c.holder, runs.c.heartbeat_us).where(runs.c.id == run).with_for_update()
+
+
+def take_lease(run: int, holder: str, now_us: int) -> Update:
+    return set_run(run, holder=holder, heartbeat_us=now_us)
+
+
+def extend_lease(run: int, holder: str, now_us: int) -> Update:
+    return update(runs).where(runs.c.id == run, runs.c.holder == holder).values(heartbeat_us=now_us)
+
+
+def release_lease(run: int, holder: str) -> Update:
+    return update(runs).where(runs.c.id == run, runs.c.holder == holder).values(holder=None, heartbeat_us=None)
+
+
+# --- staging
+
+
+def insert_chunks() -> Insert:
+    return insert(chunks)
+
+
+def insert_payloads() -> Insert:
+    return insert(payloads)
+
+
+def last_chunk(run: int) -> Select[Any]:
+    return select(chunks).where(chunks.c.run == run).order_by(chunks.c.seq.desc()).limit(1)
+
+
+def insert_keys(dialect: str) -> Any:
+    return insert_absent(keys, dialect).returning(keys.c.hash)
+
+
+def drop_keys(run: int) -> Delete:
+    return delete(keys).where(keys.c.run == run)
+
+
+def payloads_from(run: int, seq: int, limit: int) -> Select[Any]:
+    return select(payloads).where(payloads.c.run == run, payloads.c.seq >= seq).order_by(payloads.c.seq).limit(limit)
+
+
+# --- claims
+
+
+def release_running(run: int) -> Update:
+    """Chunks that a dead holder left running. Only whoever holds the run may do this."""
+    return (
+        update(chunks)
+        .where(chunks.c.run == run, chunks.c.state == ChunkState.RUNNING)
+        .values(state=CHUNK_MOVES[ChunkState.RUNNING]["released"])
+    )
+
+
+def next_claimable(run: int, now_us: int) -> Select[Any]:
+    """The first pending chunk that is due; a chunk that somebody else is claiming is passed over."""
+    return (
+        select(chunks)
+        .where(
+            chunks.c.run == run,
+            chunks.c.state.in_(leading_to(CHUNK_MOVES, "claimed")),
+            or_(chunks.c.next_at_us.is_(None), chunks.c.next_at_us <= now_us),
+        )
+        .order_by(chunks.c.seq)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def claim_chunk(run: int, seq: int) -> Update:
+    """Raise the fence: whoever held the chunk before can no longer settle its rows."""
+    return (
+        update(chunks)
+        .where(chunks.c.run == run, chunks.c.seq == seq)
+        .values(state=ChunkState.RUNNING, epoch=chunks.c.epoch + 1, next_at_us=None)
+    )
+
+
+def payload_of(run: int, seq: int) -> Select[Any]:
+    return select(payloads).where(payloads.c.run == run, payloads.c.seq == seq)
+
+
+def ended_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
+    return select(results.c.idx).where(results.c.run == run, results.c.idx >= first_idx, results.c.idx < end_idx)
+
+
+def history_in(run: int, first_idx: int, end_idx: int, round_: int) -> Select[Any]:
+    """For each row with tries behind it: the last one's number, how many used up an attempt in this round, and
+    the last number of earlier rounds (whose turns are not taken up again)."""
+    counted = case((and_(attempts.c.counted, attempts.c.round == round_), 1), else_=0)
+    of_earlier_rounds = case((attempts.c.round < round_, attempts.c["try"]), else_=0)
+    return (
+        select(
+            attempts.c.idx,
+            func.max(attempts.c["try"]).label("last_try"),
+            func.sum(counted).label("counted"),
+            func.max(attempts.c.at_us).label("last_us"),
+            func.max(of_earlier_rounds).label("closed_try"),
+        )
+        .where(attempts.c.run == run, attempts.c.idx >= first_idx, attempts.c.idx < end_idx)
+        .group_by(attempts.c.idx)
+    )
+
+
+def turns_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
+    return (
+        select(turns)
+        .where(turns.c.run == run, turns.c.idx >= first_idx, turns.c.idx < end_idx)
+        .order_by(turns.c.idx, turns.c["try"], turns.c.turn)
+    )
+
+
+def sends_in(run: int, first_idx: int, end_idx: int, below_epoch: int) -> Any:
+    """Take out sends of an older epoch: calls whose end nobody knows."""
+    return (
+        delete(sends)
+        .where(sends.c.run == run, sends.c.idx >= first_idx, sends.c.idx < end_idx, sends.c.epoch < below_epoch)
+        .returning(sends)
+    )
+
+
+# --- group commit
+
+
+def fences_of(run: int, seqs: Collection[int]) -> Select[Any]:
+    """The epochs of some chunks, locked until the transaction ends (SQLite's writer is alone anyway)."""
+    return (
+        select(chunks.c.seq, chunks.c.epoch)
+        .where(chunks.c.run == run, chunks.c.seq.in_(seqs), chunks.c.state == ChunkState.RUNNING)
+        .order_by(chunks.c.seq)
+        .with_for_update()
+    )
+
+
+def budgets_of(scopes: Sequence[str]) -> Select[Any]:
+    return select(budgets).where(budgets.c.scope.in_(scopes)).order_by(budgets.c.scope).with_for_update()
+
+
+def add_budget(dialect: str) -> Any:
+    return insert_absent(budgets, dialect)
+
+
+def cap_budget(scope: str, cap_pico: int | None) -> Update:
+    return update(budgets).where(budgets.c.scope == scope).values(cap_pico=cap_pico)
+
+
+def change_budget(scopes: Sequence[str], spent_pico: int, committed_pico: int) -> Update:
+    return (
+        update(budgets)
+        .where(budgets.c.scope.in_(scopes))
+        .values(
+            spent_pico=budgets.c.spent_pico + spent_pico,
+            committed_pico=budgets.c.committed_pico + committed_pico,
+        )
+    )
+
+
+def insert_sends(dialect: str) -> Any:
+    return insert_absent(sends, dialect).returning(sends.c.idx)
+
+
+def delete_sends(run: int, rows: Collection[tuple[int, int]]) -> Any:
+    """By (idx, epoch); gives back what each had reserved."""
+    return (
+        delete(sends)
+        .where(sends.c.run == run, tuple_(sends.c.idx, sends.c.epoch).in_(rows))
+        .returning(sends.c.idx, sends.c.epoch, sends.c.worst_pico)
+    )
+
+
+def insert_results(dialect: str) -> Any:
+    return insert_absent(results, dialect).returning(results.c.idx)
+
+
+def insert_answers(dialect: str) -> Any:
+    return insert_absent(answers, dialect)
+
+
+def insert_attempts(dialect: str) -> Any:
+    return insert_absent(attempts, dialect)
+
+
+def insert_turns(dialect: str) -> Any:
+    return insert_absent(turns, dialect)
+
+
+def insert_ledger(dialect: str) -> Any:
+    return insert_absent(ledger, dialect).returning(ledger.c.key)
+
+
+def tally_chunk() -> Update:
+    """Count settled rows of one chunk; the last one closes it."""
+    ended = chunks.c.done + chunks.c.failed + bindparam("more_done") + bindparam("more_failed")
+    return (
+        update(chunks)
+        .where(chunks.c.run == bindparam("of_run"), chunks.c.seq == bindparam("of_seq"))
+        .values(
+            done=chunks.c.done + bindparam("more_done"),
+            failed=chunks.c.failed + bindparam("more_failed"),
+            state=case((ended >= chunks.c.n, ChunkState.DONE), else_=chunks.c.state),
+        )
+    )
+
+
+# --- scopes
+
+
+def pause_of(scope: str) -> Select[Any]:
+    return select(buckets.c.paused_until_us).where(buckets.c.scope == scope)
+
+
+def add_bucket(dialect: str) -> Any:
+    return insert_absent(buckets, dialect)
+
+
+def pause_scope(scope: str, until_us: int) -> Update:
+    """The later word wins."""
+    return (
+        update(buckets)
+        .where(
+            buckets.c.scope == scope,
+            or_(buckets.c.paused_until_us.is_(None), buckets.c.paused_until_us < until_us),
+        )
+        .values(paused_until_us=until_us)
+    )
+
+
+# --- rounds and cancellation
+
+
+def failed_results(run: int, seq_first_idx: int, seq_end_idx: int) -> Select[Any]:
+    return (
+        select(results, answers.c.message)
+        .join_from(
+            results,
+            answers,
+            and_(answers.c.run == results.c.run, answers.c.idx == results.c.idx),
+            isouter=True,
+        )
+        .where(
+            results.c.run == run,
+            results.c.idx >= seq_first_idx,
+            results.c.idx < seq_end_idx,
+            results.c.status != RowStatus.SUCCEEDED,
+        )
+        .order_by(results.c.idx)
+    )
+
+
+def delete_results(run: int, idxs: Collection[int]) -> Delete:
+    return delete(results).where(
+        results.c.run == run, results.c.idx.in_(idxs), results.c.status != RowStatus.SUCCEEDED
+    )
+
+
+def delete_answers(run: int, idxs: Collection[int]) -> Delete:
+    return delete(answers).where(answers.c.run == run, answers.c.idx.in_(idxs))
+
+
+def chunks_with_failures(run: int, after_seq: int) -> Select[Any]:
+    return (
+        select(chunks)
+        .where(chunks.c.run == run, chunks.c.seq > after_seq, chunks.c.failed > 0)
+        .order_by(chunks.c.seq)
+        .limit(1)
+        .with_for_update()
+    )
+
+
+def reopen_chunk(run: int, seq: int, failed: int) -> Update:
+    return (
+        update(chunks)
+        .where(chunks.c.run == run, chunks.c.seq == seq)
+        .values(state=ChunkState.PENDING, failed=chunks.c.failed - failed, next_at_us=None)
+    )
+
+
+def cancel_chunks(run: int) -> Update:
+    return (
+        update(chunks)
+        .where(chunks.c.run == run, chunks.c.state.in_(leading_to(CHUNK_MOVES, "run canceled")))
+        .values(state=ChunkState.CANCELED)
+    )
+
+
+def reopen_canceled(run: int) -> Update:
+    return (
+        update(chunks)
+        .where(chunks.c.run == run, chunks.c.state == ChunkState.CANCELED)
+        .values(state=CHUNK_MOVES[ChunkState.CANCELED]["new round"])
+    )
+
+
+# --- reading
+
+
+def tally_of(run: int) -> Select[Any]:
+    return select(
+        func.coalesce(func.sum(chunks.c.n), 0).label("staged"),
+        func.coalesce(func.sum(chunks.c.done), 0).label("done"),
+        func.coalesce(func.sum(chunks.c.failed), 0).label("failed"),
+    ).where(chunks.c.run == run)
+
+
+def unfinished_chunks(run: int) -> Select[Any]:
+    return select(func.count()).where(
+        chunks.c.run == run, chunks.c.state.not_in([ChunkState.DONE, ChunkState.CANCELED])
+    )
+
+
+def next_due(run: int) -> Select[Any]:
+    """When the next pending chunk that waits for its time may be claimed."""
+    return select(func.min(chunks.c.next_at_us)).where(chunks.c.run == run, chunks.c.state == ChunkState.PENDING)
+
+
+def chunks_from(run: int, seq: int, limit: int) -> Select[Any]:
+    return (
+        select(chunks, payloads.c.lines, payloads.c.first_record, payloads.c.records)
+        .join(payloads, and_(payloads.c.run == chunks.c.run, payloads.c.seq == chunks.c.seq))
+        .where(chunks.c.run == run, chunks.c.seq >= seq)
+        .order_by(chunks.c.seq)
+        .limit(limit)
+    )
+
+
+def chunk_of_row(run: int, idx: int) -> Select[Any]:
+    return (
+        select(chunks.c.seq)
+        .where(chunks.c.run == run, chunks.c.first_idx <= idx)
+        .order_by(chunks.c.seq.desc())
+        .limit(1)
+    )
+
+
+def results_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
+    return (
+        select(results, answers.c.message)
+        .join_from(
+            results,
+            answers,
+            and_(answers.c.run == results.c.run, answers.c.idx == results.c.idx),
+            isouter=True,
+        )
+        .where(results.c.run == run, results.c.idx >= first_idx, results.c.idx < end_idx)
+        .order_by(results.c.idx)
+    )
+
+
+def row_by_key(run: int, key: bytes) -> Select[Any]:
+    return select(results.c.idx).where(results.c.run == run, results.c.key == key)
+
+
+def statuses_of(run: int) -> Select[Any]:
+    return (
+        select(results.c.status, results.c.error_type, results.c.stop_reason, func.count().label("rows"))
+        .where(results.c.run == run)
+        .group_by(results.c.status, results.c.error_type, results.c.stop_reason)
+    )
+
+
+def tokens_of(run: int) -> Select[Any]:
+    return select(
+        *(
+            func.coalesce(func.sum(results.c[name]), 0).label(name)
+            for name in (
+                "input_tokens",
+                "cache_write_5m",
+                "cache_write_1h",
+                "cache_read",
+                "output_tokens",
+                "web_searches",
+            )
+        )
+    ).where(results.c.run == run)
+
+
+def failure_groups(run: int) -> Select[Any]:
+    """Rows that did not succeed, by how they ended: how many, how often tried, an example."""
+    return (
+        select(
+            results.c.status,
+            results.c.error_type,
+            func.count().label("rows"),
+            func.max(results.c.attempts).label("attempts"),
+            func.min(results.c.idx).label("example"),
+            func.min(results.c.at_us).label("first_us"),
+        )
+        .where(results.c.run == run, results.c.status != RowStatus.SUCCEEDED)
+        .group_by(results.c.status, results.c.error_type)
+        .order_by(func.count().desc())
+    )
+
+
+def attempts_of(run: int, idx: int) -> Select[Any]:
+    return select(attempts).where(attempts.c.run == run, attempts.c.idx == idx).order_by(attempts.c["try"])
+
+
+def attempt_groups(run: int) -> Select[Any]:
+    return (
+        select(attempts.c.kind, attempts.c.error_type, func.count().label("tries"))
+        .where(attempts.c.run == run)
+        .group_by(attempts.c.kind, attempts.c.error_type)
+    )
+
+
+def money_of(run: int) -> Select[Any]:
+    """The ledger by kind: lines, exact cost, and the bound of what is not known exactly."""
+    return (
+        select(
+            ledger.c.kind,
+            func.count().label("lines"),
+            func.coalesce(func.sum(ledger.c.cost_pico), 0).label("cost_pico"),
+            func.coalesce(func.sum(ledger.c.bound_pico), 0).label("bound_pico"),
+            func.sum(case((ledger.c.cost_pico.is_(None), 1), else_=0)).label("uncosted"),
+            func.sum(case((and_(ledger.c.cost_pico.is_(None), ledger.c.bound_pico.is_(None)), 1), else_=0)).label(
+                "unbounded"
+            ),
+        )
+        .where(ledger.c.run == run)
+        .group_by(ledger.c.kind)
+    )
+
+
+def ledger_of(run: int, after_id: int, limit: int) -> Select[Any]:
+    return select(ledger).where(ledger.c.run == run, ledger.c.id > after_id).order_by(ledger.c.id).limit(limit)
+
+
+def budget_of(scope: str) -> Select[Any]:
+    return select(budgets).where(budgets.c.scope == scope)
+
+
+def open_sends(run: int) -> Select[Any]:
+    return select(func.count()).select_from(sends).where(sends.c.run == run)
+
+
+def spent_since(since_us: int) -> Select[Any]:
+    return select(func.coalesce(func.sum(ledger.c.cost_pico), 0)).where(ledger.c.at_us >= since_us)

@@ -1,0 +1,225 @@
+"""Reading: what views and exports ask. Short transactions, pages instead of whole tables."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runner.domain.outcome import Usage
+from runner.domain.result import ExportedRow, RowResult
+from runner.domain.run import Tally
+from runner.domain.states import RowStatus
+from runner.store import queries
+from runner.store.group import BookingKind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Money:
+    """What a run cost. `unknown_bound_pico` is the most that calls of unknown end may add; `uncosted` counts
+    billed calls whose price is not known, `unbounded` those of them without even a bound."""
+
+    spent_pico: int
+    duplicate_pico: int
+    unknown_calls: int
+    unknown_bound_pico: int
+    uncosted: int
+    unbounded: int
+    committed_pico: int
+    cap_pico: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatusCount:
+    status: RowStatus
+    error_type: str | None
+    stop_reason: str | None
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailureGroup:
+    """Rows that ended the same wrong way. `example` is the idx of one of them."""
+
+    status: RowStatus
+    error_type: str | None
+    rows: int
+    attempts: int
+    first_us: int
+    example: RowResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PastAttempt:
+    try_: int
+    round: int
+    kind: str
+    error_type: str | None
+    error_message: str | None
+    request_id: str | None
+    cost_pico: int | None
+    at_us: int
+
+
+def tally(connection: Connection, run: int) -> Tally:
+    row = connection.execute(queries.tally_of(run)).one()
+    return Tally(staged=int(row.staged), done=int(row.done), failed=int(row.failed))
+
+
+def statuses(connection: Connection, run: int) -> list[StatusCount]:
+    rows = [
+        StatusCount(
+            status=RowStatus(row.status),
+            error_type=row.error_type,
+            stop_reason=row.stop_reason,
+            rows=row._mapping["rows"],
+        )
+        for row in connection.execute(queries.statuses_of(run))
+    ]
+    return sorted(rows, key=lambda count: -count.rows)
+
+
+def tokens(connection: Connection, run: int) -> Usage:
+    row = connection.execute(queries.tokens_of(run)).one()
+    counts: dict[str, Any] = {name: int(value) for name, value in row._mapping.items()}
+    return Usage(**counts)
+
+
+def money(connection: Connection, run: int, scope: str) -> Money:
+    kinds = {row.kind: row for row in connection.execute(queries.money_of(run))}
+    unknown = kinds.get(BookingKind.UNKNOWN)
+    duplicate = kinds.get(BookingKind.DUPLICATE)
+    budget = connection.execute(queries.budget_of(scope)).first()
+    return Money(
+        spent_pico=sum(int(row.cost_pico) for row in kinds.values()),
+        duplicate_pico=int(duplicate.cost_pico) if duplicate else 0,
+        unknown_calls=unknown.lines if unknown else 0,
+        unknown_bound_pico=int(unknown.bound_pico) if unknown else 0,
+        uncosted=sum(int(row.uncosted) for kind, row in kinds.items() if kind != BookingKind.UNKNOWN),
+        unbounded=sum(int(row.unbounded) for row in kinds.values()),
+        committed_pico=budget.committed_pico if budget else 0,
+        cap_pico=budget.cap_pico if budget else None,
+    )
+
+
+def failures(connection: Connection, run: int) -> list[FailureGroup]:
+    groups = connection.execute(queries.failure_groups(run)).all()
+    return [
+        FailureGroup(
+            status=RowStatus(row.status),
+            error_type=row.error_type,
+            rows=row._mapping["rows"],
+            attempts=row.attempts,
+            first_us=row.first_us,
+            example=_result(connection.execute(queries.results_in(run, row.example, row.example + 1)).one()),
+        )
+        for row in groups
+    ]
+
+
+def attempts(connection: Connection, run: int, idx: int) -> list[PastAttempt]:
+    return [
+        PastAttempt(
+            try_=row._mapping["try"],
+            round=row.round,
+            kind=row.kind,
+            error_type=row.error_type,
+            error_message=row.error_message,
+            request_id=row.request_id,
+            cost_pico=row.cost_pico,
+            at_us=row.at_us,
+        )
+        for row in connection.execute(queries.attempts_of(run, idx))
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkPage:
+    """One chunk's results with their rows' own bytes, in order; rows that have not ended are left out."""
+
+    seq: int
+    rows: list[ExportedRow]
+
+
+def exported_chunk(connection: Connection, run: int, seq: int) -> ChunkPage | None:
+    """The first chunk from `seq` on; None past the end."""
+    chunk = connection.execute(queries.chunks_from(run, seq, 1)).first()
+    if chunk is None:
+        return None
+    lines = zlib.decompress(chunk.lines).split(b"\n")
+    found = connection.execute(queries.results_in(run, chunk.first_idx, chunk.first_idx + chunk.n))
+    rows = [
+        ExportedRow(
+            result=_result(row),
+            row=lines[row.record - chunk.first_record],
+            message=None if row.message is None else bytes(row.message),
+        )
+        for row in found
+    ]
+    return ChunkPage(seq=chunk.seq, rows=rows)
+
+
+def exported_row(connection: Connection, run: int, idx: int) -> ExportedRow | None:
+    """One ended row by its number."""
+    seq = connection.execute(queries.chunk_of_row(run, idx)).scalar()
+    page = None if seq is None else exported_chunk(connection, run, seq)
+    return next((row for row in page.rows if row.result.idx == idx), None) if page else None
+
+
+def record_line(connection: Connection, run: int, fan: int, idx: int) -> bytes | None:
+    """The row's own bytes, whether it has ended or not."""
+    seq = connection.execute(queries.chunk_of_row(run, idx)).scalar()
+    chunk = None if seq is None else connection.execute(queries.chunks_from(run, seq, 1)).first()
+    if chunk is None or idx >= chunk.first_idx + chunk.n:
+        return None
+    lines: list[bytes] = zlib.decompress(chunk.lines).split(b"\n")
+    return lines[idx // fan - int(chunk.first_record)]
+
+
+def row_of_key(connection: Connection, run: int, key: str) -> int | None:
+    found: int | None = connection.execute(queries.row_by_key(run, key.encode("utf-8", "surrogatepass"))).scalar()
+    return found
+
+
+def ledger(connection: Connection, run: int, page: int = 1000) -> Iterator[Any]:
+    """The run's lines of the ledger, oldest first."""
+    after = 0
+    while rows := connection.execute(queries.ledger_of(run, after, page)).all():
+        yield from rows
+        after = rows[-1].id
+
+
+def _result(row: Any) -> RowResult:
+    usage = None
+    if row.output_tokens is not None:
+        usage = Usage(
+            input_tokens=row.input_tokens,
+            cache_write_5m=row.cache_write_5m,
+            cache_write_1h=row.cache_write_1h,
+            cache_read=row.cache_read,
+            output_tokens=row.output_tokens,
+            web_searches=row.web_searches,
+        )
+    return RowResult(
+        idx=row.idx,
+        record=row.record,
+        variant=row.variant,
+        repeat=row.repeat,
+        round=row.round,
+        key=None if row.key is None else bytes(row.key).decode("utf-8", "surrogatepass"),
+        status=RowStatus(row.status),
+        stop_reason=row.stop_reason,
+        model=row.model,
+        usage=usage,
+        cost_pico=row.cost_pico,
+        price_version=row.price_version,
+        request_id=row.request_id,
+        attempts=row.attempts,
+        latency_us=row.latency_us,
+        batch=row.batch,
+        error_type=row.error_type,
+        error_message=row.error_message,
+    )

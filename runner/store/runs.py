@@ -1,0 +1,145 @@
+"""Runs as rows: made, found, moved from state to state."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runner.domain.job import Job
+from runner.domain.run import NewRun, Run
+from runner.domain.states import RUN_MOVES, PauseReason, RunState, leading_to
+from runner.errors import RunnerError, UsageInvalid
+from runner.store import queries
+
+# Letters and digits that are hard to mistake for one another when read aloud.
+_LABEL_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
+_LABEL_LENGTH = 6
+
+
+def create(connection: Connection, new: NewRun, now_us: int) -> Run:
+    """A new run in state `running`, with nothing staged, and its budget row."""
+    values = {
+        "label": "r_" + "".join(secrets.choice(_LABEL_LETTERS) for _ in range(_LABEL_LENGTH)),
+        "job_name": new.job.name,
+        "job": new.job.to_json().encode(),
+        "identity": new.job.identity(),
+        "key": new.key,
+        "simulated": new.job.simulated,
+        "mode": new.job.mode,
+        "state": RunState.RUNNING,
+        "round": 1,
+        "fan": new.job.repeat,
+        "input_uri": new.input_uri,
+        "input_digest": new.input_digest,
+        "records": new.records,
+        "skipped": new.skipped,
+        "ingested_upto": 0,
+        "ingested_bytes": 0,
+        "ingest_done": False,
+        "output": new.output,
+        "epoch": 0,
+        "created_us": now_us,
+    }
+    run = connection.execute(queries.create_run(), values).scalar_one()
+    set_cap(connection, run, new.job.budget_pico)
+    return by_id(connection, run)
+
+
+def by_id(connection: Connection, run: int) -> Run:
+    return _value(connection.execute(queries.run_by_id(run)).one())
+
+
+def by_label(connection: Connection, label: str) -> Run:
+    """By label, unique prefix, or `latest`. Raises UsageInvalid where that names no run or several."""
+    if label == "latest":
+        found = connection.execute(queries.latest_run(None)).all()
+    else:
+        prefix = label if label.startswith("r_") else f"r_{label}"
+        found = connection.execute(queries.run_by_label(prefix)).all()
+    if not found:
+        raise UsageInvalid(f"there is no run {label!r}.", name="no-run", hints=("runner status   lists them",))
+    if len(found) > 1:
+        raise UsageInvalid(f"{label!r} fits several runs.", name="no-run", hints=("type one more letter",))
+    return _value(found[0])
+
+
+def find(connection: Connection, identity: str, key: str | None) -> list[Run]:
+    """Runs that the same command would mean, newest first: by key when there is one, else by identity."""
+    query = queries.run_by_key(key) if key is not None else queries.runs_of_identity(identity)
+    return [_value(row) for row in connection.execute(query)]
+
+
+def recent(connection: Connection, limit: int) -> list[Run]:
+    return [_value(row) for row in connection.execute(queries.all_runs(limit))]
+
+
+def move(connection: Connection, run: int, event: str, **values: Any) -> Run:
+    """Carry out a move of the state table. Raises UsageInvalid when the run's state has no such move."""
+    changed = connection.execute(queries.move_run(run, event, **values)).rowcount
+    found = by_id(connection, run)
+    if changed == 0:
+        expected = " or ".join(leading_to(RUN_MOVES, event))
+        raise _no_move(found, event, expected)
+    return found
+
+
+def _no_move(run: Run, event: str, expected: str) -> RunnerError:
+    return UsageInvalid(
+        f"run {run.label} is {run.state}; {event!r} needs one that is {expected}.",
+        name="run-state",
+        hints=(f"runner show {run.label}",),
+    )
+
+
+def change_job(connection: Connection, run: Run, job: Job) -> Run:
+    """Take over what may change on resume: limits, budget, mode, output, tags."""
+    changed = run.job.with_changes_of(job)
+    output = job.output.path if job.output.path is not None else run.output
+    connection.execute(queries.set_run(run.id, job=changed.to_json().encode(), output=output))
+    set_cap(connection, run.id, changed.budget_pico)
+    return by_id(connection, run.id)
+
+
+def budget_scope(run: int) -> str:
+    return f"run:{run}"
+
+
+def set_cap(connection: Connection, run: int, cap_pico: int | None) -> None:
+    scope = budget_scope(run)
+    empty = {"scope": scope, "period": "all", "cap_pico": cap_pico, "spent_pico": 0, "committed_pico": 0}
+    connection.execute(queries.add_budget(connection.dialect.name), empty)
+    connection.execute(queries.cap_budget(scope, cap_pico))
+
+
+def _value(row: Any) -> Run:
+    return Run(
+        id=row.id,
+        label=row.label,
+        job=Job.from_json(bytes(row.job).decode()),
+        identity=row.identity,
+        key=row.key,
+        state=RunState(row.state),
+        pause_reason=PauseReason(row.pause_reason) if row.pause_reason else None,
+        pause_message=row.pause_message,
+        wanted=row.wanted,
+        round=row.round,
+        fan=row.fan,
+        input_uri=row.input_uri,
+        input_digest=row.input_digest,
+        records=row.records,
+        skipped=row.skipped,
+        ingested_upto=row.ingested_upto,
+        ingested_bytes=row.ingested_bytes,
+        ingested_digest=row.ingested_digest,
+        ingest_done=row.ingest_done,
+        output=row.output,
+        epoch=row.epoch,
+        holder=row.holder,
+        heartbeat_us=row.heartbeat_us,
+        organization=row.organization,
+        workspace=row.workspace,
+        created_us=row.created_us,
+        ended_us=row.ended_us,
+    )

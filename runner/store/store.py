@@ -1,0 +1,214 @@
+"""The store: every transaction of the program by name, values in and values out.
+
+All calls block; async callers run them in a worker thread. Nothing is sent and nothing is decided in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runner.domain.job import Job
+from runner.domain.outcome import Usage
+from runner.domain.result import ExportedRow
+from runner.domain.run import NewRun, Run, Tally
+from runner.domain.states import PauseReason
+from runner.failpoints import Failpoint, failpoint
+from runner.store import claims, group, holder, queries, reports, runs, staging
+from runner.store.database import Database
+
+
+class Store:
+    """One open store. Use as a context manager, or call `close`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @staticmethod
+    def open(url: str) -> Store:
+        """Open, and on SQLite bring the schema up to date. Raises SchemaMismatch or StoreFault."""
+        database = Database(url)
+        try:
+            database.make_ready()
+        except BaseException:
+            database.close()
+            raise
+        return Store(database)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.database.close()
+
+    # --- runs
+
+    def create_run(self, new: NewRun, now_us: int) -> Run:
+        failpoint(Failpoint.RUN_CREATE_BEFORE)
+        run = self.database.write(lambda c: runs.create(c, new, now_us))
+        failpoint(Failpoint.RUN_CREATE_AFTER)
+        return run
+
+    def run(self, label: str) -> Run:
+        """By label, unique prefix of it, or `latest`. Raises UsageInvalid."""
+        return self.database.read(lambda c: runs.by_label(c, label))
+
+    def run_by_id(self, run: int) -> Run:
+        return self.database.read(lambda c: runs.by_id(c, run))
+
+    def find_runs(self, identity: str, key: str | None) -> list[Run]:
+        """Runs that the same command would mean, newest first."""
+        return self.database.read(lambda c: runs.find(c, identity, key))
+
+    def recent_runs(self, limit: int) -> list[Run]:
+        return self.database.read(lambda c: runs.recent(c, limit))
+
+    def move_run(self, run: int, event: str, **values: Any) -> Run:
+        failpoint(Failpoint.RUN_STATE_BEFORE)
+        moved = self.database.write(lambda c: runs.move(c, run, event, **values))
+        failpoint(Failpoint.RUN_STATE_AFTER)
+        return moved
+
+    def pause_run(self, run: int, reason: PauseReason, message: str) -> Run:
+        return self.move_run(run, "paused", pause_reason=reason, pause_message=group.plain_text(message), wanted=None)
+
+    def resume_run(self, run: Run, job: Job) -> Run:
+        """Take over what may change, and set a paused run going again."""
+        changed = self.database.write(lambda c: runs.change_job(c, run, job))
+        if changed.state != "paused":
+            return changed
+        return self.move_run(run.id, "resumed", pause_reason=None, pause_message=None, wanted=None)
+
+    def ask(self, run: int, wanted: str | None) -> None:
+        """Ask the process that holds the run for something: `pause`, `cancel`."""
+        self.database.write(lambda c: c.execute(queries.set_run(run, wanted=wanted)))
+
+    def wanted(self, run: int) -> str | None:
+        wanted: str | None = self.database.read(lambda c: c.execute(queries.wanted_of(run)).scalar())
+        return wanted
+
+    def note_origin(self, run: int, organization: str | None, workspace: str | None) -> None:
+        """Whose key answered, so that a run is not taken up in another workspace."""
+        self.database.write(lambda c: c.execute(queries.set_run(run, organization=organization, workspace=workspace)))
+
+    def open_round(self, run: int) -> int:
+        """Set every row that failed to go again; how many that are."""
+        return self.database.write(lambda c: claims.open_round(c, run))
+
+    def cancel_rows(self, run: int) -> None:
+        self.database.write(lambda c: c.execute(queries.cancel_chunks(run)))
+
+    def hold(self, run: Run, now_us: Any) -> holder.Hold:
+        """Raises RunLocked when another process holds the run."""
+        return holder.take(self.database, run, now_us)
+
+    # --- records in
+
+    def stage(self, run: Run, staged: Sequence[staging.StagedChunk], mark: staging.IngestMark) -> None:
+        failpoint(Failpoint.STAGE_BEFORE)
+        self.database.write(lambda c: staging.stage(c, run.id, run.fan, staged, mark))
+        failpoint(Failpoint.STAGE_AFTER)
+
+    def add_keys(self, run: int, hashes: Sequence[int]) -> set[int]:
+        return self.database.write(lambda c: staging.add_keys(c, run, hashes))
+
+    def next_seq(self, run: int) -> int:
+        return self.database.read(lambda c: staging.next_seq(c, run))
+
+    def staged_lines(self, run: int) -> Iterator[bytes]:
+        """Every staged record as it was read, in order."""
+        seq = 0
+        while page := self.database.read(partial(staging.staged_lines, run=run, seq=seq, limit=8)):
+            for _seq, lines in page:
+                yield from lines
+            seq = page[-1][0] + 1
+
+    # --- work
+
+    def claim_next(self, run: int, now_us: int, price_version: str) -> claims.ClaimedChunk | None:
+        failpoint(Failpoint.CLAIM_BEFORE)
+        claimed = self.database.write(lambda c: claims.claim_next(c, run, now_us, price_version))
+        failpoint(Failpoint.CLAIM_AFTER)
+        return claimed
+
+    def release_running(self, run: int) -> int:
+        return self.database.write(lambda c: claims.release_running(c, run))
+
+    def commit_group(self, run: int, operations: Sequence[group.Operation]) -> list[group.Verdict]:
+        failpoint(Failpoint.GROUP_BEFORE)
+        scopes = [runs.budget_scope(run)]
+        verdicts = self.database.write(lambda c: group.commit_group(c, run, scopes, operations))
+        failpoint(Failpoint.GROUP_AFTER)
+        return verdicts
+
+    def unfinished_chunks(self, run: int) -> int:
+        return self.database.read(lambda c: c.execute(queries.unfinished_chunks(run)).scalar()) or 0
+
+    def next_due_us(self, run: int) -> int | None:
+        due: int | None = self.database.read(lambda c: c.execute(queries.next_due(run)).scalar())
+        return due
+
+    # --- scopes
+
+    def paused_until_us(self, scope: str) -> int | None:
+        until: int | None = self.database.read(lambda c: c.execute(queries.pause_of(scope)).scalar())
+        return until
+
+    def pause_scope(self, scope: str, until_us: int, now_us: int) -> None:
+        def work(connection: Connection) -> None:
+            empty = {
+                "scope": scope,
+                "requests": 0.0,
+                "input_tokens": 0.0,
+                "output_tokens": 0.0,
+                "at_us": now_us,
+            }
+            connection.execute(queries.add_bucket(connection.dialect.name), empty)
+            connection.execute(queries.pause_scope(scope, until_us))
+
+        self.database.write(work)
+
+    # --- reading
+
+    def tally(self, run: int) -> Tally:
+        return self.database.read(lambda c: reports.tally(c, run))
+
+    def statuses(self, run: int) -> list[reports.StatusCount]:
+        return self.database.read(lambda c: reports.statuses(c, run))
+
+    def tokens(self, run: int) -> Usage:
+        return self.database.read(lambda c: reports.tokens(c, run))
+
+    def money(self, run: int) -> reports.Money:
+        return self.database.read(lambda c: reports.money(c, run, runs.budget_scope(run)))
+
+    def failures(self, run: int) -> list[reports.FailureGroup]:
+        return self.database.read(lambda c: reports.failures(c, run))
+
+    def attempts(self, run: int, idx: int) -> list[reports.PastAttempt]:
+        return self.database.read(lambda c: reports.attempts(c, run, idx))
+
+    def exported(self, run: Run) -> Iterator[ExportedRow]:
+        """Every ended row in order, a chunk at a time: memory does not grow with the run."""
+        seq = 0
+        while True:
+            page = self.database.read(partial(reports.exported_chunk, run=run.id, seq=seq))
+            if page is None:
+                return
+            yield from page.rows
+            seq = page.seq + 1
+
+    def exported_row(self, run: Run, idx: int) -> ExportedRow | None:
+        return self.database.read(lambda c: reports.exported_row(c, run.id, idx))
+
+    def record_line(self, run: Run, idx: int) -> bytes | None:
+        return self.database.read(lambda c: reports.record_line(c, run.id, run.fan, idx))
+
+    def row_of_key(self, run: int, key: str) -> int | None:
+        return self.database.read(lambda c: reports.row_of_key(c, run, key))
