@@ -7,117 +7,21 @@ for `doctor`, and because a file of a project may not direct the user's own key 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
-from runner.errors import JobInvalid, RunnerError, UsageInvalid
-from runner.settings_files import read_dotenv, read_project, read_user
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
-LOG_FORMATS = ("auto", "human", "json")
+from runner.errors import JobInvalid, UsageInvalid
+from runner.settings_files import read_dotenv, read_project, read_user, user_folder
+from runner.settings_values import SETTINGS, Unusable, simulated_beside, without_password
 
 ENV, DOTENV, PROJECT, USER, FLAG, DEFAULT = "env", ".env", "project", "user", "flag", "default"
 
 
-class _Bad(ValueError):
-    """Why a value cannot be used; the caller adds which one it is."""
-
-
-def _text(told: str) -> str:
-    if not told.strip():
-        raise _Bad("is empty")
-    return told.strip()
-
-
-def _positive(told: str) -> int:
-    try:
-        number = int(told.strip().replace("_", ""))
-    except ValueError:
-        raise _Bad(f"must be a whole number, not {told!r}") from None
-    if number < 1:
-        raise _Bad(f"must be at least 1, not {number}")
-    return number
-
-
-def _money(told: str) -> Decimal:
-    try:
-        amount = Decimal(told.strip().removeprefix("$"))
-    except InvalidOperation:
-        raise _Bad(f"must be an amount in US dollars such as 25 or 0.50, not {told!r}") from None
-    if not amount.is_finite() or amount < 0:
-        raise _Bad(f"must not be negative, infinite or undefined, but is {told!r}")
-    return amount
-
-
-def _truth(told: str) -> bool:
-    word = told.strip().lower()
-    if word in ("1", "true", "yes", "on"):
-        return True
-    if word in ("0", "false", "no", "off"):
-        return False
-    raise _Bad(f"must be 1 or 0, not {told!r}")
-
-
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
-    def read(told: str) -> str:
-        word = told.strip().lower()
-        if word not in words:
-            raise _Bad(f"must be one of {', '.join(words)}, not {told!r}")
-        return word
-
-    return read
-
-
-def _database_url(told: str) -> str:
-    """The spelling that hosting providers use is understood; the driver is ours to choose."""
-    scheme, sep, rest = _text(told).partition("://")
-    if not sep or scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
-        raise _Bad("must begin with sqlite:/// or postgresql://")
-    if scheme == "sqlite":
-        return f"sqlite://{rest}"
-    return f"postgresql+psycopg://{rest}"
-
-
-class _Setting(NamedTuple):
-    variable: str
-    read: Callable[[str], Any]
-    secret: bool = False
-    own: bool = True  # one of ours: it may also be given as a file, by `<variable>_FILE`
-
-
-_SETTINGS: Mapping[str, _Setting] = {
-    "database_url": _Setting("RUNNER_DATABASE_URL", _database_url, secret=True),
-    "simulated_database_url": _Setting("RUNNER_SIMULATED_DATABASE_URL", _database_url, secret=True),
-    "rpm": _Setting("RUNNER_RPM", _positive),
-    "itpm": _Setting("RUNNER_ITPM", _positive),
-    "otpm": _Setting("RUNNER_OTPM", _positive),
-    "concurrency": _Setting("RUNNER_CONCURRENCY", _positive),
-    "max_usd": _Setting("RUNNER_MAX_USD", _money),
-    "log_level": _Setting("RUNNER_LOG_LEVEL", _one_of(LOG_LEVELS)),
-    "log_format": _Setting("RUNNER_LOG_FORMAT", _one_of(LOG_FORMATS)),
-    "no_input": _Setting("RUNNER_NO_INPUT", _truth),
-    "api_key": _Setting("ANTHROPIC_API_KEY", str, secret=True, own=False),
-    "auth_token": _Setting("ANTHROPIC_AUTH_TOKEN", str, secret=True, own=False),
-    "base_url": _Setting("ANTHROPIC_BASE_URL", _text, own=False),
-    "custom_headers": _Setting("ANTHROPIC_CUSTOM_HEADERS", lambda told: _headers(told), secret=True, own=False),
-}
-KNOWN_KEYS = frozenset(_SETTINGS)
-
-
-def _headers(told: str) -> Mapping[str, str]:
-    """Lines of `Name: value`, as the official clients read them."""
-    headers: dict[str, str] = {}
-    for line in filter(None, map(str.strip, told.splitlines())):
-        name, colon, value = line.partition(":")
-        if not colon or not name.strip():
-            raise _Bad("must hold lines of the form Name: value")
-        headers[name.strip()] = value.strip()
-    return MappingProxyType(headers)
+KNOWN_KEYS = frozenset(SETTINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +73,7 @@ class Settings:
                 raise JobInvalid("simulated runs need a store of their own.", name="simulated-store")
             return self.simulated_database
         if self.database_url.startswith("sqlite:"):
-            return _beside(self.database_url)
+            return simulated_beside(self.database_url)
         raise JobInvalid(
             "simulated runs need a store of their own, and none is named.",
             name="simulated-store",
@@ -219,9 +123,7 @@ def _settings(
 ) -> Settings:
     origins, layers = MappingProxyType(origin), MappingProxyType(layer)
     of_service = {
-        name: values.pop(name)
-        for name in ("api_key", "auth_token", "base_url", "custom_headers")
-        if name in values
+        name: values.pop(name) for name in ("api_key", "auth_token", "base_url", "custom_headers") if name in values
     }
     return Settings(
         home=home,
@@ -238,12 +140,10 @@ _Given = dict[str, tuple[str, str]]  # setting: what was said, and where
 
 
 def _of_flags(flags: Mapping[str, object]) -> _Given:
-    unknown = flags.keys() - _SETTINGS.keys()
+    unknown = flags.keys() - SETTINGS.keys()
     if unknown:
         raise TypeError(f"no such settings: {sorted(unknown)}")
-    return {
-        name: (str(value), f"--{name.replace('_', '-')}") for name, value in flags.items() if value is not None
-    }
+    return {name: (str(value), f"--{name.replace('_', '-')}") for name, value in flags.items() if value is not None}
 
 
 def _of_table(table: Mapping[str, object], shown: str) -> _Given:
@@ -261,7 +161,7 @@ def _of_variables(env: Mapping[str, str], where: str, cwd: Path) -> _Given:
 
 
 def _variables(env: Mapping[str, str], where: str, cwd: Path) -> Iterator[tuple[str, tuple[str, str]]]:
-    for name, setting in _SETTINGS.items():
+    for name, setting in SETTINGS.items():
         told = env.get(setting.variable) or None  # an empty variable is how shells and compose files say "unset"
         file_variable = f"{setting.variable}_FILE"
         path = (env.get(file_variable) or None) if setting.own else None
@@ -281,10 +181,10 @@ def _content(path: Path, variable: str) -> str:
 
 
 def _read(name: str, told: str, place: str) -> Any:
-    setting = _SETTINGS[name]
+    setting = SETTINGS[name]
     try:
         return setting.read(told)
-    except _Bad as bad:
+    except Unusable as bad:
         raise UsageInvalid(f"{place} {bad}.") from None
 
 
@@ -300,36 +200,6 @@ def _home(env: Mapping[str, str], project_folder: Path | None) -> Path:
     return base / "runner"
 
 
-def user_folder(env: Mapping[str, str]) -> Path:
-    """The user's home folder."""
-    return Path(env["HOME"]) if env.get("HOME") else Path.home()
-
-
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file."""
     return f"sqlite:///{path}"
-
-
-def without_password(url: str) -> str:
-    """A database URL that may be shown."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "..."
-    user, at, place = parts.netloc.rpartition("@")
-    name = user.partition(":")[0]
-    # Drivers take passwords as options too.
-    return urlunsplit((parts.scheme, f"{name}{':***' if ':' in user else ''}{at}{place}", parts.path, "", ""))
-
-
-def _beside(url: str) -> str:
-    """`runner.db` to `runner-simulated.db`, in the same folder and with the same options."""
-    place, mark, options = url.partition("?")
-    stem, dot, suffix = place.rpartition(".")
-    if not place.removeprefix("sqlite://").strip("/") or place.endswith(":memory:"):
-        return url  # a store in memory is nobody else's
-    simulated = f"{stem}-simulated.{suffix}" if dot and "/" not in suffix else f"{place}-simulated"
-    return f"{simulated}{mark}{options}"
-
-
-__all__ = ["RunnerError", "Service", "Settings", "load_settings", "sqlite_url", "without_password"]

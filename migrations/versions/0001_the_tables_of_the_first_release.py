@@ -278,6 +278,8 @@ def upgrade() -> None:
         sa.Column("cost_pico", sa.BigInteger(), nullable=True),
         sa.Column("price_version", sa.Text(), nullable=True),
         sa.Column("request_id", sa.Text(), nullable=True),
+        sa.Column("organization", sa.Text(), nullable=True),
+        sa.Column("workspace", sa.Text(), nullable=True),
         sa.Column("try", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("latency_us", sa.BigInteger(), nullable=True),

@@ -30,6 +30,8 @@ class RowResult:
     batch: str | None
     error_type: str | None
     error_message: str | None
+    organization: str | None = None
+    workspace: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -136,8 +136,12 @@ def last_chunk(run: int) -> Select[Any]:
     return select(chunks).where(chunks.c.run == run).order_by(chunks.c.seq.desc()).limit(1)
 
 
-def insert_keys(dialect: str) -> Any:
-    return insert_absent(keys, dialect).returning(keys.c.hash)
+def insert_keys() -> Insert:
+    return insert(keys)
+
+
+def keys_among(run: int, hashes: Sequence[int]) -> Select[Any]:
+    return select(keys.c.hash).where(keys.c.run == run, keys.c.hash.in_(hashes))
 
 
 def drop_keys(run: int) -> Delete:

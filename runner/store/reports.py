@@ -222,4 +222,6 @@ def _result(row: Any) -> RowResult:
         batch=row.batch,
         error_type=row.error_type,
         error_message=row.error_message,
+        organization=row.organization,
+        workspace=row.workspace,
     )

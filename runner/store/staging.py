@@ -50,11 +50,20 @@ class IngestMark:
     total: int | None = None
 
 
-def stage(connection: Connection, run: int, fan: int, staged: Sequence[StagedChunk], mark: IngestMark) -> None:
-    """Store chunks and how far the input is read, in one transaction."""
+def stage(
+    connection: Connection,
+    run: int,
+    fan: int,
+    staged: Sequence[StagedChunk],
+    mark: IngestMark,
+    key_hashes: Sequence[int],
+) -> None:
+    """Store chunks, a stream's keys and how far the input is read, in one transaction."""
     if staged:
         connection.execute(queries.insert_chunks(), [_chunk_row(run, fan, chunk) for chunk in staged])
         connection.execute(queries.insert_payloads(), [_payload_row(run, chunk) for chunk in staged])
+    if key_hashes:
+        connection.execute(queries.insert_keys(), [{"run": run, "hash": value} for value in key_hashes])
     ended = mark.total is not None
     connection.execute(
         queries.set_run(
@@ -94,13 +103,9 @@ def _payload_row(run: int, chunk: StagedChunk) -> dict[str, Any]:
     }
 
 
-def add_keys(connection: Connection, run: int, hashes: Sequence[int]) -> set[int]:
-    """Remember the keys of a stream's rows; gives back those hashes that were there already."""
-    if not hashes:
-        return set()
-    rows = [{"run": run, "hash": value} for value in hashes]
-    fresh = set(connection.scalars(queries.insert_keys(connection.dialect.name), rows))
-    return set(hashes) - fresh
+def known_keys(connection: Connection, run: int, hashes: Sequence[int]) -> set[int]:
+    """Which of these keys an earlier record of the run already has."""
+    return set(connection.scalars(queries.keys_among(run, hashes)))
 
 
 def next_seq(connection: Connection, run: int) -> int:

@@ -110,13 +110,19 @@ class Store:
 
     # --- records in
 
-    def stage(self, run: Run, staged: Sequence[staging.StagedChunk], mark: staging.IngestMark) -> None:
+    def stage(
+        self,
+        run: Run,
+        staged: Sequence[staging.StagedChunk],
+        mark: staging.IngestMark,
+        key_hashes: Sequence[int] = (),
+    ) -> None:
         failpoint(Failpoint.STAGE_BEFORE)
-        self.database.write(lambda c: staging.stage(c, run.id, run.fan, staged, mark))
+        self.database.write(lambda c: staging.stage(c, run.id, run.fan, staged, mark, key_hashes))
         failpoint(Failpoint.STAGE_AFTER)
 
-    def add_keys(self, run: int, hashes: Sequence[int]) -> set[int]:
-        return self.database.write(lambda c: staging.add_keys(c, run, hashes))
+    def known_keys(self, run: int, hashes: Sequence[int]) -> set[int]:
+        return self.database.read(lambda c: staging.known_keys(c, run, hashes))
 
     def next_seq(self, run: int) -> int:
         return self.database.read(lambda c: staging.next_seq(c, run))

@@ -143,6 +143,8 @@ results = Table(
     Column("cost_pico", BigInteger),
     Column("price_version", Text),
     Column("request_id", Text),
+    Column("organization", Text),
+    Column("workspace", Text),
     Column("try", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("latency_us", BigInteger),

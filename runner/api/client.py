@@ -1,0 +1,324 @@
+"""The one that speaks to the service. A call is one POST and one Outcome; it raises nothing but cancellation.
+
+There are no retries here, no redirects, no cookies and no credentials but the one it was given: who tries again,
+and when, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import httpx
+import msgspec
+
+from runner.api.credentials import Credential, check_base_url
+from runner.api.headers import check_custom_headers, request_headers
+from runner.api.refusals import error_of
+from runner.api.sse import EventParser, MessageAssembler, StreamMalformed
+from runner.api.transport import Journey, make_transport
+from runner.api.wire import UNREADABLE, origin_of, outcome_of_exception, outcome_of_reply, outcome_of_stream
+from runner.clock import Clock
+from runner.domain.job import CURRENT_API_VERSION, DEFAULT_BASE_URL, DEFAULT_CONCURRENCY
+from runner.domain.outcome import Failure, FailureKind, Origin, Outcome
+from runner.domain.request import MessagesRequest
+
+# The longest answer (300,000 tokens) is a few megabytes; a reply beyond this is no message.
+MAX_REPLY_BYTES = 64_000_000
+# Between `message_stop` and the end of the body there is nothing to come; worth a moment to keep the connection.
+TAIL_S = 1.0
+# Counting, listing: answered in a breath, or not at all.
+SMALL_CALL_S = 60.0
+MODELS_PAGE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """To where, as whom and how patiently. Checked when made; headers stay out of the repr, they may hold secrets."""
+
+    credential: Credential
+    base_url: str = DEFAULT_BASE_URL
+    api_version: str = CURRENT_API_VERSION
+    betas: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    concurrency: int = DEFAULT_CONCURRENCY
+    row_timeout_s: float = 600.0
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 600.0
+    write_timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_url", check_base_url(self.base_url))
+        object.__setattr__(self, "headers", check_custom_headers(self.headers))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _TooLong(Exception):
+    """A reply beyond MAX_REPLY_BYTES."""
+
+
+class Client:
+    """`async with Client(connection) as client: outcome = await client.messages(request)`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        quiet_http_logs()
+        self._connection = connection
+        self._http = httpx.AsyncClient(
+            transport=transport
+            or make_transport(connection.base_url, connection.concurrency, os.environ if env is None else env, clock),
+            timeout=None,  # noqa: S113 - each request brings its own, and the wall clock of the call is above them
+            follow_redirects=False,
+            trust_env=False,
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        )
+        self._timeout = httpx.Timeout(
+            connect=connection.connect_timeout_s,
+            read=connection.read_timeout_s,
+            write=connection.write_timeout_s,
+            pool=connection.connect_timeout_s,
+        ).as_dict()
+        self._messages_url = self._url("/v1/messages")
+        self._headers_by_betas: dict[tuple[str, ...], httpx.Headers] = {}
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._http.aclose()
+
+    async def messages(self, request: MessagesRequest) -> Outcome:
+        """One call, however it ends. The wall clock of the whole call is the connection's `row_timeout_s`."""
+        journey = Journey(billable=True)
+        with anyio.move_on_after(self._connection.row_timeout_s):
+            return self._redacted(await self._send_message(request, journey))
+        return self._timed_out(journey)
+
+    async def count_tokens(self, body: bytes, *, betas: tuple[str, ...] = ()) -> int | Failure:
+        """Input tokens of a body without `max_tokens` and `stream`, by the service's own estimate."""
+        reply = await self._small_call("POST", self._url("/v1/messages/count_tokens"), body, betas)
+        if isinstance(reply, Failure):
+            return reply
+        found = _object(reply.body).get("input_tokens")
+        return found if isinstance(found, int) else _not_understood(reply)
+
+    async def models(self) -> list[dict[str, Any]]:
+        """All models that this key may use, as the service tells them. Raises the error that people should see."""
+        found: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            page = _object((await self._got(f"/v1/models?limit={MODELS_PAGE}{after}")).body)
+            data = page.get("data")
+            found += [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+            last = page.get("last_id")
+            if not data or not page.get("has_more") or not isinstance(last, str):
+                return found
+            after = f"&after_id={last}"
+
+    async def identify(self) -> Origin:
+        """Organisation and workspace of the key, by the cheapest call that needs one. Raises where it is refused."""
+        return origin_of((await self._got("/v1/models?limit=1")).headers)
+
+    # --- one exchange
+
+    async def _send_message(self, request: MessagesRequest, journey: Journey) -> Outcome:
+        try:
+            async with self._exchange("POST", self._messages_url, request.body, request.betas, journey) as response:
+                headers = _lowered(response)
+                if response.status_code == 200 and "text/event-stream" in headers.get("content-type", ""):
+                    return await _read_stream(response, headers)
+                return outcome_of_reply(response.status_code, headers, await _read_body(response))
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+            return outcome_of_exception(error)
+        except _TooLong as error:
+            return _too_long(error)
+
+    @asynccontextmanager
+    async def _exchange(
+        self, method: str, url: httpx.URL, body: bytes | None, betas: tuple[str, ...], journey: Journey
+    ) -> AsyncIterator[httpx.Response]:
+        request = httpx.Request(
+            method,
+            url,
+            headers=self._headers(betas),
+            content=body,
+            extensions={"timeout": self._timeout, "journey": journey},
+        )
+        response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _small_call(
+        self, method: str, url: httpx.URL, body: bytes | None = None, betas: tuple[str, ...] = ()
+    ) -> _Reply | Failure:
+        """A call that costs nothing: its reply if it was a good one, else its failure."""
+        limit_s = min(SMALL_CALL_S, self._connection.row_timeout_s)
+        with anyio.move_on_after(limit_s):
+            try:
+                async with self._exchange(method, url, body, betas, Journey(billable=False)) as response:
+                    reply = _Reply(
+                        status=response.status_code, headers=_lowered(response), body=await _read_body(response)
+                    )
+            except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+                return self._unbilled(outcome_of_exception(error))
+            except _TooLong as error:
+                return self._unbilled(_too_long(error))
+            if reply.status == 200:
+                return reply
+            return self._unbilled(outcome_of_reply(reply.status, reply.headers, reply.body))
+        return Failure(kind=FailureKind.TRANSIENT, type="timeout", message=f"no answer within {limit_s:g} s")
+
+    async def _got(self, path: str) -> _Reply:
+        reply = await self._small_call("GET", self._url(path))
+        if isinstance(reply, Failure):
+            raise error_of(reply, self._connection.credential, self._connection.base_url)
+        return reply
+
+    def _unbilled(self, outcome: Outcome) -> Failure:
+        """The failure of a call that is free by nature."""
+        failure = outcome if isinstance(outcome, Failure) else _surprise(outcome.origin)
+        redacted = self._redacted(failure)
+        return replace(redacted, perhaps_billed=False) if isinstance(redacted, Failure) else failure
+
+    # --- details
+
+    def _url(self, path: str) -> httpx.URL:
+        return httpx.URL(self._connection.base_url + path)
+
+    def _headers(self, betas: tuple[str, ...]) -> httpx.Headers:
+        headers = self._headers_by_betas.get(betas)
+        if headers is None:
+            connection = self._connection
+            headers = self._headers_by_betas[betas] = httpx.Headers(
+                request_headers(
+                    auth=connection.credential.header(),
+                    api_version=connection.api_version,
+                    custom=connection.headers,
+                    betas=(*connection.betas, *betas),
+                )
+            )
+        return headers
+
+    def _timed_out(self, journey: Journey) -> Failure:
+        limit = f"{self._connection.row_timeout_s:g} s"
+        if journey.sent is False:
+            return Failure(
+                kind=FailureKind.UNREACHABLE, type="connect_timeout", message=f"no connection within {limit}"
+            )
+        return Failure(
+            kind=FailureKind.TRANSIENT,
+            type="timeout",
+            message=f"no whole answer within {limit} (limits.row_timeout_s)",
+            perhaps_billed=True,
+        )
+
+    def _redacted(self, outcome: Outcome) -> Outcome:
+        """A proxy's error page may echo our headers; a failure's message is stored and shown."""
+        secret = self._connection.credential.secret
+        if isinstance(outcome, Failure) and secret in outcome.message:
+            return replace(outcome, message=outcome.message.replace(secret, self._connection.credential.shown))
+        return outcome
+
+
+async def _read_stream(response: httpx.Response, headers: Mapping[str, str]) -> Outcome:
+    parser, assembler = EventParser(), MessageAssembler()
+    try:
+        await _feed(response, parser, assembler)
+    except StreamMalformed as error:
+        return outcome_of_stream(assembler, headers, broken=f"cannot be understood: {error}")
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        return outcome_of_stream(assembler, headers, broken=f"broke: {error}")
+    return outcome_of_stream(assembler, headers)
+
+
+async def _feed(response: httpx.Response, parser: EventParser, assembler: MessageAssembler) -> None:
+    """Read until the message is whole, and then to the end of the body if that is at hand."""
+    size = 0
+    chunks = response.aiter_bytes()
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > MAX_REPLY_BYTES:
+            raise StreamMalformed(f"longer than {MAX_REPLY_BYTES} bytes")
+        for event in parser.feed(chunk):
+            assembler.feed(event)
+        if assembler.finished or assembler.error is not None:
+            break
+    with anyio.move_on_after(TAIL_S):
+        try:
+            async for _ in chunks:
+                pass
+        except httpx.HTTPError:
+            pass  # the message is whole; only the connection is lost
+
+
+async def _read_body(response: httpx.Response) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.aiter_bytes():
+        size += len(piece)
+        if size > MAX_REPLY_BYTES:
+            raise _TooLong(f"HTTP {response.status_code} with more than {MAX_REPLY_BYTES} bytes")
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _lowered(response: httpx.Response) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        told = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _not_understood(reply: _Reply) -> Failure:
+    return replace(_surprise(origin_of(reply.headers)), status=reply.status)
+
+
+def _surprise(origin: Origin) -> Failure:
+    return Failure(
+        kind=FailureKind.TRANSIENT, type=UNREADABLE, message="a reply that cannot be understood", origin=origin
+    )
+
+
+def _too_long(error: _TooLong) -> Failure:
+    return Failure(kind=FailureKind.TRANSIENT, type=UNREADABLE, message=str(error), perhaps_billed=True)
+
+
+def quiet_http_logs() -> None:
+    """httpx tells each request at INFO, which is a line a row; httpcore tells headers at DEBUG."""
+    for name in ("httpx", "httpcore"):
+        logger = logging.getLogger(name)
+        if logger.level < logging.WARNING:
+            logger.setLevel(logging.WARNING)

@@ -1,0 +1,32 @@
+"""A failure that ends a command before any row: as one of the errors that people see, with where the key is from."""
+
+from __future__ import annotations
+
+from runner.api.credentials import Credential, host_of
+from runner.domain.outcome import AccountTrouble, Failure, FailureKind
+from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RunnerError, Stalled
+
+
+def error_of(failure: Failure, credential: Credential, base_url: str) -> RunnerError:
+    """The error to raise for a failure outside of any row."""
+    told = f"{failure.message} ({_place(failure)})"
+    if failure.kind is FailureKind.ACCOUNT:
+        return _of_account(failure, told, credential)
+    if failure.kind is FailureKind.ROW:
+        return JobInvalid(f"{host_of(base_url)} refused the request: {told}", name=str(failure.status or "refused"))
+    return Stalled(f"{host_of(base_url)} does not answer: {told}", name="unreachable")
+
+
+def _of_account(failure: Failure, told: str, credential: Credential) -> RunnerError:
+    key = f"key {credential.shown} comes from {credential.source}"
+    if failure.trouble in (AccountTrouble.BILLING, AccountTrouble.SPEND_CAP):
+        return BudgetReached(told, name=str(failure.trouble), hints=(key,))
+    if failure.trouble is AccountTrouble.MODEL:
+        return JobInvalid(told, name="404-model", hints=(key,))
+    return CredentialsRefused(
+        f"Anthropic refused the key: {told}", name=str(failure.status or "credentials"), hints=(key,)
+    )
+
+
+def _place(failure: Failure) -> str:
+    return ", ".join(filter(None, (failure.type, failure.origin.request_id)))

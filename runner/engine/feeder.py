@@ -1,0 +1,152 @@
+"""Rows for the slots: chunks are claimed ahead, rows that must go again come back when they are due.
+
+A chunk is bookkeeping, never a barrier: its stragglers do not hold up the next one. What is bounded is the number
+of rows in hand, so memory stays flat however large the run is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from runner.clock import SECOND, Clock
+from runner.domain.decide import RowHistory
+from runner.engine.stop import Stop
+from runner.store.claims import ClaimedChunk, PastTries, StoredTurn
+from runner.store.group import Fence
+
+# At least four chunks' worth of rows in hand, so that stragglers of one never starve the slots.
+MIN_ROWS_IN_HAND = 2_000
+ROWS_IN_HAND_PER_SLOT = 4
+# How long the feeder rests when there is nothing to claim but the input is still being read.
+IDLE_S = 0.2
+
+NOTHING_BEHIND = PastTries(last_try=0, history=RowHistory())
+
+
+@dataclass(slots=True)
+class Work:
+    """A row in hand. `line` is its record's own bytes; `due_us` is when it may be tried."""
+
+    fence: Fence
+    idx: int
+    record: int
+    repeat: int
+    line: bytes
+    last_try: int
+    history: RowHistory
+    turns: list[StoredTurn] = field(default_factory=list)
+    waiting_again: bool = False
+
+
+Claim = Callable[[], Awaitable[ClaimedChunk | None]]
+
+
+class Feeder:
+    """Fills one bounded queue from claimed chunks and from rows that are due again."""
+
+    def __init__(
+        self, claim: Claim, clock: Clock, stop: Stop, *, fan: int, slots: int, staged_all: Callable[[], bool]
+    ) -> None:
+        self._claim = claim
+        self._clock = clock
+        self._stop = stop
+        self._fan = fan
+        self._staged_all = staged_all
+        self._most_in_hand = max(MIN_ROWS_IN_HAND, ROWS_IN_HAND_PER_SLOT * slots)
+        self._fresh: deque[Work] = deque()
+        self._later: list[tuple[int, int, Work]] = []
+        self._in_hand = 0
+        self._changed = anyio.Event()
+        send, receive = anyio.create_memory_object_stream[Work](slots)
+        self._queue: MemoryObjectSendStream[Work] = send
+        self.rows: MemoryObjectReceiveStream[Work] = receive
+
+    @property
+    def retrying(self) -> int:
+        """Rows that wait for their next try."""
+        return len(self._later)
+
+    def ended(self) -> None:
+        """A row left our hands: its result is stored, or its chunk is no longer ours."""
+        self._in_hand -= 1
+        self._changed.set()
+
+    def again(self, work: Work, at_us: int) -> None:
+        """The row is to be tried again at `at_us`."""
+        work.waiting_again = True
+        heapq.heappush(self._later, (at_us, work.idx, work))
+        self._changed.set()
+
+    async def serve(self) -> None:
+        """Feed until every row has ended or the run is to stop; then the queue is closed."""
+        with self._queue:
+            while not self._stop.is_asked():
+                work = self._next_due() or (self._fresh.popleft() if self._fresh else None)
+                if work is not None:
+                    await self._hand_out(work)
+                elif self._in_hand >= self._most_in_hand or not await self._open_chunk():
+                    if self._in_hand == 0 and self._staged_all() and not await self._open_chunk():
+                        return
+                    await self._rest()
+
+    async def _hand_out(self, work: Work) -> None:
+        # The slots close their end when the run is to stop; the row then stays with its chunk, which is released.
+        with suppress(anyio.BrokenResourceError):
+            await self._queue.send(work)
+
+    def _next_due(self) -> Work | None:
+        if self._later and self._later[0][0] <= self._clock.now_us():
+            work = heapq.heappop(self._later)[2]
+            work.waiting_again = False
+            return work
+        return None
+
+    async def _open_chunk(self) -> bool:
+        """Claim a chunk and take its rows that have not ended; False when there is none to claim now."""
+        chunk = await self._claim()
+        if chunk is None:
+            return False
+        rows = [
+            self._work(chunk, idx)
+            for idx in range(chunk.first_idx, chunk.first_idx + chunk.n)
+            if idx not in chunk.ended
+        ]
+        self._fresh.extend(rows)
+        self._in_hand += len(rows)
+        return True
+
+    def _work(self, chunk: ClaimedChunk, idx: int) -> Work:
+        record, repeat = divmod(idx, self._fan)
+        past = chunk.past.get(idx, NOTHING_BEHIND)
+        return Work(
+            fence=chunk.fence,
+            idx=idx,
+            record=record,
+            repeat=repeat,
+            line=chunk.lines[record - chunk.first_record],
+            last_try=past.last_try,
+            history=past.history,
+            turns=list(past.turns),
+        )
+
+    async def _rest(self) -> None:
+        """Until something changes: a row ends, comes back, is due, or more has been staged."""
+        wait_s = IDLE_S
+        if self._staged_all() and self._later:
+            wait_s = max(0.0, (self._later[0][0] - self._clock.now_us()) / SECOND)
+        self._changed = anyio.Event()
+        async with anyio.create_task_group() as either:
+            for waiting in (self._changed.wait, self._stop.asked.wait, lambda: self._clock.sleep(wait_s)):
+                either.start_soon(self._first_of, waiting, either.cancel_scope)
+
+    @staticmethod
+    async def _first_of(waiting: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
+        await waiting()
+        scope.cancel()

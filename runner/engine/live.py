@@ -1,0 +1,268 @@
+"""The slots: each takes a row, waits at the gate, writes its send, calls, decides, settles; only then is it free."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+
+from runner.clock import Clock
+from runner.domain.decide import Continue, Decision, Finish, PauseRun, RowHistory, TryAgain, decide
+from runner.domain.job import Job
+from runner.domain.outcome import Answer, Failure, FailureKind, Origin, Outcome
+from runner.domain.pricing import PriceBook
+from runner.domain.request import MessagesRequest
+from runner.domain.states import PauseReason, RowStatus
+from runner.engine.feeder import Feeder, Work
+from runner.engine.gate import Gate
+from runner.engine.meter import Meter
+from runner.engine.settle import Call, released, settlement, unsendable
+from runner.engine.stop import Stop
+from runner.engine.turns import continued
+from runner.engine.writer import Writer
+from runner.files.bad_row import BadRow
+from runner.files.render import Renderer
+from runner.store.claims import StoredTurn
+from runner.store.group import SendIntent, Verdict
+
+SCOPE_TROUBLE = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.UNREACHABLE})
+# Bytes of a request per input token, roughly, until the job's own answers say better.
+BYTES_PER_TOKEN = 4.0
+
+
+class Service(Protocol):
+    """What the slots need of the API client."""
+
+    async def messages(self, request: MessagesRequest) -> Outcome: ...
+
+
+class Live:
+    """Live calls of one run over one pool of slots."""
+
+    def __init__(
+        self,
+        *,
+        job: Job,
+        round_: int,
+        feeder: Feeder,
+        writer: Writer,
+        gate: Gate,
+        service: Service,
+        renderer: Renderer,
+        prices: PriceBook,
+        meter: Meter,
+        clock: Clock,
+        stop: Stop,
+        most_failures: Callable[[], int | None],
+        remember_hold: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._job = job
+        self._policy = job.limits.policy()
+        self._round = round_
+        self._feeder = feeder
+        self._writer = writer
+        self._gate = gate
+        self._service = service
+        self._renderer = renderer
+        self._prices = prices
+        self._meter = meter
+        self._clock = clock
+        self._stop = stop
+        self._most_failures = most_failures
+        self._remember_hold = remember_hold
+        self.origin: Origin | None = None
+        self._chance = random.Random()
+        self._input_ratio = 1 / BYTES_PER_TOKEN
+
+    async def serve(self, slots: int) -> None:
+        """Work until the feeder has no more rows or the run is to stop."""
+        try:
+            async with anyio.create_task_group() as pool:
+                for _ in range(slots):
+                    pool.start_soon(self._slot)
+        finally:
+            self._feeder.rows.close()
+
+    async def _slot(self) -> None:
+        async for work in self._feeder.rows:
+            if self._stop.is_asked():
+                return
+            await self._row(work)
+
+    async def _row(self, work: Work) -> None:
+        """One try of a row: a call, or several when the server pauses its turn."""
+        try:
+            row = self._renderer.parse(work.line)
+            key = self._renderer.key(row)
+            request = self._renderer.request(row)
+        except BadRow as bad:
+            await self._end_unsendable(work, bad)
+            return
+        work.last_try += 1
+        while not self._stop.is_asked():
+            call = await self._reserve(work, key, request)
+            if call is None:
+                return
+            if self._stop.is_asked():
+                await self._writer.submit(released(call, self._clock.now_us()))
+                return
+            decision = await self._call(call)
+            if not isinstance(decision, Continue):
+                self._carry_out(call, decision)
+                return
+
+    async def _end_unsendable(self, work: Work, bad: BadRow) -> None:
+        now_us = self._clock.now_us()
+        await self._writer.submit(unsendable(work, None, self._round, bad.reason, now_us))
+        self._ended(RowStatus.ERRORED, "bad_row")
+
+    async def _reserve(self, work: Work, key: str | None, request: MessagesRequest) -> Call | None:
+        """Wait for room, then write the send and its reservation; None when the call is not to be made."""
+        request = continued(request, [turn.message for turn in work.turns])
+        await self._gate.admit(*self._estimate(request))
+        if self._stop.is_asked():
+            return None
+        call = Call(
+            work=work,
+            key=key,
+            round=self._round,
+            request=request,
+            try_=work.last_try,
+            turn=len(work.turns),
+            worst_pico=self._worst(request),
+            sent_us=self._clock.now_us(),
+        )
+        verdict = await self._writer.submit(
+            SendIntent(
+                fence=work.fence,
+                idx=work.idx,
+                try_=call.try_,
+                turn=call.turn,
+                model=request.model,
+                worst_pico=call.worst_pico,
+                at_us=call.sent_us,
+            )
+        )
+        if verdict is Verdict.STORED:
+            return call
+        self._not_admitted(work, verdict)
+        return None
+
+    def _not_admitted(self, work: Work, verdict: Verdict) -> None:
+        if verdict is Verdict.FENCED:
+            self._feeder.ended()
+        elif verdict is Verdict.UNBOUNDED:
+            self._stop.pause_for(
+                PauseReason.BUDGET,
+                f"row {work.idx} has no computable upper bound of cost, so a budget cannot be kept with it",
+            )
+        else:
+            self._stop.pause_for(PauseReason.BUDGET, "the next call could pass the budget")
+
+    async def _call(self, call: Call) -> Decision:
+        """Send, decide, settle. Cancelled in mid-call, the send stays in the store: a call of unknown end."""
+        started_s = self._clock.monotonic()
+        self._meter.sent(started_s)
+        try:
+            outcome = await self._service.messages(call.request)
+        finally:
+            self._meter.in_flight -= 1
+        now_us, now_s = self._clock.now_us(), self._clock.monotonic()
+        decision = decide(
+            outcome,
+            call.work.history,
+            self._gate.history(),
+            self._policy,
+            now_us=now_us,
+            chance=self._chance.random(),
+        )
+        self._learn(call, outcome, now_us, now_s - started_s)
+        await self._hold(call, outcome, decision, now_us)
+        stored = settlement(
+            call, outcome, decision, self._prices, now_us=now_us, latency_us=round((now_s - started_s) * 1e6)
+        )
+        if stored.booking is not None:
+            self._meter.spent_pico += stored.booking.cost_pico or 0
+        await self._writer.submit(stored)
+        if isinstance(decision, Continue) and stored.turn_record is not None:
+            turn = stored.turn_record
+            call.work.turns.append(StoredTurn(message=turn.message, usage=turn.usage, cost_pico=turn.cost_pico))
+        return decision
+
+    def _learn(self, call: Call, outcome: Outcome, now_us: int, latency_s: float) -> None:
+        """What this outcome says about the scope, the limits and the estimates."""
+        estimate = self._estimate(call.request)
+        if isinstance(outcome, Answer):
+            self._gate.succeeded(now_us)
+            self.origin = self.origin or outcome.origin
+            self._meter.answered(self._clock.monotonic(), latency_s, outcome.usage)
+            fresh = outcome.usage.prompt_tokens - outcome.usage.cache_read
+            self._gate.correct(estimate[0] - fresh, estimate[1] - outcome.usage.output_tokens)
+            seen = outcome.usage.prompt_tokens / max(1, len(call.request.body))
+            self._input_ratio += 0.02 * (seen - self._input_ratio)
+            return
+        if not outcome.perhaps_billed:
+            self._gate.correct(*estimate)
+        if outcome.kind is FailureKind.RATE_LIMITED:
+            self._meter.rate_limited += 1
+        elif outcome.kind is FailureKind.OVERLOADED:
+            self._meter.overloaded += 1
+
+    def _carry_out(self, call: Call, decision: Decision) -> None:
+        if isinstance(decision, Finish):
+            self._ended(decision.status, decision.error_type)
+        elif isinstance(decision, PauseRun):
+            self._stop.pause_for(decision.reason, decision.message)
+        elif isinstance(decision, TryAgain):
+            self._again(call, decision)
+
+    def _again(self, call: Call, decision: TryAgain) -> None:
+        work, now_us = call.work, self._clock.now_us()
+        counted = work.history.counted + decision.counted
+        work.history = RowHistory(counted=counted, turns=len(work.turns), last_try_us=now_us)
+        self._feeder.again(work, decision.at_us)
+
+    async def _hold(self, call: Call, outcome: Outcome, decision: Decision, now_us: int) -> None:
+        """Hold the scope back: by the server's word always, by our own backoff once an episode."""
+        if not isinstance(decision, TryAgain) or (until_us := decision.scope_until_us) is None:
+            return
+        fresh = self._gate.set_back(sent_us=call.sent_us, now_us=now_us)
+        told = isinstance(outcome, Failure) and outcome.retry_after_s is not None
+        if fresh or told:
+            self._gate.hold(until_us)
+            await self._remember_hold(until_us)
+        if self._gate.stalled(now_us, self._job.limits.stall_s):
+            minutes = self._job.limits.stall_s / 60
+            self._stop.pause_for(
+                PauseReason.STALLED, f"the service has not answered one call for {minutes:g} minutes"
+            )
+
+    def _ended(self, status: RowStatus, error_type: str | None) -> None:
+        succeeded = status is RowStatus.SUCCEEDED
+        failure = None if succeeded else (error_type or status)
+        self._meter.ended(self._clock.monotonic(), failure=failure)
+        self._feeder.ended()
+        most = self._most_failures()
+        if not succeeded and most is not None and self._meter.failed > most:
+            self._stop.pause_for(
+                PauseReason.MAX_FAILURES,
+                f"{self._meter.failed} rows failed; limits.max_failures allows {most}",
+            )
+
+    def _estimate(self, request: MessagesRequest) -> tuple[float, float]:
+        """Input and output tokens that this call will probably take."""
+        likely_output = self._meter.mean_output() or request.max_tokens / 4
+        return len(request.body) * self._input_ratio, min(likely_output, request.max_tokens)
+
+    def _worst(self, request: MessagesRequest) -> int | None:
+        if request.prompt_tokens_bound is None:
+            return None
+        return self._prices.bound_pico(
+            request.model,
+            prompt_tokens=request.prompt_tokens_bound,
+            max_tokens=request.max_tokens,
+            geo=request.inference_geo,
+            speed=request.speed,
+        )

@@ -1,0 +1,324 @@
+"""One run from hold to release: ingest, feeder, slots and writer side by side, until the rows have ended or the run
+is to stop. The same function starts a run and goes on with one that was killed."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+from anyio import to_thread
+
+from runner.clock import SECOND, Clock
+from runner.domain.job import Limits
+from runner.domain.limits import Buckets
+from runner.domain.pricing import PriceBook
+from runner.domain.progress import Progress
+from runner.domain.run import Run, Tally
+from runner.domain.states import PauseReason
+from runner.engine.feeder import Feeder
+from runner.engine.gate import Gate
+from runner.engine.ingest import Ingest
+from runner.engine.live import Live, Service
+from runner.engine.meter import Meter
+from runner.engine.stop import Pause, Stop
+from runner.engine.writer import Writer
+from runner.errors import RunLocked, RunnerError
+from runner.files.check import InputReport
+from runner.files.render import Renderer
+from runner.files.source import Input
+from runner.store.claims import ClaimedChunk
+from runner.store.holder import HEARTBEAT_S, Hold
+from runner.store.store import Store
+
+# What supervisors give a process to end is 30 s or more; stay below it.
+GRACE_S = 25.0
+# How often a running run looks whether another process has asked for something.
+LOOK_S = 1.0
+PROGRESS_S = 0.5
+# A hold shorter than this need not outlive the process.
+REMEMBER_HOLD_US = 2 * SECOND
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunEnd:
+    """How a run left the engine: its state now, its rows, and the pause if it has not reached its end."""
+
+    run: Run
+    tally: Tally
+    pause: Pause | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run is worked with; made by the command line or a test."""
+
+    store: Store
+    source: Input
+    report: InputReport | None
+    service: Service
+    renderer: Renderer
+    prices: PriceBook
+    clock: Clock
+    on_progress: Callable[[Progress], None] | None = None
+    grace_s: float = GRACE_S
+    signals: bool = True
+
+
+async def work_on(run: Run, parts: Parts) -> RunEnd:
+    """Work on a run until its rows have ended or it must pause. Raises RunLocked, InputChanged, StoreFault.
+
+    Whatever ends it, what was paid for is stored and the same command goes on.
+    """
+    hold = await to_thread.run_sync(parts.store.hold, run, parts.clock.now_us)
+    try:
+        await to_thread.run_sync(parts.store.release_running, run.id)
+        engine = _Engine(run, parts, hold, await to_thread.run_sync(parts.store.tally, run.id))
+        error: RunnerError | None = None
+        try:
+            await engine.serve()
+        except* RunnerError as group:
+            error = _first(group)
+        return await to_thread.run_sync(engine.conclude, error)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(hold.release)
+
+
+def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, RunnerError):
+        raise TypeError("a group of RunnerError holds nothing else")
+    return error
+
+
+class _Engine:
+    """The tasks of one run and what they share."""
+
+    def __init__(self, run: Run, parts: Parts, hold: Hold, before: Tally) -> None:
+        limits = run.job.limits
+        clock = parts.clock
+        self._run = run
+        self._parts = parts
+        self._hold = hold
+        self._stop = Stop()
+        self._writes = anyio.CapacityLimiter(1)
+        self._slots = limits.concurrency
+        self._writer = Writer(parts.store, run.id, self._writes)
+        self._ingest = Ingest(parts.store, run, parts.source, parts.renderer, parts.report, self._writes)
+        self._meter = Meter(clock.monotonic())
+        self._meter.done, self._meter.failed = before.done, before.failed
+        self._scope = scope_of(run, parts.prices)
+        held = parts.store.paused_until_us(self._scope) or 0
+        self._gate = Gate(clock, _buckets(limits, clock), concurrency=limits.concurrency, held_until_us=held)
+        self._feeder = Feeder(
+            self._claim,
+            clock,
+            self._stop,
+            fan=run.fan,
+            slots=self._slots,
+            staged_all=lambda: self._ingest.done,
+        )
+        self._live = Live(
+            job=run.job,
+            round_=run.round,
+            feeder=self._feeder,
+            writer=self._writer,
+            gate=self._gate,
+            service=parts.service,
+            renderer=parts.renderer,
+            prices=parts.prices,
+            meter=self._meter,
+            clock=clock,
+            stop=self._stop,
+            most_failures=self._most_failures,
+            remember_hold=self._remember_hold,
+        )
+
+    async def serve(self) -> None:
+        """Everything at once; ends when the rows have ended, or soon after the run was asked to stop."""
+        async with anyio.create_task_group() as helpers:
+            await helpers.start(self._writer.serve)
+            for helper in (self._beat, self._look, self._tell):
+                helpers.start_soon(helper)
+            async with self._workers() as workers:
+                if self._parts.signals:
+                    helpers.start_soon(self._obey_signals, workers.cancel_scope)
+                helpers.start_soon(self._let_end, workers.cancel_scope)
+                workers.start_soon(self._ingest.serve, self._stop)
+                workers.start_soon(self._feeder.serve)
+                workers.start_soon(self._live.serve, self._slots)
+            helpers.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _workers(self) -> AsyncIterator[anyio.abc.TaskGroup]:
+        """The tasks that make new work. The writer outlives them: what they handed over is committed."""
+        try:
+            async with anyio.create_task_group() as workers:
+                yield workers
+        finally:
+            with anyio.CancelScope(shield=True):
+                self._writer.close()
+                await self._writer.closed.wait()
+
+    async def _claim(self) -> ClaimedChunk | None:
+        return await to_thread.run_sync(
+            self._parts.store.claim_next,
+            self._run.id,
+            self._parts.clock.now_us(),
+            self._parts.prices.version,
+            limiter=self._writes,
+        )
+
+    def _most_failures(self) -> int | None:
+        limits = self._run.job.limits
+        if limits.max_failures is not None:
+            return limits.max_failures
+        records = self._ingest.total
+        if limits.max_failures_share is None or records is None:
+            return None
+        return math.floor(limits.max_failures_share * records * self._run.fan)
+
+    async def _remember_hold(self, until_us: int) -> None:
+        now_us = self._parts.clock.now_us()
+        if until_us - now_us > REMEMBER_HOLD_US:
+            await to_thread.run_sync(
+                self._parts.store.pause_scope, self._scope, until_us, now_us, limiter=self._writes
+            )
+
+    # --- stopping
+
+    async def _obey_signals(self, workers: anyio.CancelScope) -> None:
+        """The first signal lets calls in flight end; the second ends at once."""
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                if self._stop.pause is not None and self._stop.pause.signal_number is not None:
+                    workers.cancel()
+                    return
+                self._stop.by_signal(number)
+
+    async def _let_end(self, workers: anyio.CancelScope) -> None:
+        """After the run was asked to stop: wait for what is in flight, but not longer than the grace."""
+        await self._stop.asked.wait()
+        with anyio.move_on_after(self._parts.grace_s):
+            while self._meter.in_flight > 0:  # noqa: ASYNC110 - the hot path keeps a count, not an event
+                await anyio.sleep(0.02)
+        workers.cancel()
+
+    # --- beside the work
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(HEARTBEAT_S)
+            if not await to_thread.run_sync(self._hold.extend, self._parts.clock.now_us()):
+                raise RunLocked(f"run {self._run.label} was taken over by another process.")
+
+    async def _look(self) -> None:
+        while True:
+            await anyio.sleep(LOOK_S)
+            wanted = await to_thread.run_sync(self._parts.store.wanted, self._run.id)
+            if wanted == "cancel":
+                self._stop.cancel()
+            elif wanted == "pause":
+                self._stop.pause_for(PauseReason.REQUESTED, "stopped by `runner pause`")
+
+    async def _tell(self) -> None:
+        tell = self._parts.on_progress
+        while tell is not None:
+            tell(self.progress())
+            await anyio.sleep(PROGRESS_S)
+
+    def progress(self) -> Progress:
+        """The numbers of this moment."""
+        now_s = self._parts.clock.monotonic()
+        run, meter, limits = self._run, self._meter, self._run.job.limits
+        requests, input_rate, output_rate, row_rate = meter.per_minute(now_s)
+        records = self._ingest.total
+        total = None if records is None else records * run.fan
+        left = None if total is None else total - meter.done - meter.failed
+        held_s = (self._gate.held_until_us - self._parts.clock.now_us()) / SECOND
+        return Progress(
+            run=run.label,
+            job=run.job.name,
+            mode=run.job.mode,
+            model=run.job.model or "",
+            simulated=run.job.simulated,
+            elapsed_s=now_s - meter.started_s,
+            total=total,
+            staged=self._ingest.records * run.fan,
+            done=meter.done,
+            failed=meter.failed,
+            retrying=self._feeder.retrying,
+            in_flight=meter.in_flight,
+            concurrency=self._slots,
+            requests_per_min=requests,
+            input_per_min=input_rate,
+            output_per_min=output_rate,
+            rpm=limits.rpm,
+            itpm=limits.itpm,
+            otpm=limits.otpm,
+            rate_limited=meter.rate_limited,
+            overloaded=meter.overloaded,
+            latency_p50_s=meter.percentile(0.50),
+            latency_p95_s=meter.percentile(0.95),
+            latency_p99_s=meter.percentile(0.99),
+            spent_pico=meter.spent_pico,
+            committed_pico=0,
+            cap_pico=run.job.budget_pico,
+            failures=dict(meter.failures),
+            eta_s=left / row_rate * 60 if left is not None and row_rate > 0 else None,
+            held_until_s=held_s if held_s > 0 else None,
+        )
+
+    # --- the end
+
+    def conclude(self, error: RunnerError | None) -> RunEnd:
+        """Give back what is open and move the run to the state that its rows say. Blocks."""
+        store, run = self._parts.store, self._run
+        if error is not None and error.exit_code == _STORE_FAULT:
+            raise error
+        store.release_running(run.id)
+        origin = self._live.origin
+        if origin is not None and origin.organization != run.organization:
+            store.note_origin(run.id, origin.organization, origin.workspace)
+        if error is not None:
+            store.pause_run(run.id, PauseReason.BAD_ROW, error.message)
+            raise error
+        if self._stop.canceled:
+            ended = self._cancel()
+        elif self._stop.pause is not None:
+            ended = store.pause_run(run.id, self._stop.pause.reason, self._stop.pause.message)
+        else:
+            ended = self._finish()
+        return RunEnd(run=ended, tally=store.tally(run.id), pause=self._stop.pause)
+
+    def _cancel(self) -> Run:
+        store = self._parts.store
+        store.move_run(self._run.id, "cancel asked", wanted=None)
+        store.cancel_rows(self._run.id)
+        return store.move_run(self._run.id, "nothing in flight", ended_us=self._parts.clock.now_us())
+
+    def _finish(self) -> Run:
+        store = self._parts.store
+        tally = store.tally(self._run.id)
+        event = "all rows succeeded" if tally.failed == 0 else "all rows ended"
+        return store.move_run(self._run.id, event, ended_us=self._parts.clock.now_us(), wanted=None)
+
+
+_STORE_FAULT = 11
+
+
+def scope_of(run: Run, prices: PriceBook) -> str:
+    """The name of the limits that this run's calls count against: organisation and model class."""
+    model = run.job.model or "rows' own models"
+    facts = prices.find(model)
+    return f"{run.organization or 'unknown'}/{facts.limit_class if facts else model}"
+
+
+def _buckets(limits: Limits, clock: Clock) -> Buckets:
+    return Buckets.of(limits.rpm, limits.itpm, limits.otpm, clock.monotonic())

@@ -1,0 +1,184 @@
+"""From an outcome and its decision to what is stored: result, attempt, turn, and the line in the books. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.domain.decide import Continue, Decision, Finish, TryAgain
+from runner.domain.outcome import Answer, Failure, Outcome, Usage
+from runner.domain.pricing import PriceBook
+from runner.domain.request import MessagesRequest
+from runner.domain.result import RowResult
+from runner.domain.states import RowStatus
+from runner.engine.feeder import Work
+from runner.engine.turns import decode_usage, encode_usage, joined
+from runner.store.group import AttemptRecord, Booking, BookingKind, Settlement, TurnRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One call that was sent: for which row, as which try and turn, and the most that it can cost."""
+
+    work: Work
+    key: str | None
+    round: int
+    request: MessagesRequest
+    try_: int
+    turn: int
+    worst_pico: int | None
+    sent_us: int
+
+
+def settlement(
+    call: Call, outcome: Outcome, decision: Decision, prices: PriceBook, *, now_us: int, latency_us: int
+) -> Settlement:
+    """Everything that the end of this call leaves in the store."""
+    cost_pico = _cost(outcome, prices)
+    finished = isinstance(decision, Finish)
+    return Settlement(
+        fence=call.work.fence,
+        idx=call.work.idx,
+        try_=call.try_,
+        turn=call.turn,
+        at_us=now_us,
+        booking=_booking(call, outcome, cost_pico, prices),
+        attempt=None if finished else _attempt(call, outcome, decision, latency_us),
+        turn_record=_turn(outcome, decision, cost_pico),
+        result=_result(call, outcome, decision, cost_pico, prices, latency_us) if finished else None,
+        message=_message(call, outcome) if finished else None,
+    )
+
+
+def unsendable(work: Work, key: str | None, round_: int, reason: str, now_us: int) -> Settlement:
+    """The end of a row that cannot be made into a request; nothing was sent."""
+    result = RowResult(
+        idx=work.idx,
+        record=work.record,
+        variant=0,
+        repeat=work.repeat,
+        round=round_,
+        key=key,
+        status=RowStatus.ERRORED,
+        stop_reason=None,
+        model=None,
+        usage=None,
+        cost_pico=0,
+        price_version=None,
+        request_id=None,
+        attempts=work.history.counted,
+        latency_us=None,
+        batch=None,
+        error_type="bad_row",
+        error_message=reason,
+    )
+    return Settlement(fence=work.fence, idx=work.idx, try_=work.last_try, turn=0, at_us=now_us, result=result)
+
+
+def released(call: Call, now_us: int) -> Settlement:
+    """The send was written, but the call is not made after all."""
+    return Settlement(fence=call.work.fence, idx=call.work.idx, try_=call.try_, turn=call.turn, at_us=now_us)
+
+
+def _cost(outcome: Outcome, prices: PriceBook) -> int | None:
+    """The exact cost, None when it is not known; an error in the API's own shape is not billed."""
+    if isinstance(outcome, Answer):
+        return prices.cost_pico(outcome.model, outcome.usage, batch=outcome.batch)
+    return None if outcome.perhaps_billed else 0
+
+
+def _booking(call: Call, outcome: Outcome, cost_pico: int | None, prices: PriceBook) -> Booking | None:
+    if isinstance(outcome, Failure) and not outcome.perhaps_billed:
+        return None
+    answered = isinstance(outcome, Answer)
+    return Booking(
+        kind=BookingKind.SPEND if answered else BookingKind.UNKNOWN,
+        model=outcome.model if isinstance(outcome, Answer) else call.request.model,
+        cost_pico=cost_pico,
+        bound_pico=call.worst_pico if cost_pico is None else None,
+        usage=encode_usage(outcome.usage) if isinstance(outcome, Answer) else None,
+        price_version=prices.version,
+        request_id=outcome.origin.request_id,
+    )
+
+
+def _attempt(call: Call, outcome: Outcome, decision: Decision, latency_us: int) -> AttemptRecord | None:
+    """A try that used up an attempt or may have cost something. A 429 is neither, and leaves no trace."""
+    if not isinstance(outcome, Failure):
+        return None
+    counted = isinstance(decision, TryAgain) and decision.counted
+    if not counted and not outcome.perhaps_billed:
+        return None
+    return AttemptRecord(
+        round=call.round,
+        counted=counted,
+        kind=outcome.kind,
+        error_type=outcome.type,
+        error_message=outcome.message,
+        request_id=outcome.origin.request_id,
+        cost_pico=None if outcome.perhaps_billed else 0,
+        latency_us=latency_us,
+    )
+
+
+def _turn(outcome: Outcome, decision: Decision, cost_pico: int | None) -> TurnRecord | None:
+    if not isinstance(decision, Continue) or not isinstance(outcome, Answer):
+        return None
+    return TurnRecord(message=outcome.message, usage=encode_usage(outcome.usage), cost_pico=cost_pico)
+
+
+def _message(call: Call, outcome: Outcome) -> bytes | None:
+    if isinstance(outcome, Failure):
+        return None
+    return joined([turn.message for turn in call.work.turns], outcome.message)
+
+
+def _result(
+    call: Call,
+    outcome: Outcome,
+    decision: Decision,
+    cost_pico: int | None,
+    prices: PriceBook,
+    latency_us: int,
+) -> RowResult:
+    assert isinstance(decision, Finish)  # noqa: S101 - the caller has just looked
+    answer = outcome if isinstance(outcome, Answer) else None
+    return RowResult(
+        idx=call.work.idx,
+        record=call.work.record,
+        variant=0,
+        repeat=call.work.repeat,
+        round=call.round,
+        key=call.key,
+        status=decision.status,
+        stop_reason=answer.stop_reason if answer else None,
+        model=answer.model if answer else None,
+        usage=_total_usage(call, answer),
+        cost_pico=_total_cost(call, cost_pico),
+        price_version=prices.version,
+        request_id=outcome.origin.request_id,
+        organization=outcome.origin.organization,
+        workspace=outcome.origin.workspace,
+        attempts=call.work.history.counted + 1,
+        latency_us=latency_us,
+        batch=None,
+        error_type=decision.error_type,
+        error_message=decision.error_message,
+    )
+
+
+def _total_usage(call: Call, answer: Answer | None) -> Usage | None:
+    usages = [decode_usage(turn.usage) for turn in call.work.turns]
+    if answer is not None:
+        usages.append(answer.usage)
+    if not usages:
+        return None
+    total = usages[0]
+    for usage in usages[1:]:
+        total = total.plus(usage)
+    return total
+
+
+def _total_cost(call: Call, cost_pico: int | None) -> int | None:
+    costs = [turn.cost_pico for turn in call.work.turns] + [cost_pico]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None

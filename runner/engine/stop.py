@@ -1,0 +1,48 @@
+"""One place that says whether a run goes on, and why it does not."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+import anyio
+
+from runner.domain.states import PauseReason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pause:
+    """Why the run stops before its end. `signal_number` is set when a person or a supervisor asked by signal."""
+
+    reason: PauseReason
+    message: str
+    signal_number: int | None = None
+
+
+class Stop:
+    """The first reason given stands; `asked` is set from then on: nothing new is sent, what is in flight may end."""
+
+    def __init__(self) -> None:
+        self.asked = anyio.Event()
+        self.pause: Pause | None = None
+        self.canceled = False
+
+    def pause_for(self, reason: PauseReason, message: str) -> None:
+        self._set(Pause(reason=reason, message=message))
+
+    def by_signal(self, number: int) -> None:
+        name = signal.Signals(number).name
+        self._set(Pause(reason=PauseReason.REQUESTED, message=f"stopped by {name}", signal_number=number))
+
+    def cancel(self) -> None:
+        """The whole run is to be canceled."""
+        self.canceled = True
+        self.asked.set()
+
+    def _set(self, pause: Pause) -> None:
+        if self.pause is None and not self.canceled:
+            self.pause = pause
+        self.asked.set()
+
+    def is_asked(self) -> bool:
+        return self.asked.is_set()

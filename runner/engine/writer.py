@@ -1,0 +1,113 @@
+"""Group commit without a timer: each commit takes whatever gathered while the one before it ran.
+
+A slot waits for its commit, so the group grows by itself with the load: alone, a row is committed at once; under
+load, hundreds share one fsync.
+"""
+
+from __future__ import annotations
+
+import anyio
+from anyio.abc import TaskStatus
+
+from runner.errors import RunnerError, StoreFault
+from runner.store.group import Operation, Settlement, Verdict
+from runner.store.store import Store
+
+# Bounds of one transaction: long enough to share its cost, short enough that nobody waits long for it.
+GROUP_OPERATIONS = 512
+GROUP_BYTES = 8 << 20
+
+
+class _Entry:
+    __slots__ = ("error", "event", "operation", "verdict")
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.event = anyio.Event()
+        self.verdict = Verdict.FENCED
+        self.error: RunnerError | None = None
+
+
+class Writer:
+    """The run's one writer of calls and their ends."""
+
+    def __init__(self, store: Store, run: int, writes: anyio.CapacityLimiter) -> None:
+        self._store = store
+        self._run = run
+        self._writes = writes
+        self._waiting: list[_Entry] = []
+        self._wake = anyio.Event()
+        self._closing = False
+        self._fault: StoreFault | None = None
+        self.closed = anyio.Event()
+
+    async def submit(self, operation: Operation) -> Verdict:
+        """Returns when the operation is committed. Raises StoreFault when it could not be.
+
+        Shielded: an operation that was handed over is waited for, whoever wants to stop.
+        """
+        entry = _Entry(operation)
+        if self._fault is not None:
+            raise self._fault
+        self._waiting.append(entry)
+        self._wake.set()
+        with anyio.CancelScope(shield=True):
+            await entry.event.wait()
+        if entry.error is not None:
+            raise entry.error
+        return entry.verdict
+
+    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Commit groups until closed. After a fault nothing more is written, and everybody who waits is told."""
+        task_status.started()
+        with anyio.CancelScope(shield=True):
+            while await self._something():
+                await self._commit(self._take_group())
+        self.closed.set()
+
+    def close(self) -> None:
+        """Let `serve` end once nothing waits any more."""
+        self._closing = True
+        self._wake.set()
+
+    async def _something(self) -> bool:
+        while not self._waiting:
+            if self._closing:
+                return False
+            self._wake = anyio.Event()
+            await self._wake.wait()
+        return True
+
+    def _take_group(self) -> list[_Entry]:
+        size = taken = 0
+        for entry in self._waiting[:GROUP_OPERATIONS]:
+            size += _bytes_of(entry.operation)
+            if taken and size > GROUP_BYTES:
+                break
+            taken += 1
+        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return group
+
+    async def _commit(self, group: list[_Entry]) -> None:
+        if self._fault is None:
+            try:
+                verdicts = await anyio.to_thread.run_sync(
+                    self._store.commit_group,
+                    self._run,
+                    [entry.operation for entry in group],
+                    limiter=self._writes,
+                )
+            except StoreFault as fault:
+                self._fault = fault
+            else:
+                for entry, verdict in zip(group, verdicts, strict=True):
+                    entry.verdict = verdict
+        for entry in group:
+            entry.error = self._fault
+            entry.event.set()
+
+
+def _bytes_of(operation: Operation) -> int:
+    if isinstance(operation, Settlement) and operation.message is not None:
+        return len(operation.message)
+    return 0

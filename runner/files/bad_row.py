@@ -1,0 +1,52 @@
+"""A row that cannot become a request: what is wrong, and where.
+
+A bad row is not the end of a command: the check gathers them, and `--on-bad-row skip` goes on without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXCERPT_BYTES = 160
+
+
+class BadRow(Exception):
+    """What is wrong with one row, as the rest of a sentence that begins with "line 17".
+
+    `column` counts characters from 1. `missing` is the column that a template asked for in vain, which makes the
+    template a suspect and not only the row.
+    """
+
+    def __init__(self, reason: str, column: int | None = None, *, missing: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.column = column
+        self.missing = missing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadLine:
+    """A bad row with its place in the file and the beginning of its bytes, for a person to look at."""
+
+    line: int
+    reason: str
+    column: int | None
+    excerpt: str
+    missing: str | None = None
+
+    @staticmethod
+    def of(line: int, payload: bytes, bad: BadRow) -> BadLine:
+        return BadLine(
+            line=line, reason=bad.reason, column=bad.column, excerpt=excerpt(payload), missing=bad.missing
+        )
+
+    def sentence(self, place: str) -> str:
+        """`data/in.jsonl line 17 is not JSON: expected ',' at column 30.`"""
+        at = "" if self.column is None else f" at column {self.column}"
+        return f"{place} line {self.line} {self.reason}{at}."
+
+
+def excerpt(payload: bytes) -> str:
+    """The beginning of a line as text. It is still somebody's data: whoever prints it makes it safe."""
+    shown = payload[:EXCERPT_BYTES].decode("utf-8", "replace")
+    return shown + "..." if len(payload) > EXCERPT_BYTES else shown

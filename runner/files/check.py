@@ -1,0 +1,171 @@
+"""The whole input before the first send: bad rows, double keys, the digest. Memory does not grow with rows."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from runner.domain.job import OnBadRow
+from runner.errors import InputInvalid, JobInvalid
+from runner.files.bad_row import BadLine, BadRow
+from runner.files.double_keys import KeyLedger
+from runner.files.render import Renderer
+from runner.files.source import Block, Input, records
+
+SHOWN_BAD_ROWS = 20
+# Reading 4 GB takes about 20 s; larger inputs are checked as they are staged.
+CHECK_FIRST_BYTES = 4_000_000_000
+
+
+@dataclass(kw_only=True, slots=True)
+class InputReport:
+    """What a check found. `records` counts good rows; `size` is in decompressed bytes, `digest` is of exactly those.
+
+    `bad_rows` are the first of them in the order of the file, `bad_lines` the numbers of all.
+    """
+
+    records: int = 0
+    size: int = 0
+    digest: str = ""
+    bad_rows: list[BadLine] = field(default_factory=list)
+    bad_count: int = 0
+    bad_lines: array[int] = field(default_factory=lambda: array("Q"))
+    has_keys: bool = False
+    dropped_fields: tuple[str, ...] = ()
+
+    def add_bad(self, number: int, payload: bytes, bad: BadRow) -> None:
+        self.bad_count += 1
+        self.bad_lines.append(number)
+        if len(self.bad_rows) < SHOWN_BAD_ROWS:
+            self.bad_rows.append(BadLine.of(number, payload, bad))
+
+
+def can_check_first(source: Input, check_first_bytes: float = CHECK_FIRST_BYTES) -> bool:
+    """Is the input one that can be read whole before the first send, and again after?"""
+    return source.checkable and (source.size or 0) <= check_first_bytes
+
+
+def check_input(
+    source: Input, renderer: Renderer, *, on_bad_row: OnBadRow = OnBadRow.FAIL, limit: int | None = None
+) -> InputReport:
+    """Reads the input whole (or up to `limit` good rows) and says what is wrong with it.
+
+    With `on_bad_row` FAIL, bad rows beyond the shown ones are only counted. Raises InputInvalid for what makes the
+    input unreadable; bad rows are in the report, `refuse_bad_rows` makes an error of them.
+    """
+    report = InputReport()
+    with KeyLedger() as keys:
+        for block in source.blocks():
+            _check_block(block, renderer, keys, report, limit)
+            report.size, report.digest = block.end_offset, block.digest
+            keys.spill_if_large()
+            if report.records == limit:
+                break
+        report.has_keys = keys.count > 0
+        doubles = keys.doubles()
+    if doubles:
+        _name_doubles(source, renderer, doubles, report)
+    report.dropped_fields = tuple(sorted(renderer.dropped_fields))
+    return report
+
+
+def _check_block(
+    block: Block, renderer: Renderer, keys: KeyLedger, report: InputReport, limit: int | None
+) -> None:
+    parse, check, key_of, add = renderer.parse, renderer.check, renderer.key, keys.add
+    good = report.records
+    for number, payload in records(block):
+        if good == limit:
+            break
+        try:
+            row = parse(payload)
+            check(row, len(payload))
+            key = key_of(row)
+        except BadRow as bad:
+            report.add_bad(number, payload, bad)
+            continue
+        good += 1
+        if key is not None:
+            add(key)
+    report.records = good
+
+
+def _name_doubles(source: Input, renderer: Renderer, doubles: frozenset[int], report: InputReport) -> None:
+    """A second pass over the rows that the first took for good: which lines share which key."""
+    first_line: dict[str, int] = {}
+    found = InputReport()
+    left = report.records
+    for number, payload in _good_records(source, report.bad_lines):
+        if not left:
+            break
+        left -= 1
+        key = renderer.key(renderer.parse(payload))
+        if key is None or hash(key) not in doubles:
+            continue
+        before = first_line.setdefault(key, number)
+        if before != number:
+            found.add_bad(number, payload, BadRow(f'has the key "{_short(key)}" of line {before} again'))
+    _merge(report, found)
+
+
+def _good_records(source: Input, bad_lines: array[int]) -> Iterator[tuple[int, bytes]]:
+    bad = iter(bad_lines)
+    next_bad = next(bad, None)
+    for block in source.blocks():
+        for number, payload in records(block):
+            if number == next_bad:
+                next_bad = next(bad, None)
+            else:
+                yield number, payload
+
+
+def _merge(report: InputReport, found: InputReport) -> None:
+    report.records -= found.bad_count
+    report.bad_count += found.bad_count
+    report.bad_lines = array("Q", sorted([*report.bad_lines, *found.bad_lines]))
+    report.bad_rows = sorted([*report.bad_rows, *found.bad_rows], key=lambda bad: bad.line)[:SHOWN_BAD_ROWS]
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= 60 else key[:60] + "..."
+
+
+def refuse_bad_rows(report: InputReport, place: str) -> None:
+    """Raises what a person reads when the input holds bad rows and they may not be skipped."""
+    if not report.bad_rows:
+        return
+    raise bad_rows_error(report.bad_rows, report.bad_count, place, records=report.records)
+
+
+def bad_rows_error(bad_rows: list[BadLine], bad_count: int, place: str, *, records: int) -> InputInvalid | JobInvalid:
+    """The error of these bad rows; where no row has a column, the job is at fault and not the rows."""
+    first = bad_rows[0]
+    shown = [f"{first.line} | {first.excerpt}"]
+    shown += [bad.sentence(place) for bad in bad_rows[1:]]
+    if bad_count > len(bad_rows):
+        shown.append(f"... and {bad_count - len(bad_rows):,} more bad rows")
+    if first.missing is not None and records == 0:
+        return JobInvalid(first.sentence(place), name="missing-column", hints=(*shown, "nothing was sent."))
+    hints = (*shown, "nothing was sent.   fix the rows, or leave them out: --on-bad-row skip")
+    return InputInvalid(first.sentence(place), name="bad-row", hints=hints)
+
+
+def first_difference(
+    source: Input, staged: Iterator[bytes], *, bad_lines: array[int] | None = None, whole: bool = True
+) -> int | None:
+    """The first line at which the input is not what was staged, None where they agree.
+
+    `bad_lines` are lines of the present input that would be skipped. With `whole` an input that goes on after the
+    last staged record differs there; without, staging had not come to the end. An input that has become shorter
+    differs at the line after its last.
+    """
+    last = 0
+    for number, payload in _good_records(source, bad_lines or array("Q")):
+        before = next(staged, None)
+        if before is None:
+            return number if whole else None
+        if before != payload:
+            return number
+        last = number
+    return None if next(staged, None) is None else last + 1

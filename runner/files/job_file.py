@@ -1,0 +1,214 @@
+"""From a YAML file to a Job: every error at once, each with its line and column."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from runner.domain.job import CURRENT_API_VERSION, InputSpec, Job, Limits, Mode, OnBadRow, OutputSpec
+from runner.domain.nearest import did_you_mean, suggest
+from runner.errors import JobInvalid
+from runner.files.bad_row import BadRow
+from runner.files.job_problems import dotted, problems_of
+from runner.files.job_schema import JobSection, LimitsSection
+from runner.files.job_yaml import MAX_FILE_BYTES, Document, Place, Problem, YamlInvalid, read_yaml
+from runner.files.job_yaml import Path as KeyPath
+from runner.files.render import SAMPLING, refused_sampling
+from runner.files.sandbox import TemplateEnvironment
+from runner.files.template import RowTemplate, is_template
+
+SHOWN_PROBLEMS = 20
+# Maps that stand for a file or a column: of a later version, and never meant to be sent as they are.
+DIRECTIVES = ("$file", "$row")
+
+
+def load_job(
+    path: str, params: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Job:
+    """The job of a file. `params` are those of the command line; `overrides` name values by dotted keys.
+
+    Raises one JobInvalid with all that is wrong as its hints.
+    """
+    try:
+        document = read_yaml(_text(path))
+    except YamlInvalid as invalid:
+        raise _invalid(path, [invalid.problem]) from None
+    _override(document, overrides or {})
+    problems = list(_problems_together(document))
+    try:
+        told = JobSection.model_validate(document.values)
+    except ValidationError as found:
+        raise _invalid(path, [*problems, *problems_of(found, document)]) from None
+    merged = _merged_params(document, told.params, params or {}, problems)
+    problems += _template_problems(document)
+    places = {name: _rendered_path(document, told, name, merged, problems) for name in ("input", "output")}
+    if problems:
+        raise _invalid(path, problems)
+    return _job(path, told, merged, places, from_flag="input.path" in (overrides or {}))
+
+
+def _text(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise JobInvalid(f"there is no job file {path}.", hints=_near_files(path)) from None
+    except OSError as problem:
+        raise JobInvalid(f"{path} could not be read: {problem.strerror}.") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise JobInvalid(f"{path} is larger than {MAX_FILE_BYTES // 1_000_000} MB; that is no job file.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data[: problem.start].count(b"\n") + 1
+        raise _invalid(path, [Problem(place=Place(line=line), sentence="this is not UTF-8")]) from None
+
+
+def _near_files(path: str) -> tuple[str, ...]:
+    folder = Path(path).parent
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    near = suggest(Path(path).name, [name for name in names if name.endswith((".yaml", ".yml"))])
+    return (f"did you mean {folder / near} ?",) if near else ()
+
+
+def _invalid(path: str, problems: list[Problem]) -> JobInvalid:
+    ordered = sorted(problems, key=lambda problem: (problem.place or Place(line=0, column=0), problem.sentence))
+    lines = [_line(path, problem) for problem in ordered[:SHOWN_PROBLEMS]]
+    if len(ordered) > SHOWN_PROBLEMS:
+        lines.append(f"... and {len(ordered) - SHOWN_PROBLEMS} more")
+    count = "1 error" if len(ordered) == 1 else f"{len(ordered)} errors"
+    return JobInvalid(f"{path} has {count}.", hints=lines)
+
+
+def _line(path: str, problem: Problem) -> str:
+    if problem.place is None:
+        return problem.sentence
+    return f"{path}:{problem.place.line}:{problem.place.column}: {problem.sentence}"
+
+
+def _override(document: Document, overrides: Mapping[str, Any]) -> None:
+    """Puts values in by dotted key. They have no place in the file, and what they replace has one no more."""
+    values = document.values
+    if "budget" in values and not isinstance(values["budget"], dict):
+        values["budget"] = {"usd": values["budget"]}
+        document.value_places["budget", "usd"] = document.value_places["budget",]
+    for name, value in overrides.items():
+        keys: KeyPath = tuple(name.split("."))
+        here: Any = values
+        for key in keys[:-1]:
+            here = here.setdefault(key, {})
+            if not isinstance(here, dict):
+                raise JobInvalid(f"{name} cannot be set: {key} is not a map in this job.")
+        here[keys[-1]] = copy.deepcopy(value)
+        document.value_places.pop(keys, None)
+
+
+def _problems_together(document: Document) -> Iterator[Problem]:
+    """What no single value shows."""
+    values = document.values
+    if values.get("mode") in ("batch", "auto"):
+        place = document.value_place(("mode",))
+        yield Problem(place=place, sentence=f"mode: {values['mode']} is not supported by this version; use live")
+    request = values.get("request")
+    if not isinstance(request, dict):
+        return
+    for name, short in (("messages", "prompt"), ("system", "system")):
+        if name in request and values.get(short) is not None:
+            place = document.key_place(("request", name))
+            yield Problem(place=place, sentence=f"request.{name} and {short} say the same thing: keep one of them")
+    if "model" in request:
+        yield Problem(place=document.key_place(("request", "model")), sentence="the model stands in model, not here")
+    if values.get("api_version", CURRENT_API_VERSION) == CURRENT_API_VERSION:
+        for name in sorted(SAMPLING & request.keys()):
+            yield Problem(place=document.key_place(("request", name)), sentence=refused_sampling(name))
+    yield from _directives(document, request, ("request",))
+
+
+def _directives(document: Document, value: Any, path: KeyPath) -> Iterator[Problem]:
+    if isinstance(value, dict):
+        for name in DIRECTIVES:
+            if name in value:
+                yield Problem(
+                    place=document.key_place((*path, name)), sentence=f"{name} is not supported by this version"
+                )
+        parts: list[tuple[str | int, Any]] = list(value.items())
+    else:
+        parts = list(enumerate(value)) if isinstance(value, list) else []
+    for key, part in parts:
+        yield from _directives(document, part, (*path, key))
+
+
+def _merged_params(
+    document: Document, declared: Mapping[str, Any], given: Mapping[str, Any], problems: list[Problem]
+) -> dict[str, Any]:
+    """The file's parameters with those of the command line, which take the kind of what they replace."""
+    texts = [text for _, text in _template_texts(document)]
+    merged = dict(declared)
+    for name, value in given.items():
+        if name not in declared and not any(name in text for text in texts):
+            problems.append(
+                Problem(place=None, sentence=f"-p {name}: the job uses no such parameter{did_you_mean(name, declared)}")
+            )
+        try:
+            merged[name] = _of_same_kind(value, declared.get(name))
+        except ValueError:
+            kind = type(declared[name]).__name__
+            problems.append(Problem(place=None, sentence=f"-p {name}={value}: the job has {kind} there"))
+    return merged
+
+
+def _of_same_kind(value: Any, before: Any) -> Any:
+    if not isinstance(value, str) or before is None or isinstance(before, str):
+        return value
+    if isinstance(before, bool):
+        return {"true": True, "false": False}.get(value.lower(), value)
+    if isinstance(before, (int, float)):
+        return type(before)(value)
+    return value.split(",")
+
+
+def _template_texts(document: Document) -> list[tuple[KeyPath, str]]:
+    """Every text of the job that is a template, with its path."""
+    found: list[tuple[KeyPath, str]] = []
+    request = document.values.get("request")
+    request = request if isinstance(request, dict) else {}
+    for path, value in (
+        (("prompt",), document.values.get("prompt")),
+        (("system",), document.values.get("system")),
+        (("request", "messages"), request.get("messages")),
+        (("request", "system"), request.get("system")),
+        (("input", "path"), _inner(document, "input")),
+        (("output", "path"), _inner(document, "output")),
+    ):
+        found += _texts_in(value, path)
+    return found
+
+
+def _inner(document: Document, section: str) -> Any:
+    told = document.values.get(section)
+    return told.get("path") if isinstance(told, dict) else None
+
+
+def _texts_in(value: Any, path: KeyPath) -> list[tuple[KeyPath, str]]:
+    if isinstance(value, str):
+        return [(path, value)] if is_template(value) else []
+    if isinstance(value, dict):
+        return [found for key, part in value.items() for found in _texts_in(part, (*path, key))]
+    if isinstance(value, list):
+        return [found for n, part in enumerate(value) for found in _texts_in(part, (*path, n))]
+    return []
+
+
+def _template_problems(document: Document) -> list[Problem]:
+    environment = TemplateEnvironment()
+    problems = []
+    for path, text in _template_texts(document):
+        try:
+            RowTemplate(environment, text, dotted(path))
+        except TemplateInvalid as problem:
+            problems.append(Problem(place=_place_in_text(document, path, problem.line), sentence=problem.sentence))
+    return problems

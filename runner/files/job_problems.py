@@ -1,0 +1,99 @@
+"""What is wrong with a job's values, as sentences with places: the checker's findings put into our words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runner.domain.nearest import did_you_mean
+from runner.files.job_schema import REFUSED_KEYS, JobSection
+from runner.files.job_yaml import Document, Path, Problem
+
+KINDS = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "dict_type": "a map of keys and values",
+    "model_type": "a map of keys and values",
+    "model_attributes_type": "a map of keys and values",
+    "list_type": "a list",
+}
+FOUND: dict[type, str] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a map",
+    type(None): "nothing",
+}
+
+
+def problems_of(found: ValidationError, document: Document) -> list[Problem]:
+    return [_problem(error, document) for error in found.errors(include_url=False)]
+
+
+def _problem(error: ErrorDetails, document: Document) -> Problem:
+    path = tuple(part for part in error["loc"] if part != "[key]")
+    of_key = error["type"] == "extra_forbidden" or "[key]" in error["loc"]
+    place = document.key_place(path) if of_key else document.value_place(path)
+    return Problem(place=place, sentence=_sentence(error, path, document.values))
+
+
+def _sentence(error: ErrorDetails, path: Path, values: Mapping[str, Any]) -> str:
+    kind, context, name = error["type"], error.get("ctx", {}), dotted(path)
+    if kind == "extra_forbidden":
+        return _unknown_key(path, values)
+    if kind in KINDS:
+        found = FOUND.get(type(error["input"]), "something else")
+        hint = " (put it in quotes)" if kind == "string_type" and found in ("a number", "true or false") else ""
+        return f"{name} must be {KINDS[kind]}, not {found}{hint}"
+    if kind == "value_error":
+        return f"{name} {context['error']}"
+    if kind == "literal_error":
+        return _not_one_of(name, str(context["expected"]), error["input"])
+    if kind == "missing":
+        return f"{name} is missing"
+    if kind == "greater_than_equal":
+        return f"{name} must be at least {context['ge']}"
+    if kind == "less_than_equal":
+        return f"{name} must be at most {context['le']}"
+    if kind == "string_too_short":
+        return f"{name} is empty"
+    return f"{name}: {error['msg']}"
+
+
+def _not_one_of(name: str, expected: str, found: Any) -> str:
+    choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
+    return f"{name} must be {' or '.join(choices)}, not {found}{did_you_mean(str(found), choices)}"
+
+
+def _unknown_key(path: Path, values: Mapping[str, Any]) -> str:
+    *above, name = path
+    if not above and name in REFUSED_KEYS:
+        return REFUSED_KEYS[str(name)]
+    present: Any = values
+    for part in above:
+        present = present[part]
+    choices = [choice for choice in _keys_at(tuple(above)) if choice not in present]
+    within = f" in {dotted(tuple(above))}" if above else ""
+    return f"unknown key {name}{within}{did_you_mean(str(name), choices)}"
+
+
+def _keys_at(path: Path) -> list[str]:
+    model: Any = JobSection
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        inner = [kind for kind in getattr(annotation, "__args__", (annotation,)) if kind is not type(None)]
+        model = inner[0]
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def dotted(path: Path) -> str:
+    """`limits.rpm`, `betas[0]`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")

@@ -1,0 +1,166 @@
+"""A YAML text to plain values, with the line and column of every key and value.
+
+YAML 1.2: `no` is text and keys may not repeat. Tags are refused, aliases cannot blow up, and dates and numbers come
+out as what JSON has, because that is where a job's values go.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.scalarfloat import ScalarFloat
+from ruamel.yaml.scalarstring import LiteralScalarString
+
+MAX_FILE_BYTES = 1_000_000
+# Far more than any job needs, and few enough that aliases of aliases stay harmless.
+MAX_VALUES = 100_000
+MAX_DEPTH = 60
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Place:
+    """Line and column, both from 1."""
+
+    line: int = 1
+    column: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Problem:
+    """One thing wrong with a job file. Without a place it is about a flag."""
+
+    place: Place | None
+    sentence: str
+
+
+class YamlInvalid(Exception):
+    def __init__(self, place: Place, sentence: str) -> None:
+        super().__init__(sentence)
+        self.problem = Problem(place=place, sentence=sentence)
+
+
+@dataclass(kw_only=True, slots=True)
+class Document:
+    """The values of a file with the places of keys and values. `first_lines` says where block texts begin."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    key_places: dict[Path, Place] = field(default_factory=dict)
+    value_places: dict[Path, Place] = field(default_factory=dict)
+    first_lines: dict[Path, int] = field(default_factory=dict)
+
+    def value_place(self, path: Path) -> Place | None:
+        """Where the value stands, or the nearest thing around it; None for what is not from the file."""
+        while path and path not in self.value_places:
+            path = path[:-1]
+        return self.value_places.get(path)
+
+    def key_place(self, path: Path) -> Place | None:
+        return self.key_places.get(path) or self.value_place(path)
+
+
+def read_yaml(text: str) -> Document:
+    """The document of a text, or YamlInvalid."""
+    try:
+        _refuse_tags_and_anchors_without_end(text)
+        tree = YAML(typ="rt").load(text)
+    except MarkedYAMLError as problem:
+        raise YamlInvalid(_marked(problem), _plain(problem)) from None
+    except (YAMLError, ValueError) as problem:
+        raise YamlInvalid(Place(), f"this is not YAML: {str(problem).splitlines()[0]}") from None
+    except RecursionError:
+        raise YamlInvalid(Place(), "this is nested too deeply") from None
+    if not isinstance(tree, dict):
+        raise YamlInvalid(Place(), "a job file is a map of keys and values")
+    reader = _Reader()
+    reader.document.values = reader.value(tree, (), Place())
+    return reader.document
+
+
+def _refuse_tags_and_anchors_without_end(text: str) -> None:
+    for event in YAML(typ="rt").parse(text):
+        tag = getattr(event, "tag", None)
+        if tag is not None and not isinstance(event, AliasEvent):
+            place = Place(line=event.start_mark.line + 1, column=event.start_mark.column + 1)
+            raise YamlInvalid(place, f"tags such as {tag} are not allowed in a job file")
+
+
+def _marked(problem: MarkedYAMLError) -> Place:
+    mark = problem.problem_mark or problem.context_mark
+    return Place() if mark is None else Place(line=mark.line + 1, column=mark.column + 1)
+
+
+def _plain(problem: MarkedYAMLError) -> str:
+    words = str(problem.problem or problem.context or "this is not YAML")
+    if words.startswith("found duplicate key"):
+        return f"the key {words.split(' with value')[0].removeprefix('found duplicate key ')} stands here twice"
+    if words == "but found another document":
+        return "a job file holds one document"
+    return f"this is not YAML: {words}"
+
+
+class _Reader:
+    """Walks the tree once, noting places."""
+
+    def __init__(self) -> None:
+        self.document = Document()
+        self._seen = 0
+
+    def value(self, node: Any, path: Path, place: Place) -> Any:
+        self._seen += 1
+        if self._seen > MAX_VALUES or len(path) > MAX_DEPTH:
+            raise YamlInvalid(place, "this file grows too large: too many values, or nested too deeply")
+        self.document.value_places[path] = place
+        if isinstance(node, dict):
+            return self._map(node, path)
+        if isinstance(node, list):
+            positions = node.lc.data or {}  # type: ignore[attr-defined]
+            return [
+                self.value(part, (*path, n), _place(positions.get(n), 0, place)) for n, part in enumerate(node)
+            ]
+        if isinstance(node, LiteralScalarString):
+            self.document.first_lines[path] = place.line + 1
+        return _scalar(node, place)
+
+    def _map(self, node: Any, path: Path) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        positions = node.lc.data or {}
+        for key, part in node.items():
+            at = positions.get(key)
+            here = self.document.value_places[path]
+            key_place = _place(at, 0, here)
+            name = str(_scalar(key, key_place)) if not isinstance(key, (tuple, list, dict)) else None
+            if name is None:
+                raise YamlInvalid(key_place, "a key must be a name")
+            self.document.key_places[*path, name] = key_place
+            told[name] = self.value(part, (*path, name), _place(at, 2, key_place))
+        return told
+
+
+def _place(position: list[int] | None, first: int, otherwise: Place) -> Place:
+    if position is None:
+        return otherwise
+    return Place(line=position[first] + 1, column=position[first + 1] + 1)
+
+
+def _scalar(node: Any, place: Place) -> Any:
+    """What JSON has for it."""
+    if node is None or isinstance(node, bool):
+        return node
+    if isinstance(node, str):
+        return str(node)
+    if isinstance(node, (date, datetime)):
+        return node.isoformat()
+    if isinstance(node, int):
+        return int(node)
+    if isinstance(node, (float, ScalarFloat, Decimal)) and math.isfinite(node):
+        return float(node)
+    raise YamlInvalid(place, f"{node} is not a value that a job can hold")

@@ -1,0 +1,90 @@
+"""The row shapes that need no template, and how each becomes the fields of a Messages request.
+
+A row with a template is only columns for it; these shapes are looked for when the job has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runner.files.bad_row import BadRow
+from runner.files.openai_line import translate_body
+
+Fields = dict[str, Any]
+
+KNOWN_SHAPES = '"prompt", "messages", "custom_id" with "params", or "custom_id" with "url" and "body"'
+
+
+def fields_of(row: Mapping[str, Any], *, sampling_allowed: bool, drop: Callable[[str], None]) -> Fields:
+    """The request fields that the row itself brings: messages, and perhaps system, model and others.
+
+    A field that has no counterpart is told to `drop`. Raises BadRow for a row of no known shape.
+    """
+    if "body" in row and ("url" in row or "method" in row):
+        return translate_body(row, sampling_allowed=sampling_allowed, drop=drop)
+    if "prompt" in row:
+        return _of_prompt(row)
+    if "messages" in row:
+        return _of_messages(row)
+    if "params" in row:
+        return _of_params(row)
+    raise BadRow(f"has no prompt and the job has no template: expected {KNOWN_SHAPES}")
+
+
+def _of_prompt(row: Mapping[str, Any]) -> Fields:
+    prompt = row["prompt"]
+    if type(prompt) is not str:
+        raise BadRow('has a "prompt" that is not text')
+    if not prompt or prompt.isspace():
+        raise BadRow('has an empty "prompt"')
+    return _with_options(row, {"messages": [{"role": "user", "content": prompt}]})
+
+
+def _of_messages(row: Mapping[str, Any]) -> Fields:
+    """A system turn at the top moves to `system`; a last assistant turn is the expected answer, and is not sent."""
+    turns = checked_messages(row["messages"], '"messages"')
+    fields: Fields = {}
+    if turns[0]["role"] == "system":
+        fields["system"] = turns[0].get("content")
+        turns = turns[1:]
+    if turns and turns[-1]["role"] == "assistant":
+        turns = turns[:-1]
+    if not turns:
+        raise BadRow('has no turn to send in "messages"')
+    fields["messages"] = turns
+    return _with_options(row, fields)
+
+
+def _of_params(row: Mapping[str, Any]) -> Fields:
+    params = _params(row)
+    checked_messages(params.get("messages"), '"params.messages"')
+    return dict(params)
+
+
+def _with_options(row: Mapping[str, Any], fields: Fields) -> Fields:
+    """`system` and `params` beside a prompt: the row's own system text and its own request fields."""
+    if row.get("system") is not None:
+        if type(row["system"]) not in (str, list):
+            raise BadRow('has a "system" that is neither text nor a list of blocks')
+        fields["system"] = row["system"]
+    return {**_params(row), **fields} if "params" in row else fields
+
+
+def _params(row: Mapping[str, Any]) -> Fields:
+    params = row["params"]
+    if type(params) is not dict:
+        raise BadRow('has "params" that are not an object')
+    return params
+
+
+def checked_messages(messages: Any, name: str) -> list[dict[str, Any]]:
+    """`messages` if it is a list of turns with roles and content, else BadRow."""
+    if type(messages) is not list:
+        raise BadRow(f"has no {name}" if messages is None else f"has {name} that are not a list")
+    if not messages:
+        raise BadRow(f"has empty {name}")
+    for turn in messages:
+        if type(turn) is not dict or type(turn.get("role")) is not str:
+            raise BadRow(f'has a turn without a "role" in {name}')
+    return messages

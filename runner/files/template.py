@@ -1,0 +1,139 @@
+"""One text with `{{ }}` in it, compiled once: what it needs, and its text for a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from jinja2 import TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2.exceptions import SecurityError
+
+from runner.domain.nearest import did_you_mean, suggest
+from runner.errors import JobInvalid
+from runner.files.bad_row import BadRow
+from runner.files.sandbox import TemplateEnvironment, TooLarge, rendered
+
+MARKS = ("{{", "{%", "{#")
+# Names in a template that are not columns.
+OWN_NAMES = frozenset({"row", "params", "job"})
+# A template of these alone can only fail by a missing name, which a look at the row's columns tells.
+PLAIN_NODES = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name)
+
+Names = dict[str, Any]
+
+
+def is_template(text: str) -> bool:
+    return any(mark in text for mark in MARKS)
+
+
+class RowTemplate:
+    """A compiled template. `where` says in messages which one: "the prompt", "request.system".
+
+    `columns` are those that it names; `plain` says that it prints columns as they are and does nothing else;
+    `never_blank` that it holds text of its own. `printed` are the columns that appear in the output directly.
+    """
+
+    def __init__(self, environment: TemplateEnvironment, text: str, where: str) -> None:
+        self.where = where
+        tree = parsed(environment, text, where)
+        self.columns = frozenset(_columns(tree, environment))
+        self.plain = _is_plain(tree)
+        self.never_blank = any(not text.isspace() for text in _own_texts(tree))
+        self.printed = tuple(node.name for node in _outputs(tree) if isinstance(node, nodes.Name))
+        self._params_used = _looked_up(tree, "params")
+        self._compiled = environment.from_string(text)
+
+    def text(self, row: Mapping[str, Any], names: Names) -> str:
+        """The text for a row; `names` are the row's columns with `row`, `params` and `job`."""
+        try:
+            return rendered(self._compiled, names)
+        except UndefinedError as problem:
+            self._explain(row, problem)
+        except TooLarge as problem:
+            raise BadRow(f"cannot be rendered: {problem}") from None
+        except (RecursionError, MemoryError):
+            raise BadRow(f"cannot be rendered: {self.where} needs too much memory") from None
+        # A template is somebody's program: whatever it raises is about this row, never about ours.
+        except Exception as problem:  # noqa: BLE001
+            raise BadRow(f"cannot be rendered: {self.where}: {problem}") from None
+
+    def check_params(self, params: Mapping[str, Any]) -> None:
+        """Every `params.x` must be there before any row is looked at."""
+        for name in self._params_used:
+            if name not in params:
+                raise JobInvalid(
+                    f"{self.where} uses params.{name}, and there is no such parameter{did_you_mean(name, params)}.",
+                    name="missing-param",
+                    hints=(f"fix: -p {name}=VALUE, or params: {{ {name}: ... }} in the job file",),
+                )
+
+    def surely_has_text(self, row: Mapping[str, Any]) -> bool:
+        """Can it be told without rendering that there will be text?"""
+        if not self.plain or not self.columns <= row.keys():
+            return False
+        return self.never_blank or any(_has_text(row.get(name)) for name in self.printed)
+
+    def _explain(self, row: Mapping[str, Any], problem: UndefinedError) -> NoReturn:
+        missing = sorted(self.columns - row.keys())
+        if not missing:
+            raise BadRow(f"cannot be rendered: {self.where}: {problem.message}") from None
+        raise missing_column(missing[0], row, f"which {self.where} uses") from None
+
+
+def missing_column(name: str, row: Mapping[str, Any], why: str) -> BadRow:
+    near = suggest(name, row.keys())
+    meant = f' (did you mean "{near}"?)' if near else ""
+    return BadRow(f'has no column "{name}", {why}{meant}', missing=name)
+
+
+def parsed(environment: TemplateEnvironment, text: str, where: str) -> nodes.Template:
+    """The syntax tree, or JobInvalid with the line inside the text."""
+    try:
+        tree = environment.parse(text)
+        environment.compile(text)
+    except TemplateSyntaxError as problem:
+        raise JobInvalid(f"{where}, line {problem.lineno}: {problem.message}", name="template") from None
+    except (SecurityError, RecursionError, TooLarge) as problem:
+        raise JobInvalid(f"{where}: {problem}", name="template") from None
+    return tree
+
+
+def _has_text(value: Any) -> bool:
+    return (type(value) is str and bool(value) and not value.isspace()) or type(value) is int
+
+
+def _columns(tree: nodes.Template, environment: TemplateEnvironment) -> set[str]:
+    called = {node.node.name for node in tree.find_all(nodes.Call) if isinstance(node.node, nodes.Name)}
+    functions = called & environment.globals.keys()
+    return (meta.find_undeclared_variables(tree) - OWN_NAMES - functions) | set(_looked_up(tree, "row"))
+
+
+def _looked_up(tree: nodes.Template, owner: str) -> list[str]:
+    """The constant names asked of `owner`, as in `row["odd name"]` or `params.date`."""
+    found = [
+        node.arg.value
+        for node in tree.find_all(nodes.Getitem)
+        if _is_name(node.node, owner) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str)
+    ]
+    return found + [node.attr for node in tree.find_all(nodes.Getattr) if _is_name(node.node, owner)]
+
+
+def _is_name(node: nodes.Node, name: str) -> bool:
+    return isinstance(node, nodes.Name) and node.name == name
+
+
+def _is_plain(node: nodes.Node) -> bool:
+    """Does it print columns and nothing more? What has no column in it is the same for all rows."""
+    if isinstance(node, nodes.Getitem) and _is_name(node.node, "row"):
+        return isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str)
+    if isinstance(node, nodes.Expr) and not isinstance(node, PLAIN_NODES):
+        return not any(name.name not in ("params", "job") for name in node.find_all(nodes.Name))
+    return isinstance(node, PLAIN_NODES) and all(_is_plain(child) for child in node.iter_child_nodes())
+
+
+def _outputs(tree: nodes.Template) -> list[nodes.Expr]:
+    return [part for node in tree.body if isinstance(node, nodes.Output) for part in node.nodes]
+
+
+def _own_texts(tree: nodes.Template) -> list[str]:
+    return [part.data for part in _outputs(tree) if isinstance(part, nodes.TemplateData)]

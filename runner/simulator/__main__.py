@@ -1,0 +1,5 @@
+"""`python -m runner.simulator`."""
+
+from runner.simulator.process import main
+
+main()

@@ -1,0 +1,58 @@
+"""How a simulator shall behave: one frozen value, also readable from JSON.
+
+It knows nothing of requests; two simulators with the same config and the same requests answer the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import msgspec
+
+from runner.simulator.faults import Fault
+
+Tier = Literal["start", "build", "scale"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatorConfig:
+    """The defaults: no limits, no latency, no faults, any key, every call kept in the ledger."""
+
+    seed: int = 0
+    tier: Tier | None = None
+    rpm: int | None = None
+    itpm: int | None = None
+    otpm: int | None = None
+    burst_s: float = 60.0  # how many seconds of refill a bucket holds; the service may enforce over one second
+    latency_s: float = 0.0
+    latency_jitter_s: float = 0.0
+    event_pause_s: float = 0.0  # between the events of a stream
+    output_tokens: int | None = None  # every text answer this long; None: a sentence or two
+    organization_id: str = "5a1c0de0-0000-4000-8000-000000000001"
+    workspace_id: str = "wrkspc_01SimulatedWorkspace"
+    keys: tuple[str, ...] | None = None
+    spend_cap_usd: str | None = None
+    faults: tuple[Fault, ...] = ()
+    keep_ledger: Literal["full", "totals"] = "full"
+
+    def __post_init__(self) -> None:
+        if self.burst_s <= 0:
+            raise ValueError("burst_s must be above 0")
+        if self.spend_cap_usd is not None:
+            Fraction(self.spend_cap_usd)
+
+    @property
+    def limited(self) -> bool:
+        """Whether any limit is on."""
+        return any(value is not None for value in (self.tier, self.rpm, self.itpm, self.otpm))
+
+
+def config_from_json(text: str | bytes) -> SimulatorConfig:
+    """A config from its JSON object; a name or value it does not know raises `msgspec.ValidationError`."""
+    told = msgspec.json.decode(text, type=dict[str, object])
+    unknown = set(told) - set(SimulatorConfig.__dataclass_fields__)
+    if unknown:
+        raise msgspec.ValidationError(f"unknown settings: {', '.join(sorted(unknown))}")
+    return msgspec.convert(told, SimulatorConfig)

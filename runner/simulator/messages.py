@@ -1,0 +1,242 @@
+"""The doors POST /v1/messages and POST /v1/messages/count_tokens: from a body to a reply, and to the bill.
+
+Checks, limits, answer and price each have their module; here is the order in which they are asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+
+from runner.clock import Clock
+from runner.simulator import answers, callers, prompt, sse
+from runner.simulator.billing import cost_usd
+from runner.simulator.buckets import ClassBuckets, Limits
+from runner.simulator.checks import shape_problem
+from runner.simulator.config import SimulatorConfig
+from runner.simulator.directives import MARK, NO_WISHES, Wishes, wishes_of
+from runner.simulator.exchange import Headers, Reply, Request, json_reply
+from runner.simulator.facts import facts, find_model
+from runner.simulator.faults import HALVING_KINDS, STREAM_KINDS, Fault, dice
+from runner.simulator.ledger import Charge, Ledger, Offer
+from runner.simulator.model_rules import model_problem
+from runner.simulator.problems import Problem, edge_reply, invalid
+
+LATENCY_DICE = -1  # keeps the dice of latency apart from those of the faults
+EVENT_STREAM: Headers = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
+_MARK_BYTES = MARK.encode()
+
+Params = dict[str, Any]
+
+
+class MessagesDoor:
+    """Answers Messages calls; keeps the limits, the bill and what `flaky` rows have met."""
+
+    def __init__(self, config: SimulatorConfig, clock: Clock, ledger: Ledger, limits: Limits) -> None:
+        self._config = config
+        self._clock = clock
+        self._ledger = ledger
+        self._limits = limits
+        self._flaky: Counter[bytes] = Counter()
+
+    def count(self, request: Request) -> Reply | Problem:
+        """POST /v1/messages/count_tokens: free, with a limit of its own."""
+        params = read_params(request, counting=True)
+        if isinstance(params, Problem):
+            return params
+        now_s = self._clock.monotonic()
+        buckets = self._limits.of_counting(now_s)
+        refusal = self._refused_by_limits(buckets, "count_tokens", 0, 0)
+        if refusal is not None:
+            return refusal
+        headers = buckets.headers(now_s, self._clock.now_us()) if buckets else ()
+        return json_reply({"input_tokens": prompt.input_tokens(params)}).with_headers(headers)
+
+    def create(self, request: Request, ordinal: int, request_id: str, fault: Fault | None) -> Reply | Problem:
+        """POST /v1/messages."""
+        params = read_params(request)
+        if isinstance(params, Problem):
+            return params
+        wishes = wishes_of(params) if _MARK_BYTES in request.body else NO_WISHES
+        trouble = self._wished_trouble(wishes, request.body)
+        if trouble is not None:
+            return self._edge_413() if trouble.status == 413 else trouble
+        model = find_model(params["model"])
+        limit_class = model.limit_class if model else ""
+        buckets = self._limits.of_class(limit_class, self._clock.monotonic())
+        message = self._composed(params, request.body, wishes)
+        refused = self._spend_problem() or self._refused_by_limits(
+            buckets, limit_class, message["usage"]["input_tokens"], message["usage"]["output_tokens"]
+        )
+        if refused is not None:
+            return refused
+        call = _Call(request=request, ordinal=ordinal, request_id=request_id, params=params, message=message)
+        return self._executed(call, buckets, fault)
+
+    def _composed(self, params: Params, body: bytes, wishes: Wishes) -> dict[str, Any]:
+        return answers.compose_message(
+            params,
+            seed=self._config.seed,
+            body=body,
+            wishes=wishes,
+            default_tokens=self._config.output_tokens,
+        )
+
+    def _wished_trouble(self, wishes: Wishes, body: bytes) -> Problem | None:
+        if wishes.flaky is not None:
+            times, problem = wishes.flaky
+            key = hashlib.sha256(body).digest()
+            self._flaky[key] += 1
+            if self._flaky[key] <= times:
+                return problem
+        return wishes.error
+
+    def _edge_413(self) -> Reply:
+        self._ledger.refuse("request_too_large")
+        return edge_reply(413)
+
+    def _spend_problem(self) -> Problem | None:
+        cap = self._config.spend_cap_usd
+        if cap is None or self._ledger.cost_usd < Fraction(cap):
+            return None
+        return Problem(
+            status=429,
+            type="rate_limit_error",
+            message="The monthly spend cap is reached.",
+            code="enforced_spend_limit_reached",
+        )
+
+    def _refused_by_limits(
+        self, buckets: ClassBuckets | None, limit_class: str, tokens: int, output: int
+    ) -> Problem | None:
+        now_s = self._clock.monotonic()
+        refusal = buckets.admit(tokens, now_s) if buckets else None
+        kind = "accepted" if refusal is None else refusal.limit.replace(" ", "_")
+        self._ledger.offer(Offer(now_s, kind, limit_class, tokens, output if refusal is None else 0))
+        if refusal is None or buckets is None:
+            return None
+        headers = (("retry-after", str(refusal.retry_after_s)), *buckets.headers(now_s, self._clock.now_us()))
+        message = f"This request would exceed your organization's limit of {refusal.limit} per minute."
+        return Problem(status=429, type="rate_limit_error", message=message, headers=headers)
+
+    def _executed(self, call: _Call, buckets: ClassBuckets | None, fault: Fault | None) -> Reply:
+        """The call is accepted: answer it and put it on the bill."""
+        self._ledger.counts["accepted"] += 1
+        reply = self._streamed(call, fault) if call.streams else self._plain(call)
+        charge = self._charged(call)
+        return replace(
+            reply,
+            delay_s=self._latency(call.ordinal),
+            late_headers=self._late_headers(buckets, call),
+            on_end=self._ended(charge),
+        )
+
+    def _plain(self, call: _Call) -> Reply:
+        return json_reply(call.message)
+
+    def _streamed(self, call: _Call, fault: Fault | None) -> Reply:
+        events = sse.message_events(call.message)
+        if fault is not None and fault.kind in STREAM_KINDS:
+            kept = _kept_events(fault, len(events))
+            call.cut_after(kept, len(events))
+            events = events[:kept] + _last_word(fault, call.request_id)
+        elif fault is not None and fault.kind in HALVING_KINDS:
+            call.cut_after(len(events) // 2, len(events))
+        return Reply(status=200, headers=EVENT_STREAM, events=events, event_pause_s=self._config.event_pause_s)
+
+    def _charged(self, call: _Call) -> Charge | None:
+        """A refusal before the first word is free."""
+        message = call.message
+        if message["stop_reason"] == "refusal" and not message["content"]:
+            self._ledger.counts["unbilled_refusals"] += 1
+            return None
+        charge = Charge(
+            ordinal=call.ordinal,
+            at_us=self._clock.now_us(),
+            body_sha256=hashlib.sha256(call.request.body).hexdigest(),
+            model=message["model"],
+            usage=message["usage"],
+            cost_usd=cost_usd(message["model"], message["usage"]),
+            request_id=call.request_id,
+            stream=call.streams,
+        )
+        self._ledger.charge(charge)
+        return charge
+
+    def _latency(self, ordinal: int) -> float:
+        mean, jitter = self._config.latency_s, self._config.latency_jitter_s
+        if not jitter:
+            return mean
+        return max(0.0, mean + jitter * (2 * dice(self._config.seed, LATENCY_DICE, ordinal) - 1))
+
+    def _late_headers(self, buckets: ClassBuckets | None, call: _Call) -> Any:
+        if buckets is None:
+            return None
+
+        def headers() -> Headers:
+            now_s = self._clock.monotonic()
+            buckets.produced(call.message["usage"]["output_tokens"], now_s)
+            return buckets.headers(now_s, self._clock.now_us())
+
+        return headers
+
+    def _ended(self, charge: Charge | None) -> Any:
+        return lambda how: self._ledger.ended(how, charge)
+
+
+class _Call:
+    """One accepted call on its way to the bill."""
+
+    __slots__ = ("message", "ordinal", "params", "request", "request_id")
+
+    def __init__(
+        self, *, request: Request, ordinal: int, request_id: str, params: Params, message: dict[str, Any]
+    ) -> None:
+        self.request = request
+        self.ordinal = ordinal
+        self.request_id = request_id
+        self.params = params
+        self.message = message
+
+    @property
+    def streams(self) -> bool:
+        return bool(self.params.get("stream"))
+
+    def cut_after(self, events: int, whole: int) -> None:
+        """A broken stream is billed for what was produced."""
+        usage = self.message["usage"]
+        written = sse.produced_tokens(usage["output_tokens"], events, whole)
+        self.message = self.message | {"usage": usage | {"output_tokens": written}}
+
+
+def read_params(request: Request, *, counting: bool = False) -> Params | Problem:
+    """The body as an object that this version and model accept, or the first problem."""
+    body = callers.decoded_body(request, facts().body_limits["messages"])
+    if isinstance(body, Problem):
+        return body
+    try:
+        params = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return invalid("the request body is not valid JSON")
+    if not isinstance(params, dict):
+        return invalid("the request body must be a JSON object")
+    version = request.headers.get("anthropic-version", "")
+    problem = shape_problem(params, version, counting=counting)
+    return problem or model_problem(params, callers.betas_of(request.headers)) or params
+
+
+def _kept_events(fault: Fault, count: int) -> int:
+    """`first`: right after message_start; `last`: all but message_stop."""
+    return {"first": 1, "middle": max(2, count // 2), "last": count - 1}[fault.at]
+
+
+def _last_word(fault: Fault, request_id: str) -> tuple[bytes, ...]:
+    if fault.kind == "truncated_sse":
+        return ()
+    error = {"type": fault.error_type or "overloaded_error", "message": fault.message or "Overloaded"}
+    return (sse.event("error", {"type": "error", "error": error, "request_id": request_id}),)

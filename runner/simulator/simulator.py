@@ -1,0 +1,120 @@
+"""The brain of the simulator, without IO: a parsed request in, a plan of a reply out.
+
+It knows the doors and in which order they are tried. Sockets, bytes on the wire and waiting are the server's.
+"""
+
+from __future__ import annotations
+
+from runner.clock import Clock
+from runner.simulator import admin, callers, catalog, mishaps
+from runner.simulator.answers import compose_message
+from runner.simulator.buckets import Limits
+from runner.simulator.config import SimulatorConfig
+from runner.simulator.directives import wishes_of
+from runner.simulator.exchange import Reply, Request, json_reply
+from runner.simulator.facts import facts
+from runner.simulator.faults import Fault, FaultPlan
+from runner.simulator.ledger import Ledger
+from runner.simulator.messages import MessagesDoor, read_params
+from runner.simulator.problems import Problem, edge_reply, not_found, problem_reply
+
+ADMIN_PREFIX = "/_simulator/"
+BATCHES_PATH = "/v1/messages/batches"
+
+
+class Simulator:
+    """One organization's view of the Claude API."""
+
+    def __init__(self, config: SimulatorConfig, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        """As on the first day: empty ledger, full buckets, the faults of the config."""
+        self.ledger = Ledger(keep_all=self.config.keep_ledger == "full")
+        self._messages = MessagesDoor(self.config, self.clock, self.ledger, Limits(self.config))
+        self._ordinal = 0
+        self.set_faults(self.config.faults)
+
+    def set_faults(self, faults: tuple[Fault, ...]) -> None:
+        """Replace the faults; their counts and windows start now."""
+        self._faults = FaultPlan(faults, self.config.seed)
+        self._faults_from_s = self.clock.monotonic()
+
+    def body_limit(self, path: str) -> int:
+        """The most bytes that the edge lets through to this path."""
+        limits = facts().body_limits
+        return limits["batches"] if path.startswith(BATCHES_PATH) else limits["messages"]
+
+    def receive(self, request: Request) -> Reply:
+        """What happens to this request."""
+        if request.path.startswith(ADMIN_PREFIX):
+            return admin.admin_reply(self, request)
+        self._ordinal += 1
+        request_id = f"req_011{self.config.seed & 0xFFFF:04x}{self._ordinal:017x}"
+        reply = self._served(request, self._ordinal, request_id)
+        return reply if reply.from_edge else reply.with_headers(self._identity(request_id, reply))
+
+    def _identity(self, request_id: str, reply: Reply) -> tuple[tuple[str, str], ...]:
+        if reply.status == 401:  # nobody was recognized, so there is no organization to name
+            return (("request-id", request_id),)
+        return (
+            ("request-id", request_id),
+            ("anthropic-organization-id", self.config.organization_id),
+            ("anthropic-workspace-id", self.config.workspace_id),
+        )
+
+    def _served(self, request: Request, ordinal: int, request_id: str) -> Reply:
+        """The edge first, then trouble on the way in, the doors, and trouble on the way out."""
+        self.ledger.counts["requests"] += 1
+        if request.body_too_large:
+            self.ledger.refuse("request_too_large")
+            return edge_reply(413)
+        fault = self._faults.strike(request, ordinal, self.clock.monotonic() - self._faults_from_s)
+        if fault is None:
+            return self._answered(request, ordinal, request_id, None)
+        self.ledger.faults[fault.kind] += 1
+        reply = mishaps.refusal_of(fault, request_id, self.clock.now_us()) or mishaps.never_arrives(fault)
+        if reply is not None:
+            self.ledger.refuse(f"fault:{fault.kind}")
+            return reply
+        reply = self._answered(request, ordinal, request_id, fault)
+        return mishaps.struck(reply, fault) if reply.status == 200 else reply
+
+    def _answered(self, request: Request, ordinal: int, request_id: str, fault: Fault | None) -> Reply:
+        answer: Reply | Problem | None = callers.caller_problem(request.headers, self.config)
+        if answer is None:
+            answer = self._routed(request, ordinal, request_id, fault)
+        if isinstance(answer, Problem):
+            self.ledger.refuse(answer.reason)
+            return problem_reply(answer, request_id)
+        return answer
+
+    def _routed(self, request: Request, ordinal: int, request_id: str, fault: Fault | None) -> Reply | Problem:
+        """The doors, busiest first."""
+        door = (request.method, request.path)
+        if door == ("POST", "/v1/messages"):
+            return self._messages.create(request, ordinal, request_id, fault)
+        if door == ("POST", "/v1/messages/count_tokens"):
+            return self._messages.count(request)
+        if door == ("GET", "/v1/models"):
+            return _or_problem(catalog.model_page(request.query))
+        if request.method == "GET" and request.path.startswith("/v1/models/"):
+            return _or_problem(catalog.model_info(request.path.removeprefix("/v1/models/")))
+        return not_found(f"{request.path}: Not Found")
+
+
+def _or_problem(answer: dict[str, object] | Problem) -> Reply | Problem:
+    return answer if isinstance(answer, Problem) else json_reply(answer)
+
+
+def expected_message(config: SimulatorConfig, body: bytes) -> dict[str, object]:
+    """The message that a simulator with this config gives for this body, once it gives one."""
+    request = Request(method="POST", path="/v1/messages", headers={}, body=body)
+    params = read_params(request)
+    if isinstance(params, Problem):
+        raise ValueError(params.message)
+    return compose_message(
+        params, seed=config.seed, body=body, wishes=wishes_of(params), default_tokens=config.output_tokens
+    )
