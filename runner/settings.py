@@ -30,7 +30,7 @@ class Service:
 
     api_key: str | None = field(default=None, repr=False)
     auth_token: str | None = field(default=None, repr=False)
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)  # may hold a password until it is checked
     custom_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     origin: Mapping[str, str] = field(default_factory=dict)
     layer: Mapping[str, str] = field(default_factory=dict)

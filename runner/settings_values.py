@@ -70,7 +70,7 @@ def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
 
 
 def _database_url(told: str) -> str:
-    """The `postgres://` that hosting providers write is understood. The value is not repeated: it may hold a password."""
+    """`postgres://`, as hosting providers write it, is understood. No error repeats it: it may hold a password."""
     scheme, separator, rest = _text(told).partition("://")
     if not separator or scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
         raise Unusable("must begin with sqlite:/// or postgresql://")

@@ -22,18 +22,14 @@ import msgspec
 from runner.api.credentials import Credential, check_base_url
 from runner.api.headers import check_custom_headers, request_headers
 from runner.api.refusals import error_of
-from runner.api.sse import EventParser, MessageAssembler, StreamMalformed
+from runner.api.replies import TooLong, lowered_headers, read_body, read_stream
 from runner.api.transport import Journey, make_transport
-from runner.api.wire import UNREADABLE, origin_of, outcome_of_exception, outcome_of_reply, outcome_of_stream
+from runner.api.wire import UNREADABLE, origin_of, outcome_of_exception, outcome_of_reply
 from runner.clock import Clock
 from runner.domain.job import CURRENT_API_VERSION, DEFAULT_BASE_URL, DEFAULT_CONCURRENCY
 from runner.domain.outcome import Failure, FailureKind, Origin, Outcome
 from runner.domain.request import MessagesRequest
 
-# The longest answer (300,000 tokens) is a few megabytes; a reply beyond this is no message.
-MAX_REPLY_BYTES = 64_000_000
-# Between `message_stop` and the end of the body there is nothing to come; worth a moment to keep the connection.
-TAIL_S = 1.0
 # Counting, listing: answered in a breath, or not at all.
 SMALL_CALL_S = 60.0
 MODELS_PAGE = 1000
@@ -64,10 +60,6 @@ class _Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-class _TooLong(Exception):
-    """A reply beyond MAX_REPLY_BYTES."""
 
 
 class Client:
@@ -150,13 +142,13 @@ class Client:
     async def _send_message(self, request: MessagesRequest, journey: Journey) -> Outcome:
         try:
             async with self._exchange("POST", self._messages_url, request.body, request.betas, journey) as response:
-                headers = _lowered(response)
+                headers = lowered_headers(response)
                 if response.status_code == 200 and "text/event-stream" in headers.get("content-type", ""):
-                    return await _read_stream(response, headers)
-                return outcome_of_reply(response.status_code, headers, await _read_body(response))
+                    return await read_stream(response, headers)
+                return outcome_of_reply(response.status_code, headers, await read_body(response))
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             return outcome_of_exception(error)
-        except _TooLong as error:
+        except TooLong as error:
             return _too_long(error)
 
     @asynccontextmanager
@@ -185,11 +177,11 @@ class Client:
             try:
                 async with self._exchange(method, url, body, betas, Journey(billable=False)) as response:
                     reply = _Reply(
-                        status=response.status_code, headers=_lowered(response), body=await _read_body(response)
+                        status=response.status_code, headers=lowered_headers(response), body=await read_body(response)
                     )
             except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
                 return self._unbilled(outcome_of_exception(error))
-            except _TooLong as error:
+            except TooLong as error:
                 return self._unbilled(_too_long(error))
             if reply.status == 200:
                 return reply
@@ -248,52 +240,6 @@ class Client:
         return outcome
 
 
-async def _read_stream(response: httpx.Response, headers: Mapping[str, str]) -> Outcome:
-    parser, assembler = EventParser(), MessageAssembler()
-    try:
-        await _feed(response, parser, assembler)
-    except StreamMalformed as error:
-        return outcome_of_stream(assembler, headers, broken=f"cannot be understood: {error}")
-    except (httpx.HTTPError, httpx.StreamError) as error:
-        return outcome_of_stream(assembler, headers, broken=f"broke: {error}")
-    return outcome_of_stream(assembler, headers)
-
-
-async def _feed(response: httpx.Response, parser: EventParser, assembler: MessageAssembler) -> None:
-    """Read until the message is whole, and then to the end of the body if that is at hand."""
-    size = 0
-    chunks = response.aiter_bytes()
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > MAX_REPLY_BYTES:
-            raise StreamMalformed(f"longer than {MAX_REPLY_BYTES} bytes")
-        for event in parser.feed(chunk):
-            assembler.feed(event)
-        if assembler.finished or assembler.error is not None:
-            break
-    with anyio.move_on_after(TAIL_S):
-        try:
-            async for _ in chunks:
-                pass
-        except httpx.HTTPError:
-            pass  # the message is whole; only the connection is lost
-
-
-async def _read_body(response: httpx.Response) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in response.aiter_bytes():
-        size += len(piece)
-        if size > MAX_REPLY_BYTES:
-            raise _TooLong(f"HTTP {response.status_code} with more than {MAX_REPLY_BYTES} bytes")
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _lowered(response: httpx.Response) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-
-
 def _object(body: bytes) -> dict[str, Any]:
     try:
         told = msgspec.json.decode(body)
@@ -312,7 +258,7 @@ def _surprise(origin: Origin) -> Failure:
     )
 
 
-def _too_long(error: _TooLong) -> Failure:
+def _too_long(error: TooLong) -> Failure:
     return Failure(kind=FailureKind.TRANSIENT, type=UNREADABLE, message=str(error), perhaps_billed=True)
 
 

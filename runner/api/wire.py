@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from runner.api.error_body import ApiError, ErrorBody, api_error, bare_error, snippet
 from runner.api.sse import MessageAssembler
 from runner.api.taxonomy import (
     CREDENTIALS,
@@ -26,8 +27,6 @@ from runner.domain.outcome import NOWHERE, Answer, Failure, FailureKind, Origin,
 from runner.domain.retry_after import http_date_us, retry_after_s
 
 MAX_MESSAGE_CHARS = 2_000
-# Of a body that is not the API's, as much as helps to recognise a proxy's error page.
-MAX_SNIPPET_CHARS = 300
 
 UNREADABLE = "unreadable_reply"
 CUT = "cut_reply"
@@ -51,23 +50,6 @@ class _Message(msgspec.Struct):
     usage: Any = None
 
 
-class _Error(msgspec.Struct):
-    type: str = "unknown_error"
-    message: str = ""
-    details: Any = None
-
-    @property
-    def code(self) -> str | None:
-        found = self.details.get("error_code") if isinstance(self.details, dict) else None
-        return found if isinstance(found, str) else None
-
-
-class _ErrorBody(msgspec.Struct):
-    type: str
-    error: _Error
-    request_id: str | None = None
-
-
 class _Result(msgspec.Struct):
     type: str
     message: msgspec.Raw = msgspec.Raw()
@@ -87,8 +69,6 @@ class ResultLine(msgspec.Struct, frozen=True):
 
 
 _read_message = msgspec.json.Decoder(_Message).decode
-_read_error = msgspec.json.Decoder(_ErrorBody).decode
-_read_bare_error = msgspec.json.Decoder(_Error).decode
 _read_line = msgspec.json.Decoder(_Line).decode
 _date_us = lru_cache(maxsize=8)(http_date_us)  # many replies share a second
 
@@ -110,7 +90,7 @@ def outcome_of_reply(status: int, headers: Mapping[str, str], body: bytes) -> Ou
         return _outcome_of_success(status, headers, body, origin)
     if 300 <= status < 400:
         return _redirected(status, headers, origin)
-    told = _api_error(body)
+    told = api_error(body)
     if told is None:
         return _foreign_failure(status, headers, body, origin)
     return failure_of_error(told.error, status=status, headers=headers, origin=_with_request_id(origin, told))
@@ -123,7 +103,7 @@ def _outcome_of_success(status: int, headers: Mapping[str, str], body: bytes, or
     answer = _answer(body, origin)
     if answer is not None:
         return answer
-    told = _api_error(body)
+    told = api_error(body)
     if told is not None:
         return failure_of_error(told.error, status=status, headers=headers, origin=origin)
     return _unreadable(f"HTTP {status} with a body that is no whole message", status, origin)
@@ -155,8 +135,8 @@ def outcome_of_stream(
     """The outcome of a stream that has ended; `broken` says how, where it was not by its own word."""
     origin = origin_of(headers)
     if assembler.error is not None:
-        told = _api_error(assembler.error)
-        error = _Error(message=_snippet(assembler.error)) if told is None else told.error
+        told = api_error(assembler.error)
+        error = ApiError(message=snippet(assembler.error)) if told is None else told.error
         return failure_of_error(error, status=None, headers=headers, origin=origin, perhaps_billed=True)
     if assembler.finished and broken is None:
         answer = _answer(assembler.message_bytes(), origin) if assembler.started else None
@@ -208,18 +188,15 @@ def _outcome_of_result(result: _Result) -> Outcome:
 
 def _outcome_of_errored(body: bytes) -> Failure:
     """Results nest the API's error body inside `error`; a bare error is understood too."""
-    told = _api_error(body)
+    told = api_error(body)
     if told is not None:
         origin = Origin(request_id=told.request_id)
         return failure_of_error(told.error, status=None, headers={}, origin=origin)
-    try:
-        return failure_of_error(_read_bare_error(body), status=None, headers={}, origin=NOWHERE)
-    except msgspec.DecodeError:
-        return failure_of_error(_Error(message=_snippet(body)), status=None, headers={}, origin=NOWHERE)
+    return failure_of_error(bare_error(body), status=None, headers={}, origin=NOWHERE)
 
 
 def failure_of_error(
-    error: _Error,
+    error: ApiError,
     *,
     status: int | None,
     headers: Mapping[str, str],
@@ -248,7 +225,7 @@ def _foreign_failure(status: int, headers: Mapping[str, str], body: bytes, origi
     return _failure(
         heeding_should_retry(found, headers.get("x-should-retry")),
         type=f"http_{status}",
-        message=f"HTTP {status} without an error of the API: {_snippet(body) or 'empty body'}",
+        message=f"HTTP {status} without an error of the API: {snippet(body) or 'empty body'}",
         status=status,
         headers=headers,
         origin=origin,
@@ -290,15 +267,7 @@ def _unreadable(message: str, status: int | None, origin: Origin) -> Failure:
     )
 
 
-def _api_error(body: bytes) -> _ErrorBody | None:
-    try:
-        told = _read_error(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return told if told.type == "error" else None
-
-
-def _with_request_id(origin: Origin, told: _ErrorBody) -> Origin:
+def _with_request_id(origin: Origin, told: ErrorBody) -> Origin:
     if origin.request_id is not None or told.request_id is None:
         return origin
     return Origin(
@@ -307,10 +276,6 @@ def _with_request_id(origin: Origin, told: _ErrorBody) -> Origin:
         workspace=origin.workspace,
         server_time_us=origin.server_time_us,
     )
-
-
-def _snippet(body: bytes) -> str:
-    return " ".join(body[: MAX_SNIPPET_CHARS * 4].decode("utf-8", "replace").split())[:MAX_SNIPPET_CHARS]
 
 
 def _host_of(location: str) -> str:

@@ -29,6 +29,7 @@ class Run:
     fan: int
     input_uri: str
     input_digest: str | None
+    input_bytes: int | None
     records: int | None
     skipped: int
     ingested_upto: int
@@ -52,12 +53,13 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewRun:
-    """What a run is made from. `digest` and `records` are None for a stream that cannot be read twice."""
+    """What a run is made from. Digest, bytes and records are None for an input that is checked only as it is staged."""
 
     job: Job
     key: str | None
     input_uri: str
     input_digest: str | None
+    input_bytes: int | None
     records: int | None
     skipped: int
     output: str | None

@@ -1,0 +1,1 @@
+"""The official SDK, an independent client, understands the simulator."""

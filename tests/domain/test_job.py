@@ -1,0 +1,152 @@
+"""The identity of a job, and the snapshot that a run keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.domain.job import (
+    CHANGEABLE_FIELDS,
+    IDENTITY_FIELDS,
+    InputSpec,
+    Job,
+    Limits,
+    Mode,
+    OnBadRow,
+    OutputSpec,
+)
+
+JOB = Job(
+    name="tickets",
+    model="claude-haiku-5-5",
+    prompt="Say something about {{ text }}",
+    system="Kurz, bitte.",
+    request={"max_tokens": 100, "metadata": {"user_id": "u", "b": 1}, "stop_sequences": ["§"]},
+    params={"date": "2026-11-21", "n": 3},
+    input=InputSpec(path="rows.jsonl", id="ticket"),
+    betas=("a-2026-01-01",),
+    headers={"x-team": "support"},
+    output=OutputSpec(path="out.jsonl"),
+    limits=Limits(rpm=50, max_failures_share=0.01),
+    budget_pico=5 * 10**12,
+    tags={"team": "support"},
+)
+
+OTHER_QUESTIONS: dict[str, object] = {
+    "name": "other",
+    "model": "claude-opus-5-5",
+    "prompt": "Say something else about {{ text }}",
+    "system": None,
+    "request": {"max_tokens": 101},
+    "params": {"date": "2026-11-22", "n": 3},
+    "repeat": 2,
+    "input": InputSpec(path="other.jsonl", id="ticket"),
+    "api_version": "2023-06-01",
+    "betas": (),
+    "headers": {},
+    "base_url": "http://127.0.0.1:8080",
+    "simulated": True,
+}
+OTHER_WAYS: dict[str, object] = {
+    "mode": Mode.BATCH,
+    "output": OutputSpec(path="elsewhere.jsonl"),
+    "limits": Limits(concurrency=1),
+    "budget_pico": None,
+    "tags": {},
+}
+
+
+def test_every_field_is_either_identity_or_may_change() -> None:
+    assert set(OTHER_QUESTIONS) == {*IDENTITY_FIELDS, "input"}
+    assert set(OTHER_WAYS) == set(CHANGEABLE_FIELDS)
+    assert {*OTHER_QUESTIONS, *OTHER_WAYS} == {f.name for f in fields(Job)}
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_QUESTIONS))
+def test_asking_something_else_is_another_identity(name: str) -> None:
+    assert replace(JOB, **{name: OTHER_QUESTIONS[name]}).identity() != JOB.identity()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"path": "b.jsonl"}, {"id": "number"}, {"limit": 10}, {"on_bad_row": OnBadRow.SKIP}],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_part_of_the_input_belongs_to_the_identity(change: dict[str, object]) -> None:
+    assert replace(JOB, input=replace(JOB.input, **change)).identity() != JOB.identity()
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_WAYS))
+def test_how_fast_how_dear_and_where_to_is_no_part_of_the_identity(name: str) -> None:
+    assert replace(JOB, **{name: OTHER_WAYS[name]}).identity() == JOB.identity()
+
+
+def test_the_order_of_keys_is_no_part_of_the_identity() -> None:
+    turned = {key: JOB.request[key] for key in reversed(JOB.request)}
+    assert replace(JOB, request=turned).identity() == JOB.identity()
+
+
+def test_the_identity_is_the_same_on_every_day_and_machine() -> None:
+    """If this value changes, an unfinished run of the release before is no longer found by its job."""
+    assert Job(name="a", model="b", prompt="c").identity() == PINNED
+
+
+PINNED = "f80572a10a90a746353db4d0f978770c"
+
+
+NAMES = st.text(min_size=1, max_size=20)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+JOBS = st.builds(
+    Job,
+    name=NAMES,
+    model=st.none() | NAMES,
+    prompt=st.none() | st.text(),
+    system=st.none() | st.text(),
+    request=st.dictionaries(NAMES, JSON, max_size=3),
+    params=st.dictionaries(NAMES, JSON, max_size=3),
+    repeat=st.integers(1, 9),
+    input=st.builds(
+        InputSpec, path=st.none() | NAMES, on_bad_row=st.sampled_from(OnBadRow), limit=st.none() | st.integers(1)
+    ),
+    betas=st.lists(NAMES, max_size=2).map(tuple),
+    headers=st.dictionaries(NAMES, NAMES, max_size=2),
+    mode=st.sampled_from(Mode),
+    output=st.builds(OutputSpec, path=st.none() | NAMES),
+    limits=st.builds(Limits, rpm=st.none() | st.integers(1), stall_s=st.floats(1, 1e6)),
+    budget_pico=st.none() | st.integers(0),
+    tags=st.dictionaries(NAMES, NAMES, max_size=2),
+)
+
+
+@given(JOBS)
+def test_a_snapshot_gives_back_the_same_job(job: Job) -> None:
+    again = Job.from_json(job.to_json())
+    assert again == job
+    assert again.identity() == job.identity()
+    assert (type(again.mode), type(again.input.on_bad_row)) == (Mode, OnBadRow)
+
+
+@given(st.text(max_size=5))
+def test_a_snapshot_can_always_be_stored(text: str) -> None:
+    """Lone surrogates are what YAML escapes can hold and no database will take."""
+    told = Job(name="a", prompt=text + "\ud800").to_json()
+    assert Job.from_json(told.encode().decode()).prompt == text + "\ud800"
+
+
+def test_a_resumed_run_keeps_its_question_and_takes_the_new_ways() -> None:
+    other = replace(JOB, **OTHER_QUESTIONS, **OTHER_WAYS)
+    resumed = JOB.with_changes_of(other)
+    assert resumed.identity() == JOB.identity()
+    assert resumed == replace(JOB, **OTHER_WAYS)
+
+
+def test_the_retry_policy_takes_its_bounds_from_the_limits() -> None:
+    policy = Limits(max_attempts=2, max_turns=3).policy()
+    assert (policy.max_attempts, policy.max_turns) == (2, 3)

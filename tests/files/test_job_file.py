@@ -1,0 +1,192 @@
+"""Job files: what they give, and every error with its exact place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.domain.job import Job, Mode, OnBadRow
+from runner.errors import JobInvalid
+from runner.files.job_file import load_job
+
+WHOLE = """\
+version: 1
+name: ticket-triage
+model: claude-haiku-5-5
+params: { date: "2026-11-20", year: 2026, ratio: 0.5, loud: false, labels: [a, b] }
+input: { path: "data/{{ params.date }}.jsonl", id: ticket, on_bad_row: skip, limit: 10 }
+output: { path: "out/{{ params.year }}.jsonl" }
+prompt: |
+  Classify {{ subject }} as {{ params.labels | join(', ') }}.
+system: no
+request:
+  max_tokens: 1000
+  output_config: { effort: low }
+mode: live
+limits: { concurrency: 8, rpm: 100, row_timeout: 15m, max_failures: 0.5%, max_attempts: 3 }
+budget: { usd: 0.1 }
+api_version: 2026-10-21
+betas: [context-management-2025-06-27]
+headers: { x-team: support }
+repeat: 2
+tags: { team: support, cost_centre: "4711" }
+"""
+
+
+def written(folder: Path, text: str | bytes) -> str:
+    path = folder / "job.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def problems(folder: Path, text: str | bytes, **given: Any) -> list[str]:
+    path = written(folder, text)
+    with pytest.raises(JobInvalid) as caught:
+        load_job(path, **given)
+    return [hint.removeprefix(path + ":") for hint in caught.value.hints]
+
+
+def test_a_whole_job_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    job = load_job(written(tmp_path, WHOLE))
+    assert job.input.path == str(tmp_path / "data/2026-11-20.jsonl"), "relative to the job file"
+    assert job.output.path == str(tmp_path / "elsewhere/out/2026.jsonl"), "relative to the working directory"
+    assert (job.input.id, job.input.on_bad_row, job.input.limit) == ("ticket", OnBadRow.SKIP, 10)
+    assert job.system == "no", "YAML 1.2: no is text"
+    assert job.budget_pico == 100_000_000_000
+    assert job.limits.row_timeout_s == 900
+    assert (job.limits.max_failures, job.limits.max_failures_share) == (None, 0.005)
+    assert (job.mode, job.repeat, job.api_version) == (Mode.LIVE, 2, "2026-10-21")
+    assert job.request == {"max_tokens": 1000, "output_config": {"effort": "low"}}
+    assert Job.from_json(job.to_json()) == job
+
+
+def test_flags_win_and_take_the_kind_of_what_they_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = load_job(
+        written(tmp_path, WHOLE),
+        {"date": "x", "year": "2027", "ratio": "0.25", "loud": "true", "labels": "c,d"},
+        {"model": "other", "limits.rpm": 5, "budget.usd": "3.5", "input.path": "here.jsonl", "output.path": "-"},
+    )
+    assert job.params == {"date": "x", "year": 2027, "ratio": 0.25, "loud": True, "labels": ["c", "d"]}
+    assert (job.model, job.limits.rpm, job.limits.concurrency) == ("other", 5, 8)
+    assert job.budget_pico == 3_500_000_000_000
+    assert (job.input.path, job.output.path) == (str(tmp_path / "here.jsonl"), "-")
+
+
+def test_a_job_without_a_name_is_called_as_its_file_is(tmp_path: Path) -> None:
+    assert load_job(written(tmp_path, "prompt: x\n")).name == "job"
+
+
+@pytest.mark.parametrize(
+    ("text", "pico"),
+    [("0.1", 10**11), ("12", 12 * 10**12), ("{ usd: 0.000000000001 }", 1), ('"0.30"', 3 * 10**11), ("1e-3", 10**9)],
+)
+def test_a_budget_is_exact(tmp_path: Path, text: str, pico: int) -> None:
+    assert load_job(written(tmp_path, f"budget: {text}\n")).budget_pico == pico
+
+
+ONE_ERROR = [
+    ("name: x\nmodle: y\n", '2:1: unknown key modle (did you mean "model"?)'),
+    ("model: x\nmodle: y\n", "2:1: unknown key modle"),
+    ("limits:\n  rpm: 3\n  concurency: 4\n", '3:3: unknown key concurency in limits (did you mean "concurrency"?)'),
+    ("version: 2\n", "1:10: version must be 1, not 2"),
+    ("name: a b\n", "1:7: name must be 1 to 64 letters"),
+    ("model: 5\n", "1:8: model must be text, not a number (put it in quotes)"),
+    ("prompt: ''\n", "1:9: prompt is empty"),
+    ("mode: batch\n", "1:7: mode: batch is not supported by this version; use live"),
+    ("mode: lvie\n", '1:7: mode must be live or batch or auto, not lvie (did you mean "live"?)'),
+    ("limits: { rpm: 0 }\n", "1:16: limits.rpm must be at least 1"),
+    ("limits: { row_timeout: soon }\n", "1:24: limits.row_timeout must be a time such as 90s"),
+    ("limits: { max_failures: 101% }\n", "1:25: limits.max_failures must be a number of rows or a percentage"),
+    ("limits: 3\n", "1:9: limits must be a map of keys and values, not a number"),
+    ("budget: { usd: -1 }\n", "1:16: budget.usd must be an amount in dollars"),
+    ("budget: much\n", "1:9: budget.usd must be an amount in dollars"),
+    ("budget: { usd: 0.0000000000001 }\n", "1:16: budget.usd has more than 12 decimals"),
+    ("api_version: 2024-01-01\n", "1:14: api_version must be one of 2026-10-21, 2023-06-01"),
+    ("betas:\n  - ok\n  - a, b\n", "3:5: betas[1] must be a beta's name"),
+    ("headers: { X-Api-Key: k }\n", "1:12: headers.X-Api-Key is a secret"),
+    ("headers:\n  Authorization: k\n", "2:3: headers.Authorization is a secret"),
+    ("headers: { anthropic-beta: k }\n", "1:12: headers.anthropic-beta may not be set here: use betas"),
+    ('headers: { x: "a\\nb" }\n', "1:15: headers.x must be printable ASCII text on one line"),
+    ("base_url: http://127.0.0.1:9\n", "1:1: base_url may not stand in a job file"),
+    ("variants: []\n", "1:1: variants: is not supported by this version"),
+    ("params: { d: { type: date } }\n", "1:14: params.d must be a plain value or a list"),
+    ("tags: { a: 4711 }\n", "1:12: tags.a must be text, not a number (put it in quotes)"),
+    ("repeat: 1.5\n", "1:9: repeat must be a whole number, not a number"),
+    ("prompt: x\nrequest: { messages: [] }\n", "2:12: request.messages and prompt say the same thing"),
+    ("request: { temperature: 0 }\n", '1:12: "temperature", which API version 2026-10-21 no longer knows'),
+    ("request: { model: x }\n", "1:12: the model stands in model, not here"),
+    ("request:\n  system: [{ text: { $file: a } }]\n", "2:22: $file is not supported by this version"),
+    ("request: { max_tokens: .nan }\n", "1:24: nan is not a value that a job can hold"),
+    ("name: a\nname: b\n", '2:1: the key "name" stands here twice'),
+    ("name: a\n  model: b\n", "2:8: this is not YAML: mapping values are not allowed here"),
+    ("name: [a\n", "2:1: this is not YAML"),
+    ("name: !!python/object/apply:os.system [id]\n", "1:7: tags such as"),
+    ("- a\n", "1:1: a job file is a map of keys and values"),
+    ("", "1:1: a job file is a map of keys and values"),
+    ("name: a\n---\nname: b\n", "2:1: a job file holds one document"),
+    (b"name: \xff\n", "1:1: this is not UTF-8"),
+    ("name: a\x01\n", "1:1: this is not YAML"),
+    ("prompt: |\n  one {{ a }}\n  two {{ b }\n", "3:1: unexpected '}'"),
+    ("prompt: '{% if x %}'\n", "1:9: Unexpected end of template"),
+    ("request:\n  messages:\n    - { role: user, content: '{{ a | nope }}' }\n", "3:30: No filter named 'nope'"),
+    ("input: { path: '{{ params.q }}.jsonl' }\n", "1:16: input.path may use params only"),
+    ("output: { path: '{{ row.id }}.jsonl' }\n", "1:17: output.path may use params only"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), ONE_ERROR)
+def test_each_error_has_its_place_and_its_sentence(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    (found,) = problems(tmp_path, text)
+    assert found.startswith(expected)
+
+
+def test_all_errors_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = "modle: x\nmode: batch\nlimits: { rmp: 1 }\nprompt: '{{'\n"
+    assert [line.split(":")[0] for line in problems(tmp_path, text)] == ["1", "2", "3", "4"]
+
+
+def test_at_most_twenty_errors_are_shown(tmp_path: Path) -> None:
+    found = problems(tmp_path, "".join(f"key{n}: 1\n" for n in range(30)))
+    assert len(found) == 21
+    assert found[-1] == "... and 10 more"
+
+
+def test_an_override_that_is_wrong_names_its_key(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, "name: a\n", overrides={"limits.rpm": 0})
+    assert found.endswith("limits.rpm must be at least 1")
+
+
+def test_a_parameter_that_nothing_uses_is_refused(tmp_path: Path) -> None:
+    text = "params: { date: x }\nprompt: '{{ params.date }} {{ params.lang }}'\n"
+    (found,) = problems(tmp_path, text, params={"dat": "y", "lang": "de"})
+    assert found == '-p dat: the job uses no such parameter (did you mean "date"?)'
+
+
+def test_a_parameter_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, "params: { year: 2026 }\n", params={"year": "soon"})
+    assert found == "-p year=soon: the job has int there"
+
+
+def test_aliases_cannot_blow_up(tmp_path: Path) -> None:
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    (found,) = problems(tmp_path, "request:\n" + "".join(f"  {row}\n" for row in rows))
+    assert "grows too large" in found
+
+
+def test_a_small_alias_is_welcome(tmp_path: Path) -> None:
+    job = load_job(written(tmp_path, "params: { a: &x [1, 2], b: *x }\n"))
+    assert job.params == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_a_file_of_another_size_or_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobInvalid, match="larger than 1 MB"):
+        load_job(written(tmp_path, "#" * 1_000_001))
+    with pytest.raises(JobInvalid, match="there is no job file") as caught:
+        load_job(str(tmp_path / "jbo.yaml"))
+    assert "job.yaml" in caught.value.hints[0]

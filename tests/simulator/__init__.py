@@ -1,0 +1,1 @@
+"""The simulator keeps its promises: the ones that other tests lean on."""
