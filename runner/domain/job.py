@@ -97,8 +97,11 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def identity(self) -> str:
-        """A hash that two jobs share exactly when they ask the same thing: hex, 32 characters."""
-        told = {name: getattr(self, name) for name in IDENTITY_FIELDS}
+        """A hash that two jobs share exactly when they ask the same thing: hex, 32 characters.
+
+        What a job does not use is left out, so that a release that adds a field finds older runs again.
+        """
+        told = {name: getattr(self, name) for name in IDENTITY_FIELDS if getattr(self, name)}
         told["input"] = {
             "path": self.input.path,
             "id": self.input.id,

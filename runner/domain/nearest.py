@@ -11,7 +11,9 @@ def suggest(name: str, choices: Iterable[str]) -> str | None:
     by_folded: dict[str, str] = {}
     for choice in choices:
         by_folded.setdefault(choice.casefold(), choice)
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    # Letters in the wrong order are the commonest slip, and a ratio of lengths does not see it.
+    swapped = [folded for folded in by_folded if sorted(folded) == sorted(name.casefold())]
+    near = swapped or difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[near[0]] if near else None
 
 

@@ -5,19 +5,27 @@ No key is asked for: the simulator listens on this machine only, and what it hol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 
 from runner.simulator.exchange import Reply, Request, json_reply
 from runner.simulator.faults import Fault
-
-if TYPE_CHECKING:
-    from runner.simulator.simulator import Simulator
+from runner.simulator.ledger import Ledger
 
 
-def admin_reply(simulator: Simulator, request: Request) -> Reply:
+class Administered(Protocol):
+    """What of a simulator can be read and changed from outside."""
+
+    ledger: Ledger
+
+    def set_faults(self, faults: tuple[Fault, ...]) -> None: ...
+
+    def reset(self) -> None: ...
+
+
+def admin_reply(simulator: Administered, request: Request) -> Reply:
     """GET ledger, tallies, seen?hash=; POST faults (a JSON list) and reset."""
     door = (request.method, request.path.removeprefix("/_simulator/"))
     if door == ("GET", "ledger"):
@@ -36,7 +44,7 @@ def admin_reply(simulator: Simulator, request: Request) -> Reply:
     return json_reply({"error": "no such admin door"}, 404)
 
 
-def _replace_faults(simulator: Simulator, body: bytes) -> Reply:
+def _replace_faults(simulator: Administered, body: bytes) -> Reply:
     try:
         faults = msgspec.json.decode(body, type=tuple[Fault, ...])
     except (msgspec.ValidationError, msgspec.DecodeError, ValueError) as error:

@@ -189,7 +189,8 @@ class _Writer:
         text = f'{opening}, on "{self._quote()}": {verdict}.'
         if self._tokens is None:
             return text + end
-        return _of_length(text + " ", self._tokens * prompt.BYTES_PER_TOKEN - len(end)) + end
+        tokens = min(self._tokens, self._room + 1)  # more would be cut off again
+        return _of_length(text + " ", tokens * prompt.BYTES_PER_TOKEN - len(end)) + end
 
     def _quote(self) -> str:
         texts = user_texts(self._params)

@@ -5,9 +5,10 @@ Pure: a body in, the first problem out, or None. What depends on the model stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from runner.simulator import schema_rules
 from runner.simulator.problems import Problem, invalid
 
 Params = Mapping[str, Any]
@@ -137,10 +138,28 @@ def _types(params: Params) -> Problem | None:
         value = params.get(name)
         if value is not None and not isinstance(value, wanted):
             return invalid(f"{name}: Input has the wrong type")
-    for number, tool in enumerate(params.get("tools") or ()):
-        if not isinstance(tool, dict) or not (tool.get("name") or tool.get("type")):
-            return invalid(f"tools.{number}.name: Field required")
-    return None
+    if any(not isinstance(sequence, str) or not sequence for sequence in params.get("stop_sequences") or ()):
+        return invalid("stop_sequences: each must be a non-empty string")
+    tools = params.get("tools") or ()
+    return _first(_tool(f"tools.{number}", tool) for number, tool in enumerate(tools))
+
+
+def _tool(where: str, tool: Any) -> Problem | None:
+    if not isinstance(tool, dict):
+        return invalid(f"{where}: Input should be an object")
+    kind = tool.get("type", "custom")
+    if not isinstance(kind, str):
+        return invalid(f"{where}.type: Input should be a valid string")
+    if kind != "custom" and "input_schema" not in tool:
+        return None
+    if not isinstance(tool.get("name"), str):
+        return invalid(f"{where}.name: Field required")
+    if not isinstance(tool.get("input_schema"), dict):
+        return invalid(f"{where}.input_schema: Field required")
+    schema, at = tool["input_schema"], f"{where}.input_schema"
+    return schema_rules.unsound(schema, at) or (
+        schema_rules.without_grammar(schema, at) if tool.get("strict") else None
+    )
 
 
 def _thinking_budget(params: Params) -> Problem | None:
@@ -162,7 +181,7 @@ def _tool_choice(params: Params) -> Problem | None:
     if choice.get("type") in ("any", "tool") and not params.get("tools"):
         return invalid("tool_choice: may only be given together with tools")
     if choice.get("type") == "tool":
-        names = {tool.get("name") for tool in params["tools"]}
+        names = [tool.get("name") for tool in params["tools"]]
         if choice.get("name") not in names:
             return invalid(f"tool_choice.name: tool {choice.get('name')!r} is not among the tools")
     return None
@@ -181,40 +200,9 @@ def _output_format(params: Params) -> Problem | None:
         return invalid("output_config.format.schema: Field required")
     if params["messages"][-1]["role"] == "assistant":
         return invalid("output_config.format: cannot be combined with prefill")
-    return _schema(wanted["schema"], "output_config.format.schema")
+    where = "output_config.format.schema"
+    return schema_rules.unsound(wanted["schema"], where) or schema_rules.without_grammar(wanted["schema"], where)
 
 
-_UNSUPPORTED = (
-    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
-    "maxItems", "uniqueItems", "minProperties", "maxProperties",
-)  # fmt: skip
-
-
-def _schema(schema: Any, where: str) -> Problem | None:
-    """What the grammar compiler cannot do, at any depth."""
-    if not isinstance(schema, dict):
-        return None
-    for name in _UNSUPPORTED:
-        if name in schema:
-            return invalid(f"{where}: property '{name}' is not supported")
-    if schema.get("minItems", 0) not in (0, 1):
-        return invalid(f"{where}: 'minItems' must be 0 or 1")
-    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
-        return invalid(f"{where}: 'additionalProperties' must be false for objects")
-    return _first(_schema(inner, path) for path, inner in _inner_schemas(schema, where))
-
-
-def _inner_schemas(schema: dict[str, Any], where: str) -> list[tuple[str, Any]]:
-    inner: list[tuple[str, Any]] = []
-    for group in ("properties", "$defs", "definitions"):
-        inner += [(f"{where}.{group}.{name}", part) for name, part in (schema.get(group) or {}).items()]
-    for group in ("anyOf", "allOf"):
-        inner += [(f"{where}.{group}.{number}", part) for number, part in enumerate(schema.get(group) or ())]
-    if "items" in schema:
-        inner.append((f"{where}.items", schema["items"]))
-    return inner
-
-
-def _first(problems: Any) -> Problem | None:
-    check: Callable[[Problem | None], bool] = lambda problem: problem is not None  # noqa: E731
-    return next(filter(check, problems), None)
+def _first(problems: Iterable[Problem | None]) -> Problem | None:
+    return next((problem for problem in problems if problem is not None), None)

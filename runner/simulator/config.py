@@ -40,6 +40,8 @@ class SimulatorConfig:
     def __post_init__(self) -> None:
         if self.burst_s <= 0:
             raise ValueError("burst_s must be above 0")
+        if any(limit is not None and limit < 1 for limit in (self.rpm, self.itpm, self.otpm)):
+            raise ValueError("rpm, itpm and otpm must be at least 1")
         if self.spend_cap_usd is not None:
             Fraction(self.spend_cap_usd)
 

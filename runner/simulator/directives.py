@@ -27,7 +27,7 @@ class Wishes:
 
     def number(self, name: str) -> int | None:
         value = self.said.get(name, "")
-        return int(value) if value.isdigit() else None
+        return int(value) if _is_number(value) else None
 
     @property
     def error(self) -> Problem | None:
@@ -42,7 +42,7 @@ class Wishes:
         if told is None:
             return None
         times, *rest = told.split(":")
-        return (int(times), _problem(rest)) if times.isdigit() else (0, _problem(rest))
+        return (int(times), _problem(rest)) if _is_number(times) else (0, _problem(rest))
 
 
 NO_WISHES = Wishes(said={})
@@ -76,8 +76,12 @@ def user_texts(params: Mapping[str, Any]) -> list[str]:
     return texts
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _problem(parts: list[str]) -> Problem:
-    if not parts or not parts[0].isdigit():
+    if not parts or not _is_number(parts[0]):
         return invalid("unreadable directive: a status must follow")
     status = int(parts[0])
     kind = parts[1] if len(parts) > 1 else TYPE_OF_STATUS.get(status, "api_error")

@@ -60,7 +60,7 @@ class _Maker:
     def _resolve(self, ref: str) -> Any:
         target: Any = self._root
         for part in ref.removeprefix("#").strip("/").split("/"):
-            if part:
+            if part and isinstance(target, Mapping):
                 target = target.get(part.replace("~1", "/").replace("~0", "~"), {})
         return target
 
@@ -91,9 +91,9 @@ class _Maker:
     def _object(self, schema: Schema, depth: int) -> dict[str, Any]:
         """Required properties first, the others by a throw of the dice."""
         properties = schema.get("properties", {})
-        required = [name for name in schema.get("required", ()) if name in properties]
+        required = list(dict.fromkeys(schema.get("required", ())))
         optional = [name for name in properties if name not in required and self._dice.random() < 0.5]
-        return {name: self.make(properties[name], depth + 1) for name in required + optional}
+        return {name: self.make(properties.get(name, {}), depth + 1) for name in required + optional}
 
     def _array(self, schema: Schema, depth: int) -> list[Any]:
         least = int(schema.get("minItems", 0))

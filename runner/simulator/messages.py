@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -62,7 +63,8 @@ class MessagesDoor:
         params = read_params(request)
         if isinstance(params, Problem):
             return params
-        wishes = wishes_of(params) if _MARK_BYTES in request.body else NO_WISHES
+        may_wish = _MARK_BYTES in request.body or "content-encoding" in request.headers
+        wishes = wishes_of(params) if may_wish else NO_WISHES
         trouble = self._wished_trouble(wishes, request.body)
         if trouble is not None:
             return self._edge_413() if trouble.status == 413 else trouble
@@ -174,7 +176,7 @@ class MessagesDoor:
             return mean
         return max(0.0, mean + jitter * (2 * dice(self._config.seed, LATENCY_DICE, ordinal) - 1))
 
-    def _late_headers(self, buckets: ClassBuckets | None, call: _Call) -> Any:
+    def _late_headers(self, buckets: ClassBuckets | None, call: _Call) -> Callable[[], Headers] | None:
         if buckets is None:
             return None
 
@@ -185,7 +187,7 @@ class MessagesDoor:
 
         return headers
 
-    def _ended(self, charge: Charge | None) -> Any:
+    def _ended(self, charge: Charge | None) -> Callable[[str], None]:
         return lambda how: self._ledger.ended(how, charge)
 
 
@@ -225,9 +227,14 @@ def read_params(request: Request, *, counting: bool = False) -> Params | Problem
         return invalid("the request body is not valid JSON")
     if not isinstance(params, dict):
         return invalid("the request body must be a JSON object")
-    version = request.headers.get("anthropic-version", "")
-    problem = shape_problem(params, version, counting=counting)
-    return problem or model_problem(params, callers.betas_of(request.headers)) or params
+    return params_problem(params, request.headers, counting=counting) or params
+
+
+def params_problem(params: Params, headers: Mapping[str, str], *, counting: bool = False) -> Problem | None:
+    """What this version of the API and this model refuse about a body."""
+    version = headers.get("anthropic-version", "")
+    shape = shape_problem(params, version, counting=counting)
+    return shape or model_problem(params, callers.betas_of(headers))
 
 
 def _kept_events(fault: Fault, count: int) -> int:

@@ -29,14 +29,17 @@ def _item(code: str, value: Any) -> str:
         return chr(value)
     if code in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
         least, most, inner = value
-        return _sequence(inner) * max(least, min(1, most))
+        times: int = max(least, min(1, most))
+        return _sequence(inner) * times
     if code == "SUBPATTERN":
         return _sequence(value[-1])
     if code == "BRANCH":
         return _sequence(value[1][0])
     if code == "IN":
         return _member(value)
-    return {"ANY": "a", "NOT_LITERAL": "b" if value == ord("a") else "a"}.get(code, "")
+    if code == "NOT_LITERAL":
+        return "b" if value == ord("a") else "a"
+    return "a" if code == "ANY" else ""
 
 
 def _member(options: Any) -> str:
