@@ -48,6 +48,7 @@ class _Message(msgspec.Struct):
     model: str
     stop_reason: str | None = None
     usage: Any = None
+    content: msgspec.Raw = msgspec.Raw()
 
 
 class _Result(msgspec.Struct):
@@ -126,7 +127,12 @@ def _answer(body: bytes, origin: Origin, *, batch: bool = False) -> Answer | Non
         usage=read_usage(told.usage),
         origin=origin,
         batch=batch,
+        billed=not (told.stop_reason == "refusal" and _is_empty(told.content)),
     )
+
+
+def _is_empty(content: msgspec.Raw) -> bool:
+    return bytes(content).translate(None, b" \t\r\n") == b"[]"
 
 
 def outcome_of_stream(

@@ -84,7 +84,10 @@ class AccountTrouble(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A message came back whole. `message` is its JSON, byte for byte as received (streams: reassembled)."""
+    """A message came back whole. `message` is its JSON, byte for byte as received (streams: reassembled).
+
+    A refusal before any output is not `billed`, though its usage counts tokens.
+    """
 
     message: bytes
     message_id: str
@@ -93,6 +96,7 @@ class Answer:
     usage: Usage
     origin: Origin = NOWHERE
     batch: bool = False
+    billed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -82,12 +82,14 @@ def released(call: Call, now_us: int) -> Settlement:
 def _cost(outcome: Outcome, prices: PriceBook) -> int | None:
     """The exact cost, None when it is not known; an error in the API's own shape is not billed."""
     if isinstance(outcome, Answer):
+        if not outcome.billed:
+            return 0
         return prices.cost_pico(outcome.model, outcome.usage, batch=outcome.batch)
     return None if outcome.perhaps_billed else 0
 
 
 def _booking(call: Call, outcome: Outcome, cost_pico: int | None, prices: PriceBook) -> Booking | None:
-    if isinstance(outcome, Failure) and not outcome.perhaps_billed:
+    if not (outcome.billed if isinstance(outcome, Answer) else outcome.perhaps_billed):
         return None
     answered = isinstance(outcome, Answer)
     return Booking(

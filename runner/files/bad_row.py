@@ -36,9 +36,7 @@ class BadLine:
 
     @staticmethod
     def of(line: int, payload: bytes, bad: BadRow) -> BadLine:
-        return BadLine(
-            line=line, reason=bad.reason, column=bad.column, excerpt=excerpt(payload), missing=bad.missing
-        )
+        return BadLine(line=line, reason=bad.reason, column=bad.column, excerpt=excerpt(payload), missing=bad.missing)
 
     def sentence(self, place: str) -> str:
         """`data/in.jsonl line 17 is not JSON: expected ',' at column 30.`"""

@@ -51,8 +51,8 @@ def check_input(
 ) -> InputReport:
     """Reads the input whole (or up to `limit` good rows) and says what is wrong with it.
 
-    With `on_bad_row` FAIL, bad rows beyond the shown ones are only counted. Raises InputInvalid for what makes the
-    input unreadable; bad rows are in the report, `refuse_bad_rows` makes an error of them.
+    Bad rows are in the report, and `refuse_bad_rows` makes an error of them; InputInvalid is raised for what makes
+    the input as a whole unreadable.
     """
     report = InputReport()
     with KeyLedger() as keys:
@@ -64,15 +64,14 @@ def check_input(
                 break
         report.has_keys = keys.count > 0
         doubles = keys.doubles()
-    if doubles:
+    # Where a run will not start anyway, a second pass only to show more than enough is not worth its time.
+    if doubles and (on_bad_row is OnBadRow.SKIP or report.bad_count < SHOWN_BAD_ROWS):
         _name_doubles(source, renderer, doubles, report)
     report.dropped_fields = tuple(sorted(renderer.dropped_fields))
     return report
 
 
-def _check_block(
-    block: Block, renderer: Renderer, keys: KeyLedger, report: InputReport, limit: int | None
-) -> None:
+def _check_block(block: Block, renderer: Renderer, keys: KeyLedger, report: InputReport, limit: int | None) -> None:
     parse, check, key_of, add = renderer.parse, renderer.check, renderer.key, keys.add
     good = report.records
     for number, payload in records(block):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from array import array
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,8 +46,6 @@ class KeyLedger:
         """Called once a block: a look at each key would cost more than it saves."""
         if self.count - self._spilled < self._spill_above:
             return
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="runner-keys-")
         for number, hashes in enumerate(self._partitions):
             with self._file(number).open("ab") as file:
                 hashes.tofile(file)
@@ -67,7 +66,8 @@ class KeyLedger:
         return hashes + self._partitions[number]
 
     def _file(self, number: int) -> Path:
-        assert self._folder is not None
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="runner-keys-")
         return Path(self._folder.name) / f"{number:03}"
 
 
@@ -75,4 +75,4 @@ def _repeated(hashes: array[int]) -> set[int]:
     if len(set(hashes)) == len(hashes):
         return set()
     ordered = sorted(hashes)
-    return {number for number, after in zip(ordered, ordered[1:], strict=False) if number == after}
+    return {number for number, after in pairwise(ordered) if number == after}

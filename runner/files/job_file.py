@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,19 @@ from pydantic import ValidationError
 from runner.domain.job import CURRENT_API_VERSION, InputSpec, Job, Limits, Mode, OnBadRow, OutputSpec
 from runner.domain.nearest import did_you_mean, suggest
 from runner.errors import JobInvalid
-from runner.files.bad_row import BadRow
-from runner.files.job_problems import dotted, problems_of
+from runner.files.job_problems import problems_of
 from runner.files.job_schema import JobSection, LimitsSection
+from runner.files.job_templates import rendered_path, template_problems, template_texts
 from runner.files.job_yaml import MAX_FILE_BYTES, Document, Place, Problem, YamlInvalid, read_yaml
 from runner.files.job_yaml import Path as KeyPath
 from runner.files.render import SAMPLING, refused_sampling
-from runner.files.sandbox import TemplateEnvironment
-from runner.files.template import RowTemplate, is_template
 
 SHOWN_PROBLEMS = 20
 # Maps that stand for a file or a column: of a later version, and never meant to be sent as they are.
 DIRECTIVES = ("$file", "$row")
 
 
-def load_job(
-    path: str, params: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None
-) -> Job:
+def load_job(path: str, params: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> Job:
     """The job of a file. `params` are those of the command line; `overrides` name values by dotted keys.
 
     Raises one JobInvalid with all that is wrong as its hints.
@@ -42,13 +39,16 @@ def load_job(
     try:
         told = JobSection.model_validate(document.values)
     except ValidationError as found:
-        raise _invalid(path, [*problems, *problems_of(found, document)]) from None
+        problems += [*problems_of(found, document), *template_problems(document)]
+        raise _invalid(path, problems) from None
     merged = _merged_params(document, told.params, params or {}, problems)
-    problems += _template_problems(document)
-    places = {name: _rendered_path(document, told, name, merged, problems) for name in ("input", "output")}
+    problems += template_problems(document)
+    input_path = rendered_path(document, "input", merged, problems)
+    output_path = rendered_path(document, "output", merged, problems)
     if problems:
         raise _invalid(path, problems)
-    return _job(path, told, merged, places, from_flag="input.path" in (overrides or {}))
+    folder = Path() if "input.path" in (overrides or {}) else Path(path).parent
+    return _job(path, told, merged, _absolute(folder, input_path), _absolute(Path(), output_path))
 
 
 def _text(path: str) -> str:
@@ -146,12 +146,14 @@ def _merged_params(
     document: Document, declared: Mapping[str, Any], given: Mapping[str, Any], problems: list[Problem]
 ) -> dict[str, Any]:
     """The file's parameters with those of the command line, which take the kind of what they replace."""
-    texts = [text for _, text in _template_texts(document)]
+    texts = [text for _, text in template_texts(document)]
     merged = dict(declared)
     for name, value in given.items():
-        if name not in declared and not any(name in text for text in texts):
+        if name not in declared and not any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts):
             problems.append(
-                Problem(place=None, sentence=f"-p {name}: the job uses no such parameter{did_you_mean(name, declared)}")
+                Problem(
+                    place=None, sentence=f"-p {name}: the job uses no such parameter{did_you_mean(name, declared)}"
+                )
             )
         try:
             merged[name] = _of_same_kind(value, declared.get(name))
@@ -171,44 +173,56 @@ def _of_same_kind(value: Any, before: Any) -> Any:
     return value.split(",")
 
 
-def _template_texts(document: Document) -> list[tuple[KeyPath, str]]:
-    """Every text of the job that is a template, with its path."""
-    found: list[tuple[KeyPath, str]] = []
-    request = document.values.get("request")
-    request = request if isinstance(request, dict) else {}
-    for path, value in (
-        (("prompt",), document.values.get("prompt")),
-        (("system",), document.values.get("system")),
-        (("request", "messages"), request.get("messages")),
-        (("request", "system"), request.get("system")),
-        (("input", "path"), _inner(document, "input")),
-        (("output", "path"), _inner(document, "output")),
-    ):
-        found += _texts_in(value, path)
-    return found
+def _absolute(folder: Path, path: str | None) -> str | None:
+    """A path that means the same from everywhere; `-` and addresses stay."""
+    if path is None or path == "-" or "://" in path:
+        return path
+    return str((folder / path).absolute())
 
 
-def _inner(document: Document, section: str) -> Any:
-    told = document.values.get(section)
-    return told.get("path") if isinstance(told, dict) else None
+def _job(
+    path: str, told: JobSection, params: Mapping[str, Any], input_path: str | None, output_path: str | None
+) -> Job:
+    return Job(
+        name=told.name or _name_of(path),
+        model=told.model,
+        prompt=told.prompt,
+        system=told.system,
+        request=told.request,
+        params=params,
+        repeat=told.repeat,
+        input=InputSpec(
+            path=input_path,
+            id=told.input.id,
+            on_bad_row=OnBadRow(told.input.on_bad_row),
+            limit=told.input.limit,
+        ),
+        api_version=told.api_version,
+        betas=tuple(told.betas),
+        headers=told.headers,
+        mode=Mode(told.mode),
+        output=OutputSpec(path=output_path),
+        limits=_limits(told.limits),
+        budget_pico=told.budget.usd if told.budget else None,
+        tags=told.tags,
+    )
 
 
-def _texts_in(value: Any, path: KeyPath) -> list[tuple[KeyPath, str]]:
-    if isinstance(value, str):
-        return [(path, value)] if is_template(value) else []
-    if isinstance(value, dict):
-        return [found for key, part in value.items() for found in _texts_in(part, (*path, key))]
-    if isinstance(value, list):
-        return [found for n, part in enumerate(value) for found in _texts_in(part, (*path, n))]
-    return []
+def _name_of(path: str) -> str:
+    """A job without a name is called as its file is."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in Path(path).stem)[:64]
 
 
-def _template_problems(document: Document) -> list[Problem]:
-    environment = TemplateEnvironment()
-    problems = []
-    for path, text in _template_texts(document):
-        try:
-            RowTemplate(environment, text, dotted(path))
-        except TemplateInvalid as problem:
-            problems.append(Problem(place=_place_in_text(document, path, problem.line), sentence=problem.sentence))
-    return problems
+def _limits(told: LimitsSection) -> Limits:
+    failures = told.max_failures
+    return Limits(
+        concurrency=told.concurrency,
+        rpm=told.rpm,
+        itpm=told.itpm,
+        otpm=told.otpm,
+        max_attempts=told.max_attempts,
+        max_turns=told.max_turns,
+        row_timeout_s=told.row_timeout,
+        max_failures=failures if isinstance(failures, int) else None,
+        max_failures_share=failures if isinstance(failures, float) else None,
+    )

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from runner.domain.nearest import did_you_mean
 from runner.files.job_schema import REFUSED_KEYS, JobSection
+from runner.files.job_templates import dotted
 from runner.files.job_yaml import Document, Path, Problem
 
 KINDS = {
@@ -91,9 +92,3 @@ def _keys_at(path: Path) -> list[str]:
         inner = [kind for kind in getattr(annotation, "__args__", (annotation,)) if kind is not type(None)]
         model = inner[0]
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def dotted(path: Path) -> str:
-    """`limits.rpm`, `betas[0]`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")

@@ -35,13 +35,17 @@ OWN_HEADERS = {
 
 def _name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError("must be 1 to 64 letters, digits, dots, dashes or underscores, beginning with one of the first two")
+        raise ValueError(
+            "must be 1 to 64 letters, digits, dots, dashes or underscores, beginning with one of the first two"
+        )
     return name
 
 
 def _header(name: str) -> str:
     if name.lower() in SECRET_HEADERS:
-        raise ValueError("is a secret; keys do not belong in a job file: use ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN")
+        raise ValueError(
+            "is a secret; keys do not belong in a job file: use ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN"
+        )
     if name.lower() in OWN_HEADERS:
         raise ValueError(f"may not be set here: {OWN_HEADERS[name.lower()]}")
     if not _HEADER.fullmatch(name):
@@ -109,9 +113,14 @@ def pico(value: Any) -> int:
     return int(amount)
 
 
+def _amount_alone(value: Any) -> Any:
+    """`budget: 5` is short for `budget: { usd: 5 }`."""
+    return value if value is None or isinstance(value, dict) else {"usd": value}
+
+
 def _plain_params(value: Any) -> Any:
     if isinstance(value, dict):
-        raise ValueError("must be a plain value or a list; typed parameters are not supported by this version")  # noqa: TRY004 - pydantic reads ValueError
+        raise ValueError("must be a plain value or a list; typed parameters are not supported by this version")
     return value
 
 
@@ -136,6 +145,8 @@ class OutputSection(Section):
 
 
 class BudgetSection(Section):
+    """`usd` is held in pico-dollars."""
+
     usd: Annotated[int, BeforeValidator(pico)]
 
 
@@ -163,7 +174,7 @@ class JobSection(Section):
     output: OutputSection = OutputSection()
     mode: Literal["live", "batch", "auto"] = "live"
     limits: LimitsSection = LimitsSection()
-    budget: BudgetSection | None = None
+    budget: Annotated[BudgetSection | None, BeforeValidator(_amount_alone)] = None
     api_version: Annotated[str, AfterValidator(_api_version)] = API_VERSIONS[0]
     betas: list[Annotated[str, AfterValidator(_beta)]] = []
     headers: dict[Annotated[str, AfterValidator(_header)], Annotated[str, AfterValidator(_header_value)]] = {}
@@ -180,7 +191,17 @@ REFUSED_KEYS = {
     **{
         name: f"{name}: is not supported by this version"
         for name in (
-            "schedule", "variants", "match", "eval", "batch", "auto", "tools", "files", "notify", "extends", "seed"
+            "schedule",
+            "variants",
+            "match",
+            "eval",
+            "batch",
+            "auto",
+            "tools",
+            "files",
+            "notify",
+            "extends",
+            "seed",
         )
     },
 }

@@ -101,7 +101,8 @@ def _marked(problem: MarkedYAMLError) -> Place:
 def _plain(problem: MarkedYAMLError) -> str:
     words = str(problem.problem or problem.context or "this is not YAML")
     if words.startswith("found duplicate key"):
-        return f"the key {words.split(' with value')[0].removeprefix('found duplicate key ')} stands here twice"
+        key = words.removeprefix("found duplicate key ").split(" with value", maxsplit=1)[0]
+        return f"the key {key} stands here twice"
     if words == "but found another document":
         return "a job file holds one document"
     return f"this is not YAML: {words}"
@@ -123,9 +124,7 @@ class _Reader:
             return self._map(node, path)
         if isinstance(node, list):
             positions = node.lc.data or {}  # type: ignore[attr-defined]
-            return [
-                self.value(part, (*path, n), _place(positions.get(n), 0, place)) for n, part in enumerate(node)
-            ]
+            return [self.value(part, (*path, n), _place(positions.get(n), 0, place)) for n, part in enumerate(node)]
         if isinstance(node, LiteralScalarString):
             self.document.first_lines[path] = place.line + 1
         return _scalar(node, place)

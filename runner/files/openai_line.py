@@ -23,9 +23,7 @@ TRANSLATED = frozenset(
 TOOL_CHOICES: dict[str, Fields] = {"auto": {"type": "auto"}, "required": {"type": "any"}, "none": {"type": "none"}}
 
 
-def translate_body(
-    row: Mapping[str, Any], *, sampling_allowed: bool, drop: Callable[[str], None]
-) -> Fields:
+def translate_body(row: Mapping[str, Any], *, sampling_allowed: bool, drop: Callable[[str], None]) -> Fields:
     """The Messages fields of a line with `url` and `body`."""
     body = row["body"]
     if type(body) is not dict:

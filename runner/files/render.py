@@ -19,7 +19,7 @@ from runner.files.request_tree import Tree, compiled_tree, constant
 from runner.files.sandbox import TemplateEnvironment
 from runner.files.shapes import checked_messages, fields_of
 from runner.files.strict_json import parse_object
-from runner.files.template import RowTemplate, missing_column
+from runner.files.template import missing_column
 from runner.files.token_bound import prompt_tokens_bound
 
 SAMPLING = frozenset({"temperature", "top_p", "top_k"})
@@ -148,7 +148,9 @@ class Renderer:
 
 def no_model() -> JobInvalid:
     return JobInvalid(
-        "no model is named.", name="no-model", hints=("fix: -m MODEL, or model: in the job file; runner models lists them",)
+        "no model is named.",
+        name="no-model",
+        hints=("fix: -m MODEL, or model: in the job file; runner models lists them",),
     )
 
 
@@ -180,11 +182,7 @@ def _system_tree(environment: TemplateEnvironment, job: Job) -> Tree:
 def _problem_with(fields: Mapping[str, Any], *, sampling_allowed: bool) -> str | None:
     """What the API would certainly refuse, in words; None when nothing is seen."""
     if not sampling_allowed and not SAMPLING.isdisjoint(fields):
-        name = min(SAMPLING & fields.keys())
-        return (
-            f'"{name}", which API version {CURRENT_API_VERSION} no longer knows: '
-            'remove it, or set api_version: "2023-06-01"'
-        )
+        return refused_sampling(min(SAMPLING & fields.keys()))
     max_tokens = fields.get("max_tokens", DEFAULT_MAX_TOKENS)
     if type(max_tokens) is not int or max_tokens < 0:
         return 'a "max_tokens" that is not a whole number'
@@ -195,6 +193,14 @@ def _problem_with(fields: Mapping[str, Any], *, sampling_allowed: bool) -> str |
     if type(betas) is not list or not all(type(beta) is str for beta in betas):
         return '"betas" that are not a list of names'
     return None
+
+
+def refused_sampling(name: str) -> str:
+    """What is wrong with a sampling field, and the two ways out."""
+    return (
+        f'"{name}", which API version {CURRENT_API_VERSION} no longer knows: '
+        'remove it, or set api_version: "2023-06-01"'
+    )
 
 
 def _key(value: Any, column: str) -> str:

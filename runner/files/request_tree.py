@@ -33,7 +33,7 @@ def compiled_tree(environment: TemplateEnvironment, value: Any, where: str) -> T
 
 
 def constant(value: Any) -> Tree:
-    return Tree(build=lambda row, names: value, templates=())
+    return Tree(build=lambda *_: value, templates=())
 
 
 def _of_text(environment: TemplateEnvironment, text: str, where: str) -> Tree:

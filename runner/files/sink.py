@@ -45,9 +45,8 @@ class AtomicFile:
         return self
 
     def write(self, data: bytes) -> None:
-        assert self._file is not None
         try:
-            self._file.write(data)
+            self._opened_file().write(data)
         except BrokenPipeError:
             raise
         except OSError as problem:
@@ -65,6 +64,11 @@ class AtomicFile:
             raise self._fault(problem) from problem
         finally:
             self._leave_nothing()
+
+    def _opened_file(self) -> BinaryIO:
+        if self._file is None:
+            raise ValueError("an AtomicFile is written to inside its `with`")
+        return self._file
 
     def _opened(self) -> BinaryIO:
         if self.path == STDOUT:
@@ -87,11 +91,11 @@ class AtomicFile:
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
     def _finish(self) -> None:
-        assert self._file is not None
-        self._file.flush()
+        file = self._opened_file()
+        file.flush()
         if self._part is None:
             return
-        os.fsync(self._file.fileno())
+        os.fsync(file.fileno())
         failpoint(Failpoint.EXPORT_BEFORE)
         self._part.replace(self._target)
         self._part = None
@@ -108,7 +112,10 @@ class AtomicFile:
         return StoreFault(
             f"{self.path} could not be written: {problem.strerror or problem}.",
             name="output",
-            hints=("every answer is saved; nothing is lost", "fix: make room or name another file, then export again"),
+            hints=(
+                "every answer is saved; nothing is lost",
+                "fix: make room or name another file, then export again",
+            ),
         )
 
 

@@ -131,7 +131,7 @@ class Input:
             if isinstance(self._stream, io.BufferedReader):
                 return self._stream
             return io.BufferedReader(cast("io.RawIOBase", self._stream))
-        opened = Path(self.place).open("rb")
+        opened = Path(self.place).open("rb")  # noqa: SIM115 - closed by close()
         self._open.append(opened)
         return opened
 
@@ -216,8 +216,8 @@ def open_input(path: str, stdin: BinaryIO | None = None) -> Input:
         raise InputInvalid(f"there is no input file {path}.", hints=_where_looked(place)) from None
     except PermissionError:
         raise InputInvalid(f"{path} may not be read.", hints=(f"fix: chmod u+r {path}",)) from None
-    except OSError as problem:
-        raise InputInvalid(f"{path} could not be opened: {problem.strerror}.") from None
+    except (OSError, ValueError) as problem:
+        raise InputInvalid(f"{path!r} could not be opened: {problem}.") from None
     regular = stat.S_ISREG(facts.st_mode)
     return Input(place=str(place), stream=None, size=facts.st_size if regular else None, checkable=regular)
 

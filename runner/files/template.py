@@ -35,7 +35,7 @@ class RowTemplate:
 
     def __init__(self, environment: TemplateEnvironment, text: str, where: str) -> None:
         self.where = where
-        tree = parsed(environment, text, where)
+        tree = _parsed(environment, text, where)
         self.columns = frozenset(_columns(tree, environment))
         self.plain = _is_plain(tree)
         self.never_blank = any(not text.isspace() for text in _own_texts(tree))
@@ -86,15 +86,25 @@ def missing_column(name: str, row: Mapping[str, Any], why: str) -> BadRow:
     return BadRow(f'has no column "{name}", {why}{meant}', missing=name)
 
 
-def parsed(environment: TemplateEnvironment, text: str, where: str) -> nodes.Template:
-    """The syntax tree, or JobInvalid with the line inside the text."""
+class TemplateInvalid(JobInvalid):
+    """A text that is no template. `line` counts within the text."""
+
+    name = "template"
+
+    def __init__(self, where: str, line: int, sentence: str) -> None:
+        super().__init__(f"{where}, line {line}: {sentence}")
+        self.line = line
+        self.sentence = sentence
+
+
+def _parsed(environment: TemplateEnvironment, text: str, where: str) -> nodes.Template:
     try:
         tree = environment.parse(text)
         environment.compile(text)
     except TemplateSyntaxError as problem:
-        raise JobInvalid(f"{where}, line {problem.lineno}: {problem.message}", name="template") from None
+        raise TemplateInvalid(where, problem.lineno, (problem.message or "not a template").rstrip(".")) from None
     except (SecurityError, RecursionError, TooLarge) as problem:
-        raise JobInvalid(f"{where}: {problem}", name="template") from None
+        raise TemplateInvalid(where, 1, str(problem)) from None
     return tree
 
 

@@ -95,7 +95,9 @@ def test_the_rows_own_spelling_is_kept() -> None:
 
 
 def test_half_a_surrogate_pair_in_an_answer_stays_an_escape() -> None:
-    data = output_line(exported(answer=b'{"id":"m","content":[{"type":"text","text":"x\\ud83d"}]}'), run="r", mode="live")
+    data = output_line(
+        exported(answer=b'{"id":"m","content":[{"type":"text","text":"x\\ud83d"}]}'), run="r", mode="live"
+    )
     assert b'"text":"x\\ud83d"' in data
 
 

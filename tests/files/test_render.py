@@ -73,7 +73,8 @@ def test_any_text_goes_through_a_template_unchanged(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["{{7*7}}", "{% for x in y %}", "{{ ''.__class__.__mro__ }}", "{# c #}", "${HOME}", "%(a)s {0}", "\\u0041"]
+    "value",
+    ["{{7*7}}", "{% for x in y %}", "{{ ''.__class__.__mro__ }}", "{# c #}", "${HOME}", "%(a)s {0}", "\\u0041"],
 )
 def test_a_row_value_is_never_rendered_again(value: str) -> None:
     assert body({"a": value}, prompt="{{ a }} {{ row['a'] }}")["messages"][0]["content"] == f"{value} {value}"
@@ -93,9 +94,7 @@ def test_the_rows_system_wins_over_the_jobs() -> None:
 
 @pytest.mark.parametrize(("max_tokens", "streamed"), [(100, False), (8_192, False), (8_193, True)])
 @pytest.mark.parametrize("said", [True, False, None])
-def test_long_answers_are_streamed_whatever_the_row_says(
-    max_tokens: int, streamed: bool, said: bool | None
-) -> None:
+def test_long_answers_are_streamed_whatever_the_row_says(max_tokens: int, streamed: bool, said: bool | None) -> None:
     params = {"messages": [{"role": "user", "content": "x"}], "max_tokens": max_tokens, "stream": said}
     request = Renderer(job()).request({"custom_id": "a", "params": params})
     assert request.stream is streamed
@@ -169,7 +168,7 @@ def test_an_empty_system_prompt_is_left_out() -> None:
 
 def test_a_request_larger_than_the_api_takes_is_a_bad_row() -> None:
     row = {"a": "x" * 11_000_000}
-    with pytest.raises(BadRow, match="the API takes 32,000,000|more than 32 MB"):
+    with pytest.raises(BadRow, match=r"the API takes 32,000,000|more than 32 MB"):
         Renderer(job(prompt="{{ a }}{{ a }}{{ a }}")).check(row, size=11_000_000)
 
 
@@ -227,5 +226,5 @@ def test_a_rows_key_is_the_named_column_or_the_custom_id(
 def test_a_key_that_is_no_name_is_a_bad_row(value: Any) -> None:
     with pytest.raises(BadRow, match='"id"'):
         Renderer(job(input=InputSpec(id="id"))).key({"id": value})
-    with pytest.raises(BadRow, match='has no column "id", which input.id names'):
+    with pytest.raises(BadRow, match=r'has no column "id", which input\.id names'):
         Renderer(job(input=InputSpec(id="id"))).key({"ID": 1})

@@ -17,7 +17,9 @@ OPENAI = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
 
 def fields(row: dict[str, Any], api_version: str = "2026-10-21") -> dict[str, Any]:
     body = json.loads(Renderer(Job(name="t", model="m", api_version=api_version)).request(row).body)
-    return {name: value for name, value in body.items() if (name, value) not in (("model", "m"), ("max_tokens", 4096))}
+    return {
+        name: value for name, value in body.items() if (name, value) not in (("model", "m"), ("max_tokens", 4096))
+    }
 
 
 def openai(**body: Any) -> dict[str, Any]:

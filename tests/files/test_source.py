@@ -109,9 +109,7 @@ def test_an_input_shorter_than_what_was_read_has_changed(tmp_path: Path) -> None
     assert caught.value.name == "input-changed"
 
 
-def test_a_line_too_long_to_send_is_named_without_being_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_too_long_to_send_is_named_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "PIECE_BYTES", 16)
     monkeypatch.setattr(source, "MAX_LINE_BYTES", 100)
     assert len(blocks_of(written(tmp_path, b"a\n" + b"x" * 100 + b"\nb"))[0].lines) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -58,9 +59,7 @@ def test_what_json_means_passes_unchanged(line: bytes, value: dict[str, object])
 
 
 @pytest.mark.parametrize(("line", "reason", "column"), REFUSED)
-def test_what_json_does_not_mean_is_refused_with_its_column(
-    line: bytes, reason: str, column: int | None
-) -> None:
+def test_what_json_does_not_mean_is_refused_with_its_column(line: bytes, reason: str, column: int | None) -> None:
     with pytest.raises(BadRow) as caught:
         parse_object(line)
     assert caught.value.reason.startswith(reason)
@@ -74,10 +73,8 @@ def test_any_text_survives_reading(row: dict[str, str], escaped: bool) -> None:
 
 @given(st.binary(max_size=60))
 def test_no_bytes_make_the_reader_fail_otherwise(line: bytes) -> None:
-    try:
+    with suppress(BadRow):
         assert isinstance(parse_object(line), dict)
-    except BadRow as bad:
-        assert bad.reason
 
 
 def test_a_bad_line_reads_as_one_sentence() -> None:

@@ -1,0 +1,62 @@
+"""The shape that all commands share: examples first in their help, the same few options, a Context as first argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import click
+
+from runner.cli.context import Context
+from runner.cli.options import CommonOption, common_options
+
+
+class ExampleCommand(click.Command):
+    """A command whose help begins with what to type."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **told: Any) -> None:
+        super().__init__(*args, **told)
+        self.examples = tuple(examples)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(self.examples, formatter)
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.format_options(ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own, common = [], []
+        for parameter in self.get_params(ctx):
+            shown = parameter.get_help_record(ctx)
+            if shown is not None:
+                is_common = isinstance(parameter, CommonOption) or parameter.name == "help"
+                (common if is_common else own).append(shown)
+        for title, records in (("Options", own), ("Everywhere", common)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    if examples:
+        with formatter.section("Examples"):
+            for example in examples:
+                formatter.write(f"  {example}\n")
+        formatter.write_paragraph()
+
+
+def command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., Any]], ExampleCommand]:
+    """Makes a command of a function. It gets a Context first; an int that it returns is the exit code."""
+
+    def made(function: Callable[..., Any]) -> ExampleCommand:
+        @wraps(function)
+        def with_context(*args: Any, **told: Any) -> Any:
+            context = click.get_current_context().ensure_object(Context)
+            context.start_logging()
+            return function(context, *args, **told)
+
+        decorate = click.command(name, cls=ExampleCommand, examples=examples)
+        return decorate(common_options(with_context))
+
+    return made

@@ -1,0 +1,245 @@
+"""From a job to a run in the store: found again, gone on with, or made new. Nothing is sent in here."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from runner.clock import Clock
+from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, OnBadRow
+from runner.domain.model_rules import model_problem
+from runner.domain.pricing import PICO_PER_USD, PriceBook
+from runner.domain.run import NewRun, Run
+from runner.domain.states import FINISHED_RUN
+from runner.errors import InputChanged, InputInvalid, JobInvalid, UsageInvalid
+from runner.files.check import (
+    InputReport,
+    can_check_first,
+    check_input,
+    first_difference,
+    refuse_bad_rows,
+)
+from runner.files.render import Renderer
+from runner.files.source import STDIN, Input, open_input
+from runner.settings import DOTENV, ENV, FLAG, Settings
+from runner.store.store import Store
+
+ABOVE_THE_JOB = frozenset({FLAG, ENV, DOTENV})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A run that is ready to be worked on, or `finished`: found again with nothing left to send."""
+
+    run: Run
+    source: Input
+    report: InputReport | None
+    renderer: Renderer
+    finished: bool
+    resumed: bool
+
+
+def settled(job: Job, settings: Settings, *, simulated: bool) -> Job:
+    """The job with the limits, the budget and the address that settings decide."""
+    limits = replace(
+        job.limits,
+        concurrency=_chosen(settings, "concurrency", job.limits.concurrency, unset=DEFAULT_CONCURRENCY),
+        rpm=_chosen(settings, "rpm", job.limits.rpm),
+        itpm=_chosen(settings, "itpm", job.limits.itpm),
+        otpm=_chosen(settings, "otpm", job.limits.otpm),
+    )
+    budget_usd = _chosen(settings, "max_usd", job.budget_pico)
+    return replace(
+        job,
+        limits=limits,
+        budget_pico=int(budget_usd * PICO_PER_USD) if isinstance(budget_usd, Decimal) else budget_usd,
+        base_url=DEFAULT_BASE_URL if simulated else settings.service.base_url or DEFAULT_BASE_URL,
+        simulated=simulated,
+    )
+
+
+def _chosen(settings: Settings, name: str, of_job: Any, *, unset: Any = None) -> Any:
+    """Flags and the environment go before the job, files of settings after it."""
+    of_settings = getattr(settings, name)
+    if of_settings is None:
+        return of_job
+    above = settings.layer.get(name) in ABOVE_THE_JOB
+    return of_settings if above or of_job == unset else of_job
+
+
+def check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
+    """Raises JobInvalid for a retired model, one that looks misspelt, or a budget without a price."""
+    problem = model_problem(job.model, prices) if job.model else None
+    if problem is None:
+        return
+    known_address = job.base_url == DEFAULT_BASE_URL
+    if problem.retired or (known_address and not any_model):
+        hints = [f"did you mean {problem.nearest} ?"] if problem.nearest else []
+        if not problem.retired:
+            hints.append("if it is newer than this runner: --any-model (its cost will be unknown)")
+        name = "retired-model" if problem.retired else "unknown-model"
+        raise JobInvalid(problem.sentence, name=name, hints=hints)
+    if job.budget_pico is not None:
+        raise JobInvalid(
+            f"no price is known for {problem.model}, so a budget cannot be kept.",
+            name="no-price",
+            hints=("leave the budget out, or use a model that `runner models` lists",),
+        )
+
+
+@contextmanager
+def opened_input(job: Job, home: Path) -> Iterator[tuple[Job, Input]]:
+    """The job's input, and the job with its place as the run's identity knows it.
+
+    Stdin is spooled first, so that it is checked whole before anything is sent, like a file.
+    """
+    path = job.input.path
+    if path is None:
+        raise UsageInvalid("there is no input.", hints=("give one with -i FILE, or input: { path: ... } in the job",))
+    if path != STDIN:
+        with open_input(path) as source:
+            yield replace(job, input=replace(job.input, path=source.place)), source
+        return
+    if sys.stdin.isatty():
+        raise UsageInvalid("the input is stdin, and nothing is piped into it.", hints=("-i FILE reads a file",))
+    folder = home / "spool"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="stdin-") as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
+        spool.flush()
+        with open_input(spool.name) as source:
+            yield job, source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the command line says beside the job."""
+
+    key: str | None = None
+    new: bool = False
+
+
+def launch(job: Job, wish: Wish, source: Input, store: Store, clock: Clock) -> Launch:
+    """The run that this command means. Raises InputChanged, InputInvalid, JobInvalid.
+
+    The same question over the same input is the same run: gone on with if it has not ended, found done if it has.
+    """
+    renderer = Renderer(job)
+    found = None if wish.new else _found(job, wish.key, store)
+    if found is not None and not can_check_first(source):
+        return _again(found, job, source, renderer, store)
+    if found is not None:
+        if _same_input(found, source):
+            return _again(found, job, source, renderer, store)
+        if found.state not in FINISHED_RUN or wish.key is not None:
+            raise _changed(found, source, renderer, store)
+    return _new(job, wish, source, renderer, store, clock)
+
+
+def _found(job: Job, key: str | None, store: Store) -> Run | None:
+    runs = store.find_runs(job.identity(), key)
+    if key is not None and runs and runs[0].identity != job.identity():
+        raise JobInvalid(
+            f"the key {key!r} belongs to run {runs[0].label}, which asks something else.",
+            name="key-taken",
+            hints=(f"runner show {runs[0].label}", "use another --key for another question"),
+        )
+    return runs[0] if runs else None
+
+
+def _same_input(run: Run, source: Input) -> bool:
+    """Has the input the bytes that the run began with? A run with a limit looks no further than it has read."""
+    if run.input_digest is None or run.input_bytes is None:
+        return True  # checked as it was staged; the ingest compares what it has
+    end, digest = 0, ""
+    for block in source.blocks():
+        end, digest = block.end_offset, block.digest
+        if run.job.input.limit is not None and end >= run.input_bytes:
+            break
+    return (end, digest) == (run.input_bytes, run.input_digest)
+
+
+def _changed(run: Run, source: Input, renderer: Renderer, store: Store) -> InputChanged:
+    skipped = _report(run.job, source, renderer).bad_lines
+    line = first_difference(source, store.staged_lines(run.id), bad_lines=skipped, whole=run.ingest_done)
+    where = "after the rows that are staged" if line is None else f"at line {line}"
+    return InputChanged(
+        f"{source.place} is not what run {run.label} began with: it differs {where}.",
+        hints=(
+            f"{_rows(store, run)} are answered and kept; nothing was sent.",
+            "to go on with that run: restore the input and run the same command again",
+            "to ask the changed input from the beginning: the same command with --new",
+        ),
+    )
+
+
+def _rows(store: Store, run: Run) -> str:
+    tally = store.tally(run.id)
+    return f"{tally.ended:,} rows"
+
+
+def _again(run: Run, job: Job, source: Input, renderer: Renderer, store: Store) -> Launch:
+    finished = run.state in FINISHED_RUN
+    report = None
+    if not finished:
+        run = store.resume_run(run, job)
+        if run.input_digest is not None and not run.ingest_done:
+            report = _report(run.job, source, renderer)
+    return Launch(run=run, source=source, report=report, renderer=renderer, finished=finished, resumed=True)
+
+
+def relaunch(run: Run, job: Job, store: Store, open_: ExitStack) -> Launch:
+    """Go on with a run that is named. Its input is compared if it is still there, and needed only while rows of it
+    have not been staged."""
+    renderer = Renderer(run.job)
+    try:
+        source = open_.enter_context(open_input(run.input_uri)) if run.input_uri != STDIN else None
+    except InputInvalid:
+        source = None
+    if source is None:
+        if not run.ingest_done:
+            raise InputInvalid(
+                f"the input of run {run.label}, {run.input_uri}, was not read to its end and is not there now.",
+                name="input-missing",
+                hints=("give the same input to the same `runner run` command again",),
+            )
+        source = Input(place=run.input_uri, stream=None, size=None, checkable=False)
+    elif can_check_first(source) and not _same_input(run, source):
+        raise _changed(run, source, renderer, store)
+    return _again(run, job, source, renderer, store)
+
+
+def _report(job: Job, source: Input, renderer: Renderer) -> InputReport:
+    """What is to be skipped of an input that has been checked before; nothing, where bad rows are no option."""
+    if job.input.on_bad_row is OnBadRow.FAIL:
+        return InputReport()
+    return check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
+
+
+def _new(job: Job, wish: Wish, source: Input, renderer: Renderer, store: Store, clock: Clock) -> Launch:
+    report = None
+    if can_check_first(source):
+        report = check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
+        if job.input.on_bad_row is OnBadRow.FAIL:
+            refuse_bad_rows(report, source.place)
+        if report.records == 0:
+            raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
+    new = NewRun(
+        job=job,
+        key=wish.key,
+        input_uri=job.input.path or source.place,
+        input_digest=report.digest if report else None,
+        input_bytes=report.size if report else None,
+        records=report.records if report else None,
+        skipped=report.bad_count if report else 0,
+        output=job.output.path,
+    )
+    run = store.create_run(new, clock.now_us())
+    return Launch(run=run, source=source, report=report, renderer=renderer, finished=False, resumed=False)

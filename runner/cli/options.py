@@ -1,0 +1,176 @@
+"""Options that mean the same in every command.
+
+Those that say how to speak or which settings to use go straight into the Context; those that name things (inputs,
+outputs, parameters) are handed to the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from runner.cli.context import PROGRESS_KINDS, Context
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+
+class CommonOption(click.Option):
+    """One that every command has; help shows them last."""
+
+
+def _into_context(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def keep(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
+        if value is not None and value is not False:
+            setattr(ctx.ensure_object(Context), name, value)
+
+    return keep
+
+
+def _context_option(*declared: str, into: str, cls: type[click.Option] = click.Option, **told: Any) -> Any:
+    return click.option(*declared, cls=cls, expose_value=False, callback=_into_context(into), **told)
+
+
+def _no_color(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_root().color = False
+        ctx.ensure_object(Context).no_color = True
+
+
+def common_options(function: F) -> F:
+    """`-q -v --no-color --no-env`; `command` gives them to every command."""
+    for option in reversed(
+        (
+            _context_option("-q", "--quiet", into="quiet", cls=CommonOption, is_flag=True, help="Say only errors."),
+            _context_option(
+                "-v", "--verbose", into="verbosity", cls=CommonOption, count=True, help="Say more; -vv for the most."
+            ),
+            click.option(
+                "--no-color",
+                cls=CommonOption,
+                is_flag=True,
+                expose_value=False,
+                callback=_no_color,
+                help="No colours (as does NO_COLOR=1).",
+            ),
+            _context_option(
+                "--no-env", into="no_env", cls=CommonOption, is_flag=True, help="Leave the folder's .env unread."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+json_option: Decorator[Any] = _context_option(
+    "--json", into="json", is_flag=True, help="One JSON document on stdout."
+)
+plain_option: Decorator[Any] = _context_option(
+    "--plain", into="plain", is_flag=True, help="Every column, tabs between them, nothing cut off."
+)
+simulate_option: Decorator[Any] = _context_option(
+    "--simulate", into="simulate", is_flag=True, help="Ask the built-in simulator: no key, no network, no cost."
+)
+progress_option: Decorator[Any] = _context_option(
+    "--progress",
+    into="progress",
+    type=click.Choice(PROGRESS_KINDS),
+    help="How to show progress on stderr. Without it: bar on a terminal, else plain.",
+)
+input_option: Decorator[Any] = click.option(
+    "-i", "--input", "input_path", metavar="FILE", help="The input, instead of the job's; - is stdin."
+)
+output_option: Decorator[Any] = click.option(
+    "-o", "--output", "output_path", metavar="FILE", help="Where results go; - is stdout."
+)
+
+
+def limited_to(text: str, **told: Any) -> Decorator[Any]:
+    """`-n/--limit N`; what is limited, the command says."""
+    return click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help=text, **told)
+
+
+limit_option: Decorator[Any] = limited_to("Only the first N rows of the input.")
+pass_context = click.make_pass_decorator(Context, ensure=True)
+
+
+def _params(_ctx: click.Context, _parameter: click.Parameter, told: tuple[str, ...]) -> dict[str, str]:
+    return _pairs(told)
+
+
+def _pairs(told: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for pair in told:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is not of the form NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+param_option: Decorator[Any] = click.option(
+    "-p",
+    "--param",
+    "params",
+    multiple=True,
+    metavar="K=V",
+    callback=_params,
+    help="A parameter of the job's templates; may be given several times.",
+)
+
+
+def _sets(_ctx: click.Context, _parameter: click.Parameter, told: tuple[str, ...]) -> dict[str, Any]:
+    return {path: _value(text) for path, text in _pairs(told).items()}
+
+
+def _value(text: str) -> Any:
+    """What JSON makes of it, else the text itself: `--set request.max_tokens=2000`, `--set model=claude-haiku-5-5`."""
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+set_option: Decorator[Any] = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="PATH=VALUE",
+    callback=_sets,
+    help="Another value for a key of the job file, such as request.max_tokens=2000.",
+)
+
+
+def _into_settings(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def keep(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
+        if value is not None:
+            ctx.ensure_object(Context).flags[name] = value
+
+    return keep
+
+
+def _setting_option(flag: str, metavar: str, text: str) -> Any:
+    name = flag.removeprefix("--").replace("-", "_")
+    return click.option(flag, metavar=metavar, expose_value=False, callback=_into_settings(name), help=text)
+
+
+base_url_option: Decorator[Any] = _setting_option("--base-url", "URL", "Where the API is; it receives your key.")
+
+
+def pace_options(function: F) -> F:
+    """`--max-usd --concurrency --rpm --itpm --otpm`: settings that go before the job's own limits."""
+    for option in reversed(
+        (
+            _setting_option("--max-usd", "X", "Spend at most this many dollars; the run pauses before it would."),
+            _setting_option("--concurrency", "N", "At most this many requests at once."),
+            _setting_option("--rpm", "N", "At most this many requests a minute."),
+            _setting_option("--itpm", "N", "At most this many input tokens a minute."),
+            _setting_option("--otpm", "N", "At most this many output tokens a minute."),
+        )
+    ):
+        function = option(function)
+    return function

@@ -1,0 +1,105 @@
+"""How a run ended, said in words, in an export and in an exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from runner.cli.context import SCHEMA, Context
+from runner.cli.messages import message, say
+from runner.domain.run import Run
+from runner.domain.states import PauseReason, RunState
+from runner.engine.export import export
+from runner.engine.run import RunEnd
+from runner.engine.stop import Pause
+from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RowsFailed, Stalled
+from runner.files.sink import STDOUT
+from runner.store.store import Store
+
+EXIT_OF_PAUSE = {
+    PauseReason.REQUESTED: Stalled.exit_code,
+    PauseReason.BUDGET: BudgetReached.exit_code,
+    PauseReason.BILLING: BudgetReached.exit_code,
+    PauseReason.SPEND_CAP: BudgetReached.exit_code,
+    PauseReason.CREDENTIALS: CredentialsRefused.exit_code,
+    PauseReason.MODEL: JobInvalid.exit_code,
+    PauseReason.BAD_ROW: JobInvalid.exit_code,
+    PauseReason.STALLED: Stalled.exit_code,
+    PauseReason.MAX_FAILURES: RowsFailed.exit_code,
+}
+ADVICE = {
+    PauseReason.BUDGET: "runner resume {run} --max-usd N   with a higher cap",
+    PauseReason.BILLING: "add credit in the Console, then: runner resume {run}",
+    PauseReason.SPEND_CAP: "raise the limit in the Console or wait until it resets, then: runner resume {run}",
+    PauseReason.CREDENTIALS: "runner doctor   shows which key is used; then: runner resume {run}",
+    PauseReason.MODEL: "runner run with another -m MODEL is another run; this one waits for access to its model",
+    PauseReason.STALLED: "runner resume {run}   when the service answers again",
+    PauseReason.MAX_FAILURES: "runner failures {run}   shows what went wrong; runner resume {run} goes on",
+    PauseReason.REQUESTED: "runner resume {run}   goes on",
+}
+
+
+def conclude(context: Context, store: Store, end: RunEnd, *, sent: bool) -> int:
+    """Export, say how it went, and give the exit code of the run's state."""
+    exported = _exported(store, end.run, sent=sent) if end.pause is None else None
+    code = exit_code(end)
+    if end.pause is not None:
+        _say_paused(end, end.pause, code)
+    elif not context.quiet:
+        say(f"run {end.run.label} {end.run.state}: {end.tally.done} succeeded, {end.tally.failed} failed; {exported}")
+    if context.json:
+        money = store.money(end.run.id)
+        print_event(
+            "done",
+            run=end.run.label,
+            state=end.run.state,
+            reason=end.pause.reason if end.pause else None,
+            done=end.tally.done,
+            failed=end.tally.failed,
+            waiting=None if end.run.total_rows is None else end.run.total_rows - end.tally.ended,
+            spent_usd=money.spent_pico / 1e12,
+            unknown_calls=money.unknown_calls,
+            unknown_usd_at_most=money.unknown_bound_pico / 1e12,
+            output=exported,
+            exit=code,
+        )
+    return code
+
+
+def print_event(event: str, **told: object) -> None:
+    """One line of JSON on stdout, for machines."""
+    click.echo(json.dumps({"event": event, "schema": SCHEMA, **told}))
+
+
+def exit_code(end: RunEnd) -> int:
+    """0 means: every row succeeded."""
+    if end.pause is not None:
+        number = end.pause.signal_number
+        return 128 + number if number is not None else EXIT_OF_PAUSE[end.pause.reason]
+    return 0 if end.run.state is RunState.DONE else RowsFailed.exit_code
+
+
+def _exported(store: Store, run: Run, *, sent: bool) -> str | None:
+    """Write the output file; a run found done writes it only if it has gone."""
+    if run.output is None:
+        return None
+    if sent or run.output == STDOUT or not Path(run.output).exists():
+        export(store, run, run.output)
+    return run.output
+
+
+def _say_paused(end: RunEnd, pause: Pause, code: int) -> None:
+    total = end.run.total_rows
+    waiting = "" if total is None else f", {total - end.tally.ended:,} wait"
+    message(
+        "paused",
+        pause.reason.replace("_", "-"),
+        f"{pause.message}.",
+        (
+            f"{end.tally.ended:,} rows are saved{waiting}. Nothing that was answered is asked again.",
+            ADVICE.get(pause.reason, "runner resume {run}").format(run=end.run.label),
+        ),
+        exit_code=code,
+    )

@@ -1,0 +1,119 @@
+"""The command group: names and one-line helps as data, everything else imported when its command is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from runner import __version__
+from runner.cli.exits import READER_GONE, drop_stdout, exit_code_of
+from runner.domain.nearest import suggest
+
+
+class Entry(NamedTuple):
+    """Where a command is found, and its line in the help."""
+
+    place: str
+    text: str
+
+
+SECTIONS: Mapping[str, Mapping[str, Entry]] = {
+    "Work": {
+        "run": Entry("runner.cli.run:run", "Ask Claude for every row, or go on where that stopped"),
+        "resume": Entry("runner.cli.run:resume", "Go on with a run that paused or was killed"),
+        "retry": Entry("runner.cli.run:retry", "Ask the failed rows of a finished run again"),
+        "pause": Entry("runner.cli.pause:pause", "Let a run stop where it can go on later"),
+        "cancel": Entry("runner.cli.pause:cancel", "End a run; its answers stay"),
+    },
+    "Look": {
+        "status": Entry("runner.cli.status:status", "Recent runs"),
+        "show": Entry("runner.cli.show:show", "One run: rows, tokens, cost, what to do"),
+        "failures": Entry("runner.cli.failures:failures", "What failed and how to mend it; one row in full"),
+        "export": Entry("runner.cli.export:export", "Write a run's results to a file"),
+        "preview": Entry("runner.cli.preview:preview", "The exact requests of the first rows; nothing is sent"),
+        "check": Entry("runner.cli.check:check", "A job file and its whole input; nothing is sent"),
+    },
+    "Set up": {
+        "init": Entry("runner.cli.init:init", "Write a first job to start from"),
+        "doctor": Entry("runner.cli.doctor:doctor", "What is set, what is missing, what is wrong"),
+        "db": Entry("runner.cli.db:db", "The database: its state, its upgrade"),
+        "simulator": Entry("runner.cli.simulator:simulator", "The Claude API offline, on a port of this machine"),
+    },
+}
+COMMANDS: Mapping[str, Entry] = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+EXAMPLES = (
+    ("runner init", "a job to start from"),
+    ("runner run job.yaml --simulate", "rehearse it: no key, no cost"),
+    ("runner run job.yaml -o out.jsonl --max-usd 5", "ask; the same line goes on after a stop"),
+    ("runner failures latest", "what failed, and what to do"),
+)
+
+
+class Root(click.Group):
+    """`runner`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.place.partition(":")
+        found: click.Command = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = suggest(name, COMMANDS)
+            question = f" (did you mean {near}?)" if near else ""
+            raise click.UsageError(f"there is no command {name!r}{question}.", ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write("Prompts in bulk through the Claude API: resumable, within limits, cost-tracked.\n\n")
+        width = max(len(line) for line, _ in EXAMPLES)
+        for line, remark in EXAMPLES:
+            formatter.write(f"  {line:{width}}  {remark}\n")
+        formatter.write("\n")
+        self.format_usage(ctx, formatter)
+        self.format_options(ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, COMMANDS))
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{width}}", entry.text) for name, entry in entries.items()])
+        click.Command.format_options(self, ctx, formatter)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **told: Any) -> NoReturn:
+        """Run a command line and exit with its code."""
+        told["standalone_mode"] = False
+        base = super().main
+        sys.exit(exit_code_of(lambda: base(args, prog_name or "runner", **told)))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The command's own result; a reader who has gone away is no error to talk about."""
+        try:
+            told = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            drop_stdout()
+            raise click.exceptions.Exit(READER_GONE) from None
+        return told
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="runner", message="%(prog)s %(version)s")
+def root() -> None:
+    """All commands."""
