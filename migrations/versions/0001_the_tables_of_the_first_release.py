@@ -98,6 +98,7 @@ def upgrade() -> None:
         sa.Column("fan", sa.Integer(), nullable=False),
         sa.Column("input_uri", sa.Text(), nullable=False),
         sa.Column("input_digest", sa.Text(), nullable=True),
+        sa.Column("input_bytes", sa.BigInteger(), nullable=True),
         sa.Column("records", sa.BigInteger(), nullable=True),
         sa.Column("skipped", sa.BigInteger(), nullable=False),
         sa.Column("ingested_upto", sa.BigInteger(), nullable=False),

@@ -1,4 +1,4 @@
-"""The shape that all commands share: examples first in their help, the same few options, a Context as first argument."""
+"""The shape that all commands share: examples first in their help, a few common options, a Context first."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ class ExampleCommand(click.Command):
         self.format_options(ctx, formatter)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own, common = [], []
+        own: list[tuple[str, str]] = []
+        common: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
-            shown = parameter.get_help_record(ctx)
+            shown = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if shown is not None:
-                is_common = isinstance(parameter, CommonOption) or parameter.name == "help"
+                is_common = isinstance(parameter, CommonOption) or "--help" in parameter.opts
                 (common if is_common else own).append(shown)
         for title, records in (("Options", own), ("Everywhere", common)):
             if records:

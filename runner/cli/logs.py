@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TextIO
 
 from runner.cli.redact import redacted
 from runner.views.safe_text import safe_line
@@ -37,6 +38,17 @@ class Redaction(logging.Filter):
             record.exc_info = None
         record.msg, record.args = text, None
         return True
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the moment: a live screen puts itself in between, to stay below the lines."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
 
 
 class JsonFormatter(logging.Formatter):
@@ -73,7 +85,7 @@ def start_logging(env: Mapping[str, str], *, level: str | None, quiet: bool) -> 
     """Set up the root logger anew. `level` is what flags ask for; without one the environment's word counts."""
     told = level or env.get(LEVEL_VARIABLE, "").lower()
     chosen = "error" if quiet else told if told in LEVELS else "warning"
-    handler = logging.StreamHandler(sys.stderr)
+    handler = StderrHandler()
     handler.addFilter(Redaction())
     handler.setFormatter(JsonFormatter() if _wants_json(env) else HumanFormatter())
     logging.root.handlers[:] = [handler]

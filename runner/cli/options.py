@@ -93,7 +93,6 @@ def limited_to(text: str, **told: Any) -> Decorator[Any]:
 
 
 limit_option: Decorator[Any] = limited_to("Only the first N rows of the input.")
-pass_context = click.make_pass_decorator(Context, ensure=True)
 
 
 def _params(_ctx: click.Context, _parameter: click.Parameter, told: tuple[str, ...]) -> dict[str, str]:
@@ -118,30 +117,6 @@ param_option: Decorator[Any] = click.option(
     metavar="K=V",
     callback=_params,
     help="A parameter of the job's templates; may be given several times.",
-)
-
-
-def _sets(_ctx: click.Context, _parameter: click.Parameter, told: tuple[str, ...]) -> dict[str, Any]:
-    return {path: _value(text) for path, text in _pairs(told).items()}
-
-
-def _value(text: str) -> Any:
-    """What JSON makes of it, else the text itself: `--set request.max_tokens=2000`, `--set model=claude-haiku-5-5`."""
-    import json
-
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-set_option: Decorator[Any] = click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="PATH=VALUE",
-    callback=_sets,
-    help="Another value for a key of the job file, such as request.max_tokens=2000.",
 )
 
 

@@ -17,6 +17,9 @@ from runner.engine.stop import Pause
 from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RowsFailed, Stalled
 from runner.files.sink import STDOUT
 from runner.store.store import Store
+from runner.views.failure_advice import pause_advice
+from runner.views.run_facts import run_facts
+from runner.views.summary import summary_lines
 
 EXIT_OF_PAUSE = {
     PauseReason.REQUESTED: Stalled.exit_code,
@@ -29,26 +32,18 @@ EXIT_OF_PAUSE = {
     PauseReason.STALLED: Stalled.exit_code,
     PauseReason.MAX_FAILURES: RowsFailed.exit_code,
 }
-ADVICE = {
-    PauseReason.BUDGET: "runner resume {run} --max-usd N   with a higher cap",
-    PauseReason.BILLING: "add credit in the Console, then: runner resume {run}",
-    PauseReason.SPEND_CAP: "raise the limit in the Console or wait until it resets, then: runner resume {run}",
-    PauseReason.CREDENTIALS: "runner doctor   shows which key is used; then: runner resume {run}",
-    PauseReason.MODEL: "runner run with another -m MODEL is another run; this one waits for access to its model",
-    PauseReason.STALLED: "runner resume {run}   when the service answers again",
-    PauseReason.MAX_FAILURES: "runner failures {run}   shows what went wrong; runner resume {run} goes on",
-    PauseReason.REQUESTED: "runner resume {run}   goes on",
-}
 
 
-def conclude(context: Context, store: Store, end: RunEnd, *, sent: bool) -> int:
-    """Export, say how it went, and give the exit code of the run's state."""
+def conclude(context: Context, store: Store, end: RunEnd, *, elapsed_s: float | None) -> int:
+    """Export, say how it went, and give the exit code of the run's state. `elapsed_s` is None if nothing was sent."""
+    sent = elapsed_s is not None
     exported = _exported(store, end.run, sent=sent) if end.pause is None else None
     code = exit_code(end)
     if end.pause is not None:
         _say_paused(end, end.pause, code)
     elif not context.quiet:
-        say(f"run {end.run.label} {end.run.state}: {end.tally.done} succeeded, {end.tally.failed} failed; {exported}")
+        for line in summary_lines(run_facts(store, end.run), elapsed_s=elapsed_s, output=exported):
+            say(line)
     if context.json:
         money = store.money(end.run.id)
         print_event(
@@ -99,7 +94,7 @@ def _say_paused(end: RunEnd, pause: Pause, code: int) -> None:
         f"{pause.message}.",
         (
             f"{end.tally.ended:,} rows are saved{waiting}. Nothing that was answered is asked again.",
-            ADVICE.get(pause.reason, "runner resume {run}").format(run=end.run.label),
+            pause_advice(pause.reason, end.run.label),
         ),
         exit_code=code,
     )

@@ -96,7 +96,9 @@ class Root(click.Group):
                 formatter.write_dl([(f"{name:{width}}", entry.text) for name, entry in entries.items()])
         click.Command.format_options(self, ctx, formatter)
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **told: Any) -> NoReturn:
+    def main(  # type: ignore[override]  # of its two forms only the one that ends the process is offered
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **told: Any
+    ) -> NoReturn:
         """Run a command line and exit with its code."""
         told["standalone_mode"] = False
         base = super().main

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from runner.errors import UsageInvalid
 from runner.files.job_file import load_job
 from runner.files.source import STDIN
 from runner.store.store import Store
+from runner.views.progress_view import ProgressView, progress_view
 
 JOB_FILES = frozenset({".yaml", ".yml"})
 
@@ -185,10 +186,21 @@ def _work(context: Context, store: Store, launched: Launch) -> int:
         print_event("launch", run=found.label, job=found.job.name, simulated=found.job.simulated)
     if launched.finished:
         end = RunEnd(run=found, tally=store.tally(found.id), pause=None)
-        return conclude(context, store, end, sent=False)
-    with nullcontext() as view:
+        return conclude(context, store, end, elapsed_s=None)
+    began_s = context.clock.monotonic()
+    with _progress(context) as view:
         sending = Sending(
             settings=context.settings, store=store, prices=prices, clock=context.clock, on_progress=view
         )
         end = send(launched, sending)
-    return conclude(context, store, end, sent=True)
+    return conclude(context, store, end, elapsed_s=context.clock.monotonic() - began_s)
+
+
+@contextmanager
+def _progress(context: Context) -> Iterator[ProgressView]:
+    view = progress_view("none" if context.quiet else context.progress, context.stderr_console())
+    view.start()
+    try:
+        yield view
+    finally:
+        view.stop()

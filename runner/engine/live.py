@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol
 
 import anyio
@@ -189,6 +190,7 @@ class Live:
         if isinstance(decision, Continue) and stored.turn_record is not None:
             turn = stored.turn_record
             call.work.turns.append(StoredTurn(message=turn.message, usage=turn.usage, cost_pico=turn.cost_pico))
+            call.work.history = replace(call.work.history, turns=len(call.work.turns))
         return decision
 
     def _learn(self, call: Call, outcome: Outcome, now_us: int, latency_s: float) -> None:

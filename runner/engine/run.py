@@ -154,6 +154,8 @@ class _Engine:
                 workers.start_soon(self._feeder.serve)
                 workers.start_soon(self._live.serve, self._slots)
             helpers.cancel_scope.cancel()
+        if self._parts.on_progress is not None:
+            self._parts.on_progress(self.progress())
 
     @asynccontextmanager
     async def _workers(self) -> AsyncIterator[anyio.abc.TaskGroup]:

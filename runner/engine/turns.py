@@ -14,11 +14,11 @@ from runner.domain.request import MessagesRequest
 
 
 def continued(request: MessagesRequest, turns: Sequence[bytes]) -> MessagesRequest:
-    """The request with the content of earlier turns appended as the assistant's, unchanged."""
+    """The request with the content of earlier turns appended, unchanged, a message for each."""
     if not turns:
         return request
     body = msgspec.json.decode(request.body)
-    body["messages"].append({"role": "assistant", "content": _content(turns)})
+    body["messages"] += [{"role": "assistant", "content": _content([turn])} for turn in turns]
     container = _container(turns[-1])
     if container is not None:
         body.setdefault("container", container)

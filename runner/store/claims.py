@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runner.domain.decide import RowHistory
+from runner.domain.states import ChunkState
 from runner.store import queries
 from runner.store.group import (
     AttemptRecord,
@@ -73,6 +74,12 @@ def claim_next(connection: Connection, run: int, now_us: int, price_version: str
         ended=frozenset(connection.scalars(queries.ended_in(*span))),
         past=_past(connection, span, round_),
     )
+
+
+def is_held(connection: Connection, run: int, fence: Fence) -> bool:
+    """Whether the chunk is still open under this fence."""
+    found = connection.execute(queries.fences_of(run, [fence.seq])).first()
+    return found is not None and (found.state, found.epoch) == (ChunkState.RUNNING, fence.epoch)
 
 
 def _book_unknown_sends(

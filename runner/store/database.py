@@ -7,9 +7,9 @@ writes loses updates or fails at once), WAL, `synchronous=FULL`. PostgreSQL: psy
 from __future__ import annotations
 
 import os
-import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,9 @@ PAGE_SIZE = 8_192
 JOURNAL_LIMIT_BYTES = 64 << 20
 # A lost PostgreSQL connection is tried again this often before it is a fault; each transaction may be replayed.
 REPLAYS = 3
+
+# Where else a PostgreSQL URL may carry a password.
+_SECRET_PARAMETERS = ("password", "sslpassword")
 
 T = TypeVar("T")
 
@@ -52,7 +55,7 @@ class Database:
     @property
     def safe_url(self) -> str:
         """The URL without its password, fit for a screen."""
-        return self.url.render_as_string(hide_password=True)
+        return self.url.difference_update_query(_SECRET_PARAMETERS).render_as_string(hide_password=True)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """One transaction. It is replayed when the connection was lost, so `work` must bear that."""
@@ -70,7 +73,7 @@ class Database:
             except exc.DBAPIError as error:
                 if error.connection_invalidated and replay < REPLAYS:
                     continue
-                raise _fault(error, self.safe_url) from error
+                raise _fault(error, self.safe_url) from None
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -109,7 +112,7 @@ class Database:
                 hints=(f"database: {self.safe_url}", "runner db upgrade"),
             )
         if found is not None:
-            shutil.copy2(self.path, self.path.with_suffix(f".before-{HEAD_REVISION}{self.path.suffix}"))
+            _copy(self.path, self.path.with_suffix(f".before-{HEAD_REVISION}{self.path.suffix}"))
         self.upgrade()
 
     def upgrade(self) -> None:
@@ -166,8 +169,17 @@ def _create_private(path: Path) -> None:
         ) from error
 
 
+def _copy(path: Path, copy: Path) -> None:
+    """By SQLite itself: commits that are still only in the write-ahead log belong to it."""
+    _create_private(copy)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
 def _sqlite_engine(url: URL, *, begin: str) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False, "isolation_level": None})
+    engine = create_engine(
+        url, connect_args={"check_same_thread": False, "isolation_level": None}, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(dbapi_connection: Any, _record: object) -> None:
@@ -193,6 +205,7 @@ def _postgresql_engine(url: URL) -> Engine:
         return create_engine(
             url,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={
                 "application_name": "runner",
                 "keepalives": 1,
@@ -215,12 +228,18 @@ def _mapped_faults(safe_url: str) -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
-        raise _fault(error, safe_url) from error
+        raise _fault(error, safe_url) from None
 
 
 def _fault(error: exc.DBAPIError, safe_url: str) -> RunnerError:
-    """Foreign errors as one of ours. The statement's values stay out: they are prompts and answers."""
-    reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
+    """Foreign errors as one of ours. The statement's values stay out: they are prompts and answers.
+
+    Only the first line is told, and it is raised without its cause: PostgreSQL quotes whole rows in the others, and
+    the value itself where it does not fit its type.
+    """
+    reason = (str(error.orig).strip().splitlines() or [""])[0]
+    if isinstance(error, exc.DataError) or not reason:
+        reason = type(error.orig).__name__
     hints = [f"database: {safe_url}", "what was stored is safe; the same command goes on once this is mended"]
     if "disk is full" in reason or "No space left" in reason:
         return StoreFault("the disk is full.", name="disk-full", hints=hints)

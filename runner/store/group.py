@@ -7,7 +7,7 @@ answer was lost) changes nothing the second time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runner.domain.result import RowResult
-from runner.domain.states import RowStatus
+from runner.domain.states import ChunkState, RowStatus
 from runner.store import queries
 
 
@@ -123,21 +123,38 @@ def commit_group(
     ledger = _settle(connection, dialect, run, settled, fences)
     if scopes and (ledger.spent_pico or ledger.committed_pico):
         connection.execute(queries.change_budget(scopes, ledger.spent_pico, ledger.committed_pico))
-    admitted = _admit(connection, dialect, run, scopes, operations, fences)
-    return [admitted.get(id(op)) or _verdict(op, fences) for op in operations]
+    sends = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences.sending)]
+    refused = _admit(connection, dialect, run, scopes, sends)
+    return [refused.get(id(op)) or _verdict(op, fences) for op in operations]
 
 
-def _fences(connection: Connection, run: int, operations: Iterable[Operation]) -> set[tuple[int, int]]:
+@dataclass(kw_only=True, slots=True)
+class _Fences:
+    """The (seq, epoch) that hold. A chunk that its last row has closed, in this group or before, takes no more
+    sends, but its holder may still settle: a replay of the group that closed it must say the same."""
+
+    sending: set[tuple[int, int]]
+    settling: set[tuple[int, int]]
+    left: dict[int, int]  # rows of each chunk that have not ended
+
+
+def _fences(connection: Connection, run: int, operations: Iterable[Operation]) -> _Fences:
     seqs = {op.fence.seq for op in operations}
-    return {(row.seq, row.epoch) for row in connection.execute(queries.fences_of(run, seqs))}
+    found = connection.execute(queries.fences_of(run, seqs)).all()
+    return _Fences(
+        sending={(row.seq, row.epoch) for row in found if row.state == ChunkState.RUNNING},
+        settling={(row.seq, row.epoch) for row in found},
+        left={row.seq: row.n - row.done - row.failed for row in found},
+    )
 
 
 def _holds(fence: Fence, fences: Collection[tuple[int, int]]) -> bool:
     return (fence.seq, fence.epoch) in fences
 
 
-def _verdict(operation: Operation, fences: Collection[tuple[int, int]]) -> Verdict:
-    return Verdict.STORED if _holds(operation.fence, fences) else Verdict.FENCED
+def _verdict(operation: Operation, fences: _Fences) -> Verdict:
+    held = fences.sending if isinstance(operation, SendIntent) else fences.settling
+    return Verdict.STORED if _holds(operation.fence, held) else Verdict.FENCED
 
 
 @dataclass
@@ -151,18 +168,18 @@ def _settle(
     dialect: str,
     run: int,
     settled: Sequence[Settlement],
-    fences: Collection[tuple[int, int]],
+    fences: _Fences,
 ) -> _BudgetChange:
     change = _BudgetChange()
     if not settled:
         return change
     change.committed_pico -= _take_out_sends(connection, run, settled)
-    inserted = _insert_results(connection, dialect, run, settled, fences)
-    _tally(connection, run, settled, inserted)
-    holding = [op for op in settled if _holds(op.fence, fences)]
+    taken = _insert_results(connection, dialect, run, settled, fences.settling)
+    _tally(connection, run, taken, fences)
+    holding = [op for op in settled if _holds(op.fence, fences.settling)]
     _insert_attempts(connection, dialect, run, holding)
     _insert_turns(connection, dialect, run, holding)
-    _book(connection, dialect, run, settled, inserted, change)
+    _book(connection, dialect, run, settled, taken, change)
     return change
 
 
@@ -177,25 +194,25 @@ def _insert_results(
     run: int,
     settled: Sequence[Settlement],
     fences: Collection[tuple[int, int]],
-) -> set[int]:
-    """The rows whose result is ours now. A fenced writer may still offer a succeeded answer: it was paid for."""
-    offered = [
-        op
-        for op in settled
-        if op.result is not None and (_holds(op.fence, fences) or op.result.status is RowStatus.SUCCEEDED)
-    ]
+) -> dict[int, Settlement]:
+    """The ends that became their rows' results, by idx; of two in one group the earlier one.
+
+    A fenced writer may still offer a succeeded answer: it was paid for.
+    """
+    offered: dict[int, Settlement] = {}
+    for op in settled:
+        if op.result is not None and (_holds(op.fence, fences) or op.result.status is RowStatus.SUCCEEDED):
+            offered.setdefault(op.idx, op)
     if not offered:
-        return set()
-    rows = [result_row(run, op.result, op.try_, op.at_us) for op in offered if op.result is not None]
-    inserted = set(connection.scalars(queries.insert_results(dialect), rows))
+        return {}
+    rows = [result_row(run, op.result, op.try_, op.at_us) for op in offered.values() if op.result is not None]
+    taken = {idx: offered[idx] for idx in connection.scalars(queries.insert_results(dialect), rows)}
     messages = [
-        {"run": run, "idx": op.idx, "message": op.message}
-        for op in offered
-        if op.message is not None and op.idx in inserted
+        {"run": run, "idx": idx, "message": op.message} for idx, op in taken.items() if op.message is not None
     ]
     if messages:
         connection.execute(queries.insert_answers(dialect), messages)
-    return inserted
+    return taken
 
 
 def result_row(run: int, result: RowResult, try_: int, at_us: int) -> dict[str, Any]:
@@ -226,7 +243,7 @@ def result_row(run: int, result: RowResult, try_: int, at_us: int) -> dict[str, 
         "try": try_,
         "attempts": result.attempts,
         "latency_us": result.latency_us,
-        "batch": result.batch,
+        "batch": plain_text(result.batch),
         "error_type": plain_text(result.error_type),
         "error_message": plain_text(result.error_message),
         "at_us": at_us,
@@ -240,18 +257,21 @@ def plain_text(value: str | None) -> str | None:
     return value.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
 
 
-def _tally(connection: Connection, run: int, settled: Sequence[Settlement], inserted: set[int]) -> None:
+def _tally(connection: Connection, run: int, taken: Mapping[int, Settlement], fences: _Fences) -> None:
+    """Count the rows that have ended; a chunk whose last one that was takes no more sends."""
     done: Counter[int] = Counter()
     failed: Counter[int] = Counter()
-    for op in settled:
-        if op.result is not None and op.idx in inserted:
-            (done if op.result.status is RowStatus.SUCCEEDED else failed)[op.fence.seq] += 1
+    for op in taken.values():
+        succeeded = op.result is not None and op.result.status is RowStatus.SUCCEEDED
+        (done if succeeded else failed)[op.fence.seq] += 1
     tallies = [
         {"of_run": run, "of_seq": seq, "more_done": done[seq], "more_failed": failed[seq]}
         for seq in sorted({*done, *failed})
     ]
     if tallies:
         connection.execute(queries.tally_chunk(), tallies)
+    closed = {seq for seq in {*done, *failed} if fences.left.get(seq) == done[seq] + failed[seq]}
+    fences.sending = {fence for fence in fences.sending if fence[0] not in closed}
 
 
 def _insert_attempts(connection: Connection, dialect: str, run: int, settled: Sequence[Settlement]) -> None:
@@ -304,14 +324,14 @@ def _book(
     dialect: str,
     run: int,
     settled: Sequence[Settlement],
-    inserted: set[int],
+    taken: Mapping[int, Settlement],
     change: _BudgetChange,
 ) -> None:
     lines: dict[str, dict[str, Any]] = {}
     for op in settled:
         if op.booking is not None:
             line = ledger_line(run, op.idx, op.fence.epoch, op.try_, op.turn, op.booking, op.at_us)
-            if op.result is not None and op.idx not in inserted and line["kind"] == BookingKind.SPEND:
+            if op.result is not None and taken.get(op.idx) is not op and line["kind"] == BookingKind.SPEND:
                 line["kind"] = BookingKind.DUPLICATE
             lines[line["key"]] = line
     if not lines:
@@ -337,38 +357,43 @@ def ledger_line(run: int, idx: int, epoch: int, try_: int, turn: int, booking: B
         "usage": booking.usage,
         "price_version": booking.price_version,
         "request_id": plain_text(booking.request_id),
-        "batch": booking.batch,
+        "batch": plain_text(booking.batch),
         "at_us": at_us,
     }
 
 
 def _admit(
-    connection: Connection,
-    dialect: str,
-    run: int,
-    scopes: Sequence[str],
-    operations: Sequence[Operation],
-    fences: Collection[tuple[int, int]],
+    connection: Connection, dialect: str, run: int, scopes: Sequence[str], sends: Sequence[SendIntent]
 ) -> dict[int, Verdict]:
-    """Reserve and write the sends whose fence holds, in order, as far as the budgets reach."""
-    wanted = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences)]
-    if not wanted:
+    """Reserve and write sends, in order, as far as the budgets reach; the verdicts of those that are refused."""
+    if not sends:
         return {}
     room = _room(connection, scopes)
-    verdicts: dict[int, Verdict] = {}
+    if room is not None and room < sum(op.worst_pico or 0 for op in sends):
+        room += _reserved_already(connection, run, sends)
+    refused: dict[int, Verdict] = {}
     admitted: list[SendIntent] = []
-    for op in wanted:
+    for op in sends:
         if room is not None and op.worst_pico is None:
-            verdicts[id(op)] = Verdict.UNBOUNDED
+            refused[id(op)] = Verdict.UNBOUNDED
         elif room is not None and (op.worst_pico or 0) > room:
-            verdicts[id(op)] = Verdict.OVER_BUDGET
+            refused[id(op)] = Verdict.OVER_BUDGET
         else:
             admitted.append(op)
             room = None if room is None else room - (op.worst_pico or 0)
     reserved = _insert_sends(connection, dialect, run, admitted)
     if scopes and reserved:
         connection.execute(queries.change_budget(scopes, 0, reserved))
-    return verdicts
+    return refused
+
+
+def _reserved_already(connection: Connection, run: int, sends: Sequence[SendIntent]) -> int:
+    """What these very sends hold in a replay: they are not to be refused for lack of the room they took."""
+    wanted = {(op.idx, op.fence.epoch, op.try_, op.turn) for op in sends}
+    written = connection.execute(queries.sends_of(run, [op.idx for op in sends]))
+    return sum(
+        row.worst_pico or 0 for row in written if (row.idx, row.epoch, row._mapping["try"], row.turn) in wanted
+    )
 
 
 def _room(connection: Connection, scopes: Sequence[str]) -> int | None:
@@ -394,7 +419,7 @@ def _insert_sends(connection: Connection, dialect: str, run: int, intents: Seque
             "epoch": op.fence.epoch,
             "try": op.try_,
             "turn": op.turn,
-            "model": op.model,
+            "model": plain_text(op.model),
             "worst_pico": op.worst_pico,
             "at_us": op.at_us,
         }

@@ -237,8 +237,12 @@ def sends_in(run: int, first_idx: int, end_idx: int, below_epoch: int) -> Any:
 def fences_of(run: int, seqs: Collection[int]) -> Select[Any]:
     """The epochs of some chunks, locked until the transaction ends (SQLite's writer is alone anyway)."""
     return (
-        select(chunks.c.seq, chunks.c.epoch)
-        .where(chunks.c.run == run, chunks.c.seq.in_(seqs), chunks.c.state == ChunkState.RUNNING)
+        select(chunks.c.seq, chunks.c.epoch, chunks.c.state, chunks.c.n, chunks.c.done, chunks.c.failed)
+        .where(
+            chunks.c.run == run,
+            chunks.c.seq.in_(seqs),
+            chunks.c.state.in_([ChunkState.RUNNING, ChunkState.DONE]),
+        )
         .order_by(chunks.c.seq)
         .with_for_update()
     )
@@ -265,6 +269,10 @@ def change_budget(scopes: Sequence[str], spent_pico: int, committed_pico: int) -
             committed_pico=budgets.c.committed_pico + committed_pico,
         )
     )
+
+
+def sends_of(run: int, idxs: Collection[int]) -> Select[Any]:
+    return select(sends).where(sends.c.run == run, sends.c.idx.in_(idxs))
 
 
 def insert_sends(dialect: str) -> Any:
@@ -459,7 +467,7 @@ def results_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
 
 
 def row_by_key(run: int, key: bytes) -> Select[Any]:
-    return select(results.c.idx).where(results.c.run == run, results.c.key == key)
+    return select(results.c.idx).where(results.c.run == run, results.c.key == key).order_by(results.c.idx).limit(1)
 
 
 def statuses_of(run: int) -> Select[Any]:
@@ -499,7 +507,7 @@ def failure_groups(run: int) -> Select[Any]:
         )
         .where(results.c.run == run, results.c.status != RowStatus.SUCCEEDED)
         .group_by(results.c.status, results.c.error_type)
-        .order_by(func.count().desc())
+        .order_by(func.count().desc(), func.min(results.c.idx))
     )
 
 

@@ -79,7 +79,9 @@ def statuses(connection: Connection, run: int) -> list[StatusCount]:
         )
         for row in connection.execute(queries.statuses_of(run))
     ]
-    return sorted(rows, key=lambda count: -count.rows)
+    return sorted(
+        rows, key=lambda count: (-count.rows, count.status, count.error_type or "", count.stop_reason or "")
+    )
 
 
 def tokens(connection: Connection, run: int) -> Usage:

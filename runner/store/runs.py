@@ -18,10 +18,20 @@ _LABEL_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 _LABEL_LENGTH = 6
 
 
-def create(connection: Connection, new: NewRun, now_us: int) -> Run:
-    """A new run in state `running`, with nothing staged, and its budget row."""
+def new_label() -> str:
+    return "r_" + "".join(secrets.choice(_LABEL_LETTERS) for _ in range(_LABEL_LENGTH))
+
+
+def create(connection: Connection, new: NewRun, label: str, now_us: int) -> Run:
+    """A new run in state `running`, with nothing staged, and its budget row.
+
+    The label is chosen before the transaction: by it, a replay knows the run that was made already.
+    """
+    made = connection.execute(queries.run_by_label(label)).first()
+    if made is not None and (made.identity, made.created_us) == (new.job.identity(), now_us):
+        return _value(made)
     values = {
-        "label": "r_" + "".join(secrets.choice(_LABEL_LETTERS) for _ in range(_LABEL_LENGTH)),
+        "label": label,
         "job_name": new.job.name,
         "job": new.job.to_json().encode(),
         "identity": new.job.identity(),
@@ -33,6 +43,7 @@ def create(connection: Connection, new: NewRun, now_us: int) -> Run:
         "fan": new.job.repeat,
         "input_uri": new.input_uri,
         "input_digest": new.input_digest,
+        "input_bytes": new.input_bytes,
         "records": new.records,
         "skipped": new.skipped,
         "ingested_upto": 0,
@@ -56,7 +67,8 @@ def by_label(connection: Connection, label: str) -> Run:
     if label == "latest":
         found = connection.execute(queries.latest_run(None)).all()
     else:
-        prefix = label if label.startswith("r_") else f"r_{label}"
+        typed = label.lower()
+        prefix = typed if typed.startswith("r_") else f"r_{typed}"
         found = connection.execute(queries.run_by_label(prefix)).all()
     if not found:
         raise UsageInvalid(f"there is no run {label!r}.", name="no-run", hints=("runner status   lists them",))
@@ -75,13 +87,16 @@ def recent(connection: Connection, limit: int) -> list[Run]:
     return [_value(row) for row in connection.execute(queries.all_runs(limit))]
 
 
-def move(connection: Connection, run: int, event: str, **values: Any) -> Run:
-    """Carry out a move of the state table. Raises UsageInvalid when the run's state has no such move."""
+def move(connection: Connection, run: int, event: str, *, replayed: bool = False, **values: Any) -> Run:
+    """Carry out a move of the state table. Raises UsageInvalid when the run's state has no such move.
+
+    A replay may find the run moved already.
+    """
     changed = connection.execute(queries.move_run(run, event, **values)).rowcount
     found = by_id(connection, run)
-    if changed == 0:
-        expected = " or ".join(leading_to(RUN_MOVES, event))
-        raise _no_move(found, event, expected)
+    before = leading_to(RUN_MOVES, event)
+    if changed == 0 and not (replayed and found.state in {RUN_MOVES[state][event] for state in before}):
+        raise _no_move(found, event, " or ".join(before))
     return found
 
 
@@ -128,6 +143,7 @@ def _value(row: Any) -> Run:
         fan=row.fan,
         input_uri=row.input_uri,
         input_digest=row.input_digest,
+        input_bytes=row.input_bytes,
         records=row.records,
         skipped=row.skipped,
         ingested_upto=row.ingested_upto,

@@ -59,12 +59,14 @@ def stage(
     key_hashes: Sequence[int],
 ) -> None:
     """Store chunks, a stream's keys and how far the input is read, in one transaction."""
+    ended = mark.total is not None
+    if staged and _is_staged(connection, run, mark):
+        return
     if staged:
         connection.execute(queries.insert_chunks(), [_chunk_row(run, fan, chunk) for chunk in staged])
         connection.execute(queries.insert_payloads(), [_payload_row(run, chunk) for chunk in staged])
     if key_hashes:
         connection.execute(queries.insert_keys(), [{"run": run, "hash": value} for value in key_hashes])
-    ended = mark.total is not None
     connection.execute(
         queries.set_run(
             run,
@@ -73,11 +75,21 @@ def stage(
             ingested_digest=mark.digest,
             skipped=mark.skipped,
             ingest_done=ended,
-            **({"records": mark.total, "input_digest": mark.digest} if ended else {}),
+            **({"records": mark.total, "input_digest": mark.digest, "input_bytes": mark.bytes} if ended else {}),
         )
     )
     if ended:
         connection.execute(queries.drop_keys(run))
+
+
+def _is_staged(connection: Connection, run: int, mark: IngestMark) -> bool:
+    """Chunks move the mark; one that stands there already is that of a transaction which is being replayed.
+
+    Chunks are not inserted if absent: somebody else's with the same number must be an error.
+    """
+    now = connection.execute(queries.run_by_id(run)).one()
+    there = (now.ingested_upto, now.ingested_digest, now.ingest_done)
+    return there == (mark.records, mark.digest, mark.total is not None)
 
 
 def _chunk_row(run: int, fan: int, chunk: StagedChunk) -> dict[str, Any]:

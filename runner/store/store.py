@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection
@@ -51,7 +52,8 @@ class Store:
 
     def create_run(self, new: NewRun, now_us: int) -> Run:
         failpoint(Failpoint.RUN_CREATE_BEFORE)
-        run = self.database.write(lambda c: runs.create(c, new, now_us))
+        label = runs.new_label()
+        run = self.database.write(lambda c: runs.create(c, new, label, now_us))
         failpoint(Failpoint.RUN_CREATE_AFTER)
         return run
 
@@ -71,7 +73,8 @@ class Store:
 
     def move_run(self, run: int, event: str, **values: Any) -> Run:
         failpoint(Failpoint.RUN_STATE_BEFORE)
-        moved = self.database.write(lambda c: runs.move(c, run, event, **values))
+        tries = count()
+        moved = self.database.write(lambda c: runs.move(c, run, event, replayed=next(tries) > 0, **values))
         failpoint(Failpoint.RUN_STATE_AFTER)
         return moved
 
@@ -99,7 +102,13 @@ class Store:
 
     def open_round(self, run: int) -> int:
         """Set every row that failed to go again; how many that are."""
-        return self.database.write(lambda c: claims.open_round(c, run))
+        moved: list[int] = []  # a replay finds nothing left to move: the first time counts
+
+        def work(connection: Connection) -> None:
+            moved.append(claims.open_round(connection, run))
+
+        self.database.write(work)
+        return max(moved)
 
     def cancel_rows(self, run: int) -> None:
         self.database.write(lambda c: c.execute(queries.cancel_chunks(run)))
@@ -139,7 +148,16 @@ class Store:
 
     def claim_next(self, run: int, now_us: int, price_version: str) -> claims.ClaimedChunk | None:
         failpoint(Failpoint.CLAIM_BEFORE)
-        claimed = self.database.write(lambda c: claims.claim_next(c, run, now_us, price_version))
+        first: list[claims.ClaimedChunk] = []  # a replay goes on with the chunk that is ours already, not the next
+
+        def work(connection: Connection) -> claims.ClaimedChunk | None:
+            if first and claims.is_held(connection, run, first[-1].fence):
+                return first[-1]
+            taken = claims.claim_next(connection, run, now_us, price_version)
+            first.extend([taken] if taken else [])
+            return taken
+
+        claimed = self.database.write(work)
         failpoint(Failpoint.CLAIM_AFTER)
         return claimed
 

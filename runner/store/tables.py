@@ -62,6 +62,7 @@ runs = Table(
     Column("fan", Integer, nullable=False),
     Column("input_uri", Text, nullable=False),
     Column("input_digest", Text),
+    Column("input_bytes", BigInteger),
     Column("records", BigInteger),
     Column("skipped", BigInteger, nullable=False),
     Column("ingested_upto", BigInteger, nullable=False),

@@ -1,0 +1,128 @@
+"""`check`: a job file and its whole input, before a cent is spent. Nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from runner.cli.command import command
+from runner.cli.context import Context
+from runner.cli.job_argument import job_of
+from runner.cli.job_sample import Sample, job_warnings, sample_of, used_columns
+from runner.cli.launch import check_model, opened_input, settled
+from runner.cli.messages import warning
+from runner.cli.options import base_url_option, input_option, json_option, limit_option, pace_options, param_option
+from runner.domain.job import Job, OnBadRow
+from runner.domain.pricing import shipped_prices
+from runner.errors import InputInvalid
+from runner.files.check import InputReport, check_input, refuse_bad_rows
+from runner.files.render import Renderer
+from runner.views.money import dollars, usd
+from runner.views.numbers import brief, count, of_rows
+from runner.views.safe_text import safe_line, safe_text
+from runner.views.tables import facts_lines
+
+
+@command("check", examples=("runner check job.yaml", "runner check job.yaml -i tonight.jsonl --json"))
+@click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
+@input_option
+@click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
+@limit_option
+@param_option
+@pace_options
+@base_url_option
+@click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
+@click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
+@json_option
+def check(
+    context: Context,
+    job_file: str,
+    input_path: str | None,
+    model: str | None,
+    limit: int | None,
+    params: Mapping[str, str],
+    on_bad_row: str | None,
+    any_model: bool,
+) -> None:
+    """Read the job file and every row of its input as a run would, and say all that is wrong. Nothing is sent.
+
+    Exit 6 when a run could not begin.
+    """
+    overrides = {"input.path": input_path, "model": model, "input.limit": limit, "input.on_bad_row": on_bad_row}
+    job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
+    prices = shipped_prices()
+    check_model(job, prices, any_model=any_model)
+    with opened_input(job, context.settings.home) as (job, source):
+        renderer = Renderer(job)
+        report = check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
+        if job.input.on_bad_row is OnBadRow.FAIL:
+            refuse_bad_rows(report, source.place)
+        if report.records == 0:
+            raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
+        sample = sample_of(source, renderer, prices)
+    if context.json:
+        context.print_json(_as_json(job, report, sample))
+        return
+    for line in facts_lines(_facts(job_file, job, report, sample)):
+        click.echo(safe_text(line))
+    for name, sentence in job_warnings(job, prices):
+        warning(name, sentence)
+    context.note("nothing was sent.")
+
+
+def _facts(job_file: str, job: Job, report: InputReport, sample: Sample) -> list[tuple[str, str]]:
+    rows = report.records * job.repeat
+    told = [
+        ("job", f"{safe_line(job.name)}   {safe_line(job_file)} is valid"),
+        ("model", safe_line(job.model or "named by each row")),
+        ("input", f"{safe_line(job.input.path or '')}   {of_rows(report.records)}, {brief(report.size)}B"),
+    ]
+    if job.repeat > 1:
+        told.append(("repeat", f"{job.repeat} times: {count(rows)} answers"))
+    if report.bad_count:
+        shown = [bad.sentence(job.input.path or "") for bad in report.bad_rows]
+        told.append(("skipped", "\n".join([f"{of_rows(report.bad_count)} that cannot be sent", *shown])))
+    told.append(("keys", "all different" if report.has_keys else "none: results are known by their line"))
+    if columns := used_columns(job):
+        told.append(("columns", safe_line(", ".join(columns))))
+    if report.dropped_fields:
+        told.append(("not sent", safe_line(", ".join(report.dropped_fields)) + "   (no counterpart in this API)"))
+    told.append(("requests", _requests(sample, rows)))
+    told.append(("cost", _cost(job, sample, rows)))
+    return told
+
+
+def _requests(sample: Sample, rows: int) -> str:
+    size = sample.mean_bytes
+    return f"about {brief(size)}B each, {brief(size * rows)}B in all (from the first {count(sample.rows)})"
+
+
+def _cost(job: Job, sample: Sample, rows: int) -> str:
+    """A bound, not an estimate: every answer at its longest, every prompt token at its dearest."""
+    if sample.mean_worst_pico is None:
+        return "not known"
+    words = f"at most about {dollars(sample.mean_worst_pico * rows)}, were every answer as long as max_tokens allows"
+    return words if job.budget_pico is None else f"{words}\nthe budget is {dollars(job.budget_pico)}"
+
+
+def _as_json(job: Job, report: InputReport, sample: Sample) -> dict[str, Any]:
+    worst = sample.mean_worst_pico
+    rows = report.records * job.repeat
+    return {
+        "job": job.name,
+        "identity": job.identity(),
+        "model": job.model,
+        "input": {"path": job.input.path, "records": report.records, "bytes": report.size, "sha256": report.digest},
+        "rows": rows,
+        "bad_rows": [{"line": bad.line, "reason": bad.reason} for bad in report.bad_rows],
+        "bad_count": report.bad_count,
+        "has_keys": report.has_keys,
+        "columns": used_columns(job),
+        "not_sent": list(report.dropped_fields),
+        "request_bytes_mean": round(sample.mean_bytes),
+        "usd_at_most": None if worst is None else usd(worst * rows),
+        "budget_usd": usd(job.budget_pico),
+        "warnings": [{"name": name, "message": sentence} for name, sentence in job_warnings(job, shipped_prices())],
+    }

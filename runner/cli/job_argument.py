@@ -1,0 +1,37 @@
+"""The job that a command line names: a job file, or a file of rows that bring their own requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.domain.job import InputSpec, Job, Mode, OnBadRow, OutputSpec
+from runner.errors import UsageInvalid
+from runner.files.job_file import load_job
+from runner.files.source import STDIN
+
+JOB_FILES = frozenset({".yaml", ".yml"})
+
+
+def job_of(job_file: str, params: Mapping[str, str], overrides: Mapping[str, Any]) -> Job:
+    """`overrides` are values by the dotted keys of a job file; those that are None were not given."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if Path(job_file).suffix in JOB_FILES:
+        return load_job(job_file, params, given)
+    if "input.path" in given:
+        hints = ("a job file ends in .yaml",)
+        raise UsageInvalid(f"{job_file} is read as rows, and -i names another input.", hints=hints)
+    if params:
+        raise UsageInvalid("-p needs a job file: there is no template to give parameters to.")
+    return Job(
+        name="rows" if job_file == STDIN else Path(job_file).name.split(".")[0],
+        model=given.get("model"),
+        mode=Mode(given.get("mode", Mode.LIVE)),
+        input=InputSpec(
+            path=job_file,
+            limit=given.get("input.limit"),
+            on_bad_row=OnBadRow(given.get("input.on_bad_row", OnBadRow.FAIL)),
+        ),
+        output=OutputSpec(path=given.get("output.path")),
+    )

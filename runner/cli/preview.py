@@ -1,0 +1,149 @@
+"""`preview`: the exact requests of the first rows. Nothing is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from runner.api.credentials import Credential, find_credential
+from runner.api.headers import check_custom_headers, request_headers
+from runner.cli.command import command
+from runner.cli.context import Context
+from runner.cli.job_argument import job_of
+from runner.cli.launch import opened_input, settled
+from runner.cli.options import base_url_option, input_option, json_option, limited_to, param_option
+from runner.domain.job import Job
+from runner.domain.pricing import shipped_prices
+from runner.domain.request import MessagesRequest
+from runner.errors import CredentialsRefused
+from runner.files.bad_row import BadLine, BadRow
+from runner.files.check import bad_rows_error
+from runner.files.render import Renderer
+from runner.files.source import Input, records
+from runner.settings import Settings
+from runner.views.money import dollars, usd
+from runner.views.numbers import count
+from runner.views.safe_text import safe_line, safe_text
+
+SHOWN_ROWS = 3
+NO_KEY = "(no key is set)"
+# Custom headers whose value may be a secret, by parts of their names.
+SECRET_PARTS = ("auth", "key", "token", "secret", "cookie", "password")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A row's request, and where the row stands in the input."""
+
+    line: int
+    key: str | None
+    request: MessagesRequest
+    headers: list[tuple[str, str]]
+
+    @property
+    def worst_pico(self) -> int | None:
+        bound = self.request.prompt_tokens_bound
+        if bound is None:
+            return None
+        return shipped_prices().bound_pico(
+            self.request.model,
+            prompt_tokens=bound,
+            max_tokens=self.request.max_tokens,
+            geo=self.request.inference_geo,
+            speed=self.request.speed,
+        )
+
+
+@command("preview", examples=("runner preview job.yaml -n 3", "runner preview job.yaml -i other.jsonl -p year=2026"))
+@click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
+@limited_to("How many rows.", default=SHOWN_ROWS, show_default=True)
+@input_option
+@click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
+@param_option
+@base_url_option
+@json_option
+def preview(
+    context: Context, job_file: str, limit: int, input_path: str | None, model: str | None, params: Mapping[str, str]
+) -> None:
+    """The requests of the first rows, byte for byte what would be sent, and their headers with the key hidden."""
+    overrides = {"input.path": input_path, "model": model}
+    job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
+    with opened_input(job, context.settings.home) as (job, source):
+        shown = list(_requests(job, source, context.settings, limit))
+    if context.json:
+        told = [_as_json(one) for one in shown]
+        context.print_json({"job": job.name, "url": f"{job.base_url}/v1/messages", "requests": told})
+        return
+    for one in shown:
+        for line in _lines(job, one):
+            click.echo(safe_text(line))
+    context.note("nothing was sent." if shown else "the input holds no rows.")
+
+
+def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterator[Shown]:
+    renderer = Renderer(job)
+    auth = shown_auth(settings)
+    custom = hidden_secrets(check_custom_headers({**settings.service.custom_headers, **job.headers}))
+    made = 0
+    for block in source.blocks():
+        for number, payload in records(block):
+            if made == limit:
+                return
+            try:
+                row = renderer.parse(payload)
+                request, key = renderer.request(row), renderer.key(row)
+            except BadRow as bad:
+                raise bad_rows_error([BadLine.of(number, payload, bad)], 1, source.place, records=made) from None
+            betas = (*job.betas, *request.betas)
+            headers = request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas)
+            made += 1
+            yield Shown(line=number, key=key, request=request, headers=headers)
+
+
+def shown_auth(settings: Settings) -> tuple[str, str]:
+    """The header of the key without the key. That none is set is no reason not to look at requests."""
+    try:
+        credential = find_credential(settings.service)
+    except CredentialsRefused as error:
+        return "x-api-key", NO_KEY if error.name == "no-credentials" else f"({error.name})"
+    return hidden(credential)
+
+
+def hidden(credential: Credential) -> tuple[str, str]:
+    name, value = credential.header()
+    return name, value.replace(credential.secret, credential.shown)
+
+
+def hidden_secrets(headers: Mapping[str, str]) -> dict[str, str]:
+    """Custom headers as they may be shown."""
+    return {
+        name: "..." if any(part in name.lower() for part in SECRET_PARTS) else value
+        for name, value in headers.items()
+    }
+
+
+def _lines(job: Job, shown: Shown) -> Iterator[str]:
+    key = "" if shown.key is None else f"  key {safe_line(shown.key)}"
+    size = count(len(shown.request.body))
+    yield f"--- line {shown.line}{key}  {size} bytes  costs at most {dollars(shown.worst_pico)}"
+    yield f"POST {job.base_url}/v1/messages"
+    for name, value in shown.headers:
+        yield f"{name}: {value}"
+    yield ""
+    yield json.dumps(json.loads(shown.request.body), indent=2, ensure_ascii=False)
+    yield ""
+
+
+def _as_json(shown: Shown) -> dict[str, Any]:
+    return {
+        "line": shown.line,
+        "key": shown.key,
+        "bytes": len(shown.request.body),
+        "usd_at_most": usd(shown.worst_pico),
+        "headers": dict(shown.headers),
+        "body": json.loads(shown.request.body),
+    }

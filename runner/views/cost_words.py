@@ -1,0 +1,44 @@
+"""Tokens and money of a run in words: what was spent, what may be on the bill beside it, what was paid twice."""
+
+from __future__ import annotations
+
+from runner.domain.outcome import Usage
+from runner.store.reports import Money
+from runner.views.money import dollars
+from runner.views.numbers import brief, count, percent
+
+
+def token_words(usage: Usage) -> str:
+    """`in 362M (12.0% from cache)   out 45.0M`."""
+    prompt = usage.prompt_tokens
+    cached = f" ({percent(usage.cache_read, prompt)} from cache)" if usage.cache_read else ""
+    searches = f"   web searches {count(usage.web_searches)}" if usage.web_searches else ""
+    return f"in {brief(prompt)}{cached}   out {brief(usage.output_tokens)}{searches}"
+
+
+def cost_words(money: Money, *, simulated: bool) -> str:
+    """The sum on the first line; on further ones what is not known and what was paid twice."""
+    cap = f" of {dollars(money.cap_pico)}" if money.cap_pico is not None else ""
+    lines = [f"{dollars(money.spent_pico)}{cap}" + ("   simulated: nothing is billed" if simulated else "")]
+    if money.committed_pico:
+        lines.append(f"and {dollars(money.committed_pico)} reserved for calls in flight")
+    return "\n".join([*lines, *caveats(money)])
+
+
+def caveats(money: Money) -> list[str]:
+    """What makes the sum less than exact; nothing when it is."""
+    lines = []
+    if money.unknown_calls:
+        calls = _calls(money.unknown_calls)
+        lines.append(f"and at most {dollars(money.unknown_bound_pico)} for {calls} of unknown end")
+    if money.uncosted:
+        lines.append(f"and {_calls(money.uncosted)} whose price is not known")
+    if money.unbounded:
+        lines.append(f"{_calls(money.unbounded)} of these without any bound")
+    if money.duplicate_pico:
+        lines.append(f"in it {dollars(money.duplicate_pico)} paid twice")
+    return lines
+
+
+def _calls(number: int) -> str:
+    return "1 call" if number == 1 else f"{number:,} calls"

@@ -1,0 +1,55 @@
+"""What to do about rows that did not succeed, by how they ended. Data: a line a reason."""
+
+from __future__ import annotations
+
+from runner.domain.states import PauseReason, RowStatus
+
+RETRY = "`runner retry {run}` asks these rows again"
+
+BY_ERROR_TYPE = {
+    "bad_row": "the row makes no request: mend it in the input and run again",
+    "invalid_request_error": "the API refuses the request itself: see one with --row, mend the job or the row",
+    "request_too_large": "the request is larger than the API takes: shorten the row",
+    "not_found_error": "something the request names does not exist: a model, a file, a container",
+    "redirected": "the address sends elsewhere: set ANTHROPIC_BASE_URL to the final address",
+    "overloaded_error": f"the service was overloaded for a while. {RETRY}",
+    "rate_limit_error": f"the limits left no room. {RETRY}, with a lower --concurrency or --rpm",
+    "api_error": f"the service failed each time. {RETRY}",
+    "timeout": f"no whole answer in time: raise limits.row_timeout or lower max_tokens. {RETRY}",
+    "timeout_error": f"no whole answer in time: raise limits.row_timeout or lower max_tokens. {RETRY}",
+    "connect_timeout": f"the service could not be reached: see `runner doctor --online`. {RETRY}",
+}
+BY_STATUS = {
+    RowStatus.TRUNCATED: "the answer hit max_tokens (thinking counts too): raise it, then run the job with --new",
+    RowStatus.REFUSED: "the model declined: see one with --row; rephrase, or take these rows out",
+    RowStatus.INVALID_OUTPUT: f"the answer is off the schema: see one with --row, ease the schema. {RETRY}",
+    RowStatus.ERRORED: f"each attempt failed: see one with --row. {RETRY}",
+    RowStatus.EXPIRED: f"time ran out before the row was worked on; it was not billed. {RETRY}",
+    RowStatus.CANCELED: f"the run was canceled before this row. {RETRY}",
+}
+
+BY_PAUSE = {
+    PauseReason.REQUESTED: "runner resume {run}",
+    PauseReason.BUDGET: "runner resume {run} --max-usd X   with a higher limit",
+    PauseReason.CREDENTIALS: "mend the key, see `runner doctor --online`; then: runner resume {run}",
+    PauseReason.BILLING: "add credit in the Claude Console; then: runner resume {run}",
+    PauseReason.SPEND_CAP: "raise the spend limit in the Claude Console, or wait for the new month; "
+    "then: runner resume {run}",
+    PauseReason.MODEL: "use a model this workspace has: mend the job and run it with --new",
+    PauseReason.STALLED: "try later: runner resume {run}",
+    PauseReason.MAX_FAILURES: "runner failures {run}   says why; then: runner resume {run}",
+    PauseReason.BAD_ROW: "mend the input, or leave bad rows out with --on-bad-row skip; then run the job with --new",
+}
+
+
+def advice(status: RowStatus, error_type: str | None, run: str) -> str | None:
+    """What to do about rows that ended so; None for rows that succeeded."""
+    if status is RowStatus.SUCCEEDED:
+        return None
+    told = BY_ERROR_TYPE.get(error_type or "") if status is RowStatus.ERRORED else None
+    return (told or BY_STATUS[status]).format(run=run)
+
+
+def pause_advice(reason: PauseReason, run: str) -> str:
+    """What to type for a run that is paused."""
+    return BY_PAUSE[reason].format(run=run)

@@ -1,0 +1,207 @@
+"""The screen of a running job: the same few lines, drawn again and again. Text in, nothing asked of anybody."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from runner.domain.progress import Progress
+from runner.views.durations import duration, stopwatch
+from runner.views.money import dollars
+from runner.views.numbers import brief, count, percent
+from runner.views.progress_lines import ended
+from runner.views.safe_text import safe_line
+
+LABEL_WIDTH = 10
+ROWS_BAR = 28
+LIMIT_BAR = 20
+# Below this there is no room for a bar beside its numbers.
+BARS_FROM = 72
+FIGURES_WIDTH = 22
+GAP = "   "
+SHOWN_FAILURES = 4
+# A projection from fewer rows says more about chance than about the job.
+PROJECT_FROM_ROWS = 20
+
+
+class ProgressScreen:
+    """A ProgressView on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        # Drawn when numbers come, twice a second; results on stdout are none of its business.
+        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, vertical_overflow="crop")
+
+    def start(self) -> None:
+        self._live.start()
+
+    def __call__(self, progress: Progress) -> None:
+        lines = screen_lines(progress, self._console.width)
+        self._live.update(Group(*(_styled(line, progress) for line in lines)), refresh=True)
+
+    def stop(self) -> None:
+        """The last screen stays where it is."""
+        self._live.stop()
+
+
+def _styled(line: str, progress: Progress) -> Text:
+    text = Text(line, no_wrap=True, overflow="crop")
+    label = line[:LABEL_WIDTH].strip()
+    if label in LABELS:
+        text.stylize("dim", 0, LABEL_WIDTH)
+    if label == "failures":
+        text.stylize("red", LABEL_WIDTH)
+    if progress.simulated:
+        text.highlight_words(["SIMULATED"], "bold yellow")
+    return text
+
+
+LABELS = frozenset({"rows", "requests", "input", "output", "latency", "spend", "failures", "waiting", "stopping"})
+
+
+def screen_lines(progress: Progress, width: int) -> list[str]:
+    """The whole screen, no line wider than `width`."""
+    lines = [
+        _header(progress, width),
+        *_rows(progress, width),
+        _requests(progress, width),
+        _tokens("input", progress.input_per_min, progress.itpm, width, "cache reads not counted"),
+        _tokens("output", progress.output_per_min, progress.otpm, width),
+        _latency(progress, width),
+        _spend(progress, width),
+        _failures(progress, width),
+        _hold(progress, width),
+        _ending(progress, width),
+    ]
+    return [line[:width] for line in lines if line]
+
+
+def _header(progress: Progress, width: int) -> str:
+    mode = f"{progress.mode} SIMULATED" if progress.simulated else progress.mode
+    elapsed = f"elapsed {stopwatch(progress.elapsed_s)}"
+    parts = [safe_line(progress.job, 28), f"run {progress.run}", mode, safe_line(progress.model, 32)]
+    while len(parts) > 2 and len("  ".join(filter(None, parts))) + 2 + len(elapsed) > width:
+        parts.pop()
+    if progress.simulated and mode not in parts:
+        parts.append("SIMULATED")
+        elapsed = ""
+    left = "  ".join(filter(None, parts))
+    return (
+        f"{left}{elapsed:>{max(width - len(left), 0)}}".rstrip()
+        if len(left) + 2 + len(elapsed) <= width
+        else left.rstrip()
+    )
+
+
+def _rows(progress: Progress, width: int) -> list[str]:
+    over = ended(progress)
+    counts = [f"done {count(progress.done)}", f"failed {count(progress.failed)}"]
+    counts += [f"retrying {count(progress.retrying)}", f"in flight {count(progress.in_flight)}"]
+    if progress.total is None:
+        first = _line(
+            "rows", [f"{count(over)} of {count(progress.staged)} read so far", "the input is being read"], width
+        )
+    else:
+        waiting = max(progress.total - over - progress.in_flight - progress.retrying, 0)
+        counts.append(f"waiting {count(waiting)}")
+        parts = [f"{count(over)} of {count(progress.total)}", percent(over, progress.total), _eta(progress)]
+        bar = _bar(over, progress.total, ROWS_BAR) + "  " if width >= BARS_FROM else ""
+        first = _line("rows", parts, width, before=bar)
+    return [first, _line("", counts, width)]
+
+
+def _eta(progress: Progress) -> str:
+    if progress.total is not None and ended(progress) >= progress.total:
+        return ""
+    return "ETA not known yet" if progress.eta_s is None else f"ETA {duration(progress.eta_s)}"
+
+
+def _requests(progress: Progress, width: int) -> str:
+    troubles = []
+    if progress.rate_limited:
+        troubles.append(f"429 x{count(progress.rate_limited)}")
+    if progress.overloaded:
+        troubles.append(f"overloaded x{count(progress.overloaded)}")
+    return _limit("requests", progress.requests_per_min, progress.rpm, width, troubles)
+
+
+def _tokens(label: str, rate: float, limit: int | None, width: int, remark: str = "") -> str:
+    return _limit(label, rate, limit, width, [remark] if remark and limit is not None else [])
+
+
+def _limit(label: str, rate: float, limit: int | None, width: int, remarks: list[str]) -> str:
+    figures = f"{brief(rate)}/min" + (f" of {brief(limit)}" if limit is not None else "")
+    if limit is not None and width >= BARS_FROM:
+        return _line(label, [_bar(rate, limit, LIMIT_BAR), *remarks], width, before=f"{figures:{FIGURES_WIDTH}}")
+    return _line(label, [figures, *remarks], width)
+
+
+def _latency(progress: Progress, width: int) -> str:
+    shown = (("p50", progress.latency_p50_s), ("p95", progress.latency_p95_s), ("p99", progress.latency_p99_s))
+    parts = [f"{name} {duration(seconds)}" for name, seconds in shown if seconds is not None]
+    return _line("latency", parts, width) if parts else ""
+
+
+def _spend(progress: Progress, width: int) -> str:
+    spent = dollars(progress.spent_pico)
+    if progress.committed_pico:
+        spent += f" + {dollars(progress.committed_pico)} reserved"
+    projected = _projected(progress)
+    if progress.cap_pico is None:
+        return _line("spend", [spent, projected], width)
+    figures = f"{spent} of {dollars(progress.cap_pico)}"
+    if width < BARS_FROM or len(figures) > FIGURES_WIDTH - 1:
+        return _line("spend", [figures, projected], width)
+    bar = _bar(progress.spent_pico + progress.committed_pico, progress.cap_pico, LIMIT_BAR)
+    return _line("spend", [bar, projected], width, before=f"{figures:{FIGURES_WIDTH}}")
+
+
+def _projected(progress: Progress) -> str:
+    """What the whole run would cost at the average so far."""
+    over = ended(progress)
+    if progress.total is None or over < PROJECT_FROM_ROWS or over >= progress.total:
+        return ""
+    return f"projected {dollars(progress.spent_pico * progress.total // over)}"
+
+
+def _failures(progress: Progress, width: int) -> str:
+    kinds = sorted(progress.failures.items(), key=lambda pair: -pair[1])
+    if not kinds:
+        return ""
+    shown = [f"{safe_line(kind, 32)} {count(rows)}" for kind, rows in kinds[:SHOWN_FAILURES]]
+    if len(kinds) > SHOWN_FAILURES:
+        shown.append("...")
+    return _line("failures", shown, width, gap=" | ")
+
+
+def _hold(progress: Progress, width: int) -> str:
+    if not progress.held_until_s:
+        return ""
+    return _line("waiting", [f"the service asked for a pause of {duration(progress.held_until_s)}"], width)
+
+
+def _ending(progress: Progress, width: int) -> str:
+    if progress.paused_for is None:
+        return _fitted("Ctrl-C pauses and keeps everything.", width)
+    calls = f"{count(progress.in_flight)} in flight may end" if progress.in_flight else ""
+    return _line("stopping", [safe_line(progress.paused_for), calls, "Ctrl-C again ends at once"], width)
+
+
+def _line(label: str, parts: list[str], width: int, *, before: str = "", gap: str = GAP) -> str:
+    """A label and as many parts as there is room for; the first part is always there."""
+    shown = [part for part in parts if part]
+    while len(shown) > 1 and LABEL_WIDTH + len(before) + len(gap.join(shown)) > width:
+        shown.pop()
+    return _fitted(f"{label:{LABEL_WIDTH}}{before}{gap.join(shown)}".rstrip(), width)
+
+
+def _fitted(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: max(width - 3, 0)] + "..."
+
+
+def _bar(part: float, whole: float, width: int) -> str:
+    """Full only when all of it is there."""
+    share = min(part / whole, 1.0) if whole > 0 else 0.0
+    full = int(share * width)
+    return f"[{'#' * full}{'-' * (width - full)}]"

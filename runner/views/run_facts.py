@@ -1,0 +1,84 @@
+"""What there is to say about one run, read from the store in one go; screens and JSON are made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.domain.outcome import Usage
+from runner.domain.run import Run, Tally
+from runner.domain.states import FINISHED_RUN, PauseReason, RunState
+from runner.store import queries
+from runner.store.reports import Money, StatusCount
+from runner.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedTries:
+    """Tries that were not the result: how many ended for this reason."""
+
+    reason: str
+    tries: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """A run, its rows, its tokens and its money at one moment."""
+
+    run: Run
+    tally: Tally
+    statuses: list[StatusCount]
+    tokens: Usage
+    money: Money
+    failed_tries: list[FailedTries]
+
+    @property
+    def total(self) -> int | None:
+        """All rows, None while the input is still being read."""
+        return self.run.total_rows
+
+    @property
+    def waiting(self) -> int | None:
+        """Rows without a result."""
+        return None if self.total is None else self.total - self.tally.ended
+
+    @property
+    def finished(self) -> bool:
+        return self.run.state in FINISHED_RUN
+
+    def by_status(self) -> list[tuple[str, int]]:
+        """Rows by status, reasons put together; the most first."""
+        rows: dict[str, int] = {}
+        for count in self.statuses:
+            rows[count.status] = rows.get(count.status, 0) + count.rows
+        return sorted(rows.items(), key=lambda pair: -pair[1])
+
+
+def pause_of(run: Run) -> tuple[PauseReason | None, str | None]:
+    """Reason and message of a run that is paused now; one that was canceled keeps them in its row."""
+    return (run.pause_reason, run.pause_message) if run.state is RunState.PAUSED else (None, None)
+
+
+def run_facts(store: Store, run: Run) -> RunFacts:
+    """The facts as they stand now."""
+    return RunFacts(
+        run=run,
+        tally=store.tally(run.id),
+        statuses=store.statuses(run.id),
+        tokens=store.tokens(run.id),
+        money=store.money(run.id),
+        failed_tries=_failed_tries(store, run),
+    )
+
+
+def _failed_tries(store: Store, run: Run) -> list[FailedTries]:
+    groups = store.database.read(lambda connection: connection.execute(queries.attempt_groups(run.id)).all())
+    found = [FailedTries(reason=str(group.error_type or group.kind), tries=group.tries) for group in groups]
+    return sorted(found, key=lambda tries: -tries.tries)
+
+
+def state_words(run: Run) -> str:
+    """`done with failures`, `paused (budget)`."""
+    words = str(run.state).replace("_", " ")
+    if run.state is RunState.PAUSED and run.pause_reason is not None:
+        return f"{words} ({str(run.pause_reason).replace('_', ' ')})"
+    return words

@@ -1,0 +1,52 @@
+"""The end of a run in a few lines: rows, tokens, cost, time, where the output is, what comes next."""
+
+from __future__ import annotations
+
+from runner.domain.states import RunState
+from runner.views.cost_words import cost_words, token_words
+from runner.views.durations import duration
+from runner.views.failure_advice import pause_advice
+from runner.views.numbers import count
+from runner.views.run_facts import RunFacts, state_words
+from runner.views.safe_text import safe_line, safe_text
+from runner.views.tables import facts_lines
+
+
+def summary_lines(facts: RunFacts, *, elapsed_s: float | None = None, output: str | None = None) -> list[str]:
+    """`elapsed_s` is of this process; `output` is the file that was written, `-` for stdout."""
+    run = facts.run
+    simulated = "  SIMULATED" if run.job.simulated else ""
+    told = [("rows", rows_words(facts))]
+    if facts.tokens.prompt_tokens or facts.tokens.output_tokens:
+        told.append(("tokens", token_words(facts.tokens)))
+    told.append(("cost", cost_words(facts.money, simulated=run.job.simulated)))
+    if elapsed_s is not None:
+        told.append(("time", duration(elapsed_s)))
+    if output is not None and output != "-":
+        told.append(("output", safe_line(output)))
+    following = next_step(facts, output)
+    if following:
+        told.append(("next", following))
+    head = f"{safe_line(run.job.name)}  run {run.label}  {state_words(run)}{simulated}"
+    return [head, *(safe_text(line) for line in facts_lines(told))]
+
+
+def rows_words(facts: RunFacts) -> str:
+    """`9,600: 9,591 succeeded, 6 invalid_output, 3 errored, 12 waiting`."""
+    parts = [f"{count(rows)} {status}" for status, rows in facts.by_status()]
+    if facts.waiting:
+        parts.append(f"{count(facts.waiting)} waiting")
+    total = "so far" if facts.total is None else count(facts.total)
+    return f"{total}: {', '.join(parts)}" if parts else f"{total}: none has ended"
+
+
+def next_step(facts: RunFacts, output: str | None) -> str | None:
+    """What a person would type now, if anything."""
+    run = facts.run
+    if run.state is RunState.PAUSED and run.pause_reason is not None:
+        return pause_advice(run.pause_reason, run.label)
+    if run.state is RunState.DONE_WITH_FAILURES:
+        return f"runner failures {run.label}   says why; runner retry {run.label}   asks them again"
+    if facts.finished and output is None and run.output is None:
+        return f"runner export {run.label} -o FILE"
+    return None

@@ -1,0 +1,246 @@
+"""Runs, chunks, calls and their ends, in few words; and whole tables to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, select, text
+
+from runner.domain.job import Job
+from runner.domain.outcome import Usage
+from runner.domain.result import RowResult
+from runner.domain.run import NewRun, Run
+from runner.domain.states import RowStatus
+from runner.store import staging
+from runner.store.claims import ClaimedChunk
+from runner.store.database import Database
+from runner.store.group import (
+    AttemptRecord,
+    Booking,
+    BookingKind,
+    Fence,
+    Operation,
+    SendIntent,
+    Settlement,
+    TurnRecord,
+    Verdict,
+)
+from runner.store.store import Store
+from runner.store.tables import metadata
+
+MODEL = "claude-haiku-5-5"
+PRICES = "prices-1"
+NOW_US = 1_800_000_000_000_000
+WORST_PICO = 1_000
+COST_PICO = 400
+
+
+def ready_store(url: str) -> Store:
+    """A store whose schema is up to date; PostgreSQL never upgrades itself."""
+    database = Database(url)
+    database.upgrade()
+    database.close()
+    return Store.open(url)
+
+
+def a_job(**changes: Any) -> Job:
+    return replace(Job(name="letters", model=MODEL, prompt="Answer {{ text }}"), **changes)
+
+
+def new_run(job: Job | None = None, **changes: Any) -> NewRun:
+    plain = NewRun(
+        job=job or a_job(),
+        key=None,
+        input_uri="/in/letters.jsonl",
+        input_digest=None,
+        input_bytes=None,
+        records=None,
+        skipped=0,
+        output=None,
+    )
+    return replace(plain, **changes)
+
+
+def lines_of(records: int, first: int = 0) -> list[bytes]:
+    return [b'{"n":%d}' % number for number in range(first, first + records)]
+
+
+def packed(sizes: Sequence[int]) -> list[staging.StagedChunk]:
+    """Chunks of so many records each, numbered through."""
+    chunks, first = [], 0
+    for seq, size in enumerate(sizes):
+        chunks.append(staging.pack(seq, first, lines_of(size, first)))
+        first += size
+    return chunks
+
+
+def whole(records: int) -> staging.IngestMark:
+    """The mark of an input that is staged to its end."""
+    return staging.IngestMark(records=records, bytes=records * 8, digest="d", skipped=0, total=records)
+
+
+def staged_run(store: Store, *sizes: int, **job: Any) -> Run:
+    """A run whose whole input is staged, in chunks of so many records."""
+    run = store.create_run(new_run(a_job(**job)), NOW_US)
+    store.stage(run, packed(sizes), whole(sum(sizes)))
+    return store.run_by_id(run.id)
+
+
+def claim(store: Store, run: Run, now_us: int = NOW_US) -> ClaimedChunk:
+    claimed = store.claim_next(run.id, now_us, PRICES)
+    assert claimed is not None
+    return claimed
+
+
+def send(fence: Fence, idx: int, *, try_: int = 1, turn: int = 0, worst_pico: int | None = WORST_PICO) -> SendIntent:
+    return SendIntent(fence=fence, idx=idx, try_=try_, turn=turn, model=MODEL, worst_pico=worst_pico, at_us=NOW_US)
+
+
+def spend(cost_pico: int | None = COST_PICO, **changes: Any) -> Booking:
+    plain = Booking(
+        kind=BookingKind.SPEND,
+        model=MODEL,
+        cost_pico=cost_pico,
+        bound_pico=None,
+        usage=b'{"output_tokens":3}',
+        price_version=PRICES,
+        request_id="req_1",
+    )
+    return replace(plain, **changes)
+
+
+def result(idx: int, status: RowStatus = RowStatus.SUCCEEDED, **changes: Any) -> RowResult:
+    answered = status is not RowStatus.ERRORED
+    plain = RowResult(
+        idx=idx,
+        record=idx,
+        variant=0,
+        repeat=0,
+        round=1,
+        key=f"key-{idx}",
+        status=status,
+        stop_reason="end_turn" if answered else None,
+        model=MODEL if answered else None,
+        usage=Usage(input_tokens=10, output_tokens=3) if answered else None,
+        cost_pico=COST_PICO if answered else 0,
+        price_version=PRICES,
+        request_id="req_1",
+        attempts=1,
+        latency_us=2_000,
+        batch=None,
+        error_type=None if answered else "invalid_request_error",
+        error_message=None if answered else "no",
+    )
+    return replace(plain, **changes)
+
+
+def ended(
+    fence: Fence,
+    idx: int,
+    status: RowStatus = RowStatus.SUCCEEDED,
+    *,
+    try_: int = 1,
+    turn: int = 0,
+    message: bytes | None = b'{"id":"msg_1"}',
+    booking: Booking | None = None,
+    **changes: Any,
+) -> Settlement:
+    """A row's end: paid for when there is an answer, not billed when it errored."""
+    answered = status is not RowStatus.ERRORED
+    return Settlement(
+        fence=fence,
+        idx=idx,
+        try_=try_,
+        turn=turn,
+        at_us=NOW_US + 1,
+        booking=booking or (spend() if answered else None),
+        result=result(idx, status, **changes),
+        message=message if answered else None,
+    )
+
+
+def tried(
+    fence: Fence, idx: int, *, try_: int = 1, counted: bool = True, booking: Booking | None = None, round_: int = 1
+) -> Settlement:
+    """A try that failed; the row goes again."""
+    attempt = AttemptRecord(round=round_, counted=counted, kind="server", error_type="api_error", error_message="500")
+    return Settlement(fence=fence, idx=idx, try_=try_, turn=0, at_us=NOW_US + 1, booking=booking, attempt=attempt)
+
+
+def turned(fence: Fence, idx: int, *, try_: int, turn: int) -> Settlement:
+    """A paid turn after which the row goes on."""
+    record = TurnRecord(message=b"turn %d.%d" % (try_, turn), usage=b"{}", cost_pico=COST_PICO)
+    return Settlement(
+        fence=fence, idx=idx, try_=try_, turn=turn, at_us=NOW_US + 1, booking=spend(), turn_record=record
+    )
+
+
+def stored(store: Store, run: Run, *operations: Operation) -> None:
+    """Commit a group all of whose operations are to be stored."""
+    assert set(store.commit_group(run.id, operations)) <= {Verdict.STORED}
+
+
+def settle_all(store: Store, run: Run, status: RowStatus = RowStatus.SUCCEEDED) -> None:
+    """Claim what there is and end every row that way, in the run's round."""
+    while (chunk := store.claim_next(run.id, NOW_US, PRICES)) is not None:
+        rows = [idx for idx in range(chunk.first_idx, chunk.first_idx + chunk.n) if idx not in chunk.ended]
+        tries = {idx: chunk.past[idx].last_try + 1 if idx in chunk.past else 1 for idx in rows}
+        stored(store, run, *(send(chunk.fence, idx, try_=tries[idx]) for idx in rows))
+        ends = [ended(chunk.fence, idx, status, try_=tries[idx], round=store.run_by_id(run.id).round) for idx in rows]
+        stored(store, run, *ends)
+
+
+def rows_of(store: Store, table: str) -> list[dict[str, Any]]:
+    """A whole table, in the order of its key."""
+    columns = metadata.tables[table]
+    query = select(columns).order_by(*columns.primary_key.columns)
+    return [dict(row._mapping) for row in store.database.read(lambda c: c.execute(query).all())]
+
+
+# What may differ between two stores that did the same: a random label, a process, a counter that skips.
+_OWN = {"runs": {"label", "holder"}, "ledger": {"id"}}
+
+
+def whole_store(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """Every table, without what two equal stores may differ in."""
+    return {
+        name: sorted(
+            (
+                {key: value for key, value in row.items() if key not in _OWN.get(name, ())}
+                for row in rows_of(store, name)
+            ),
+            key=lambda row: str(row.get("key", "")) if name == "ledger" else "",
+        )
+        for name in metadata.tables
+    }
+
+
+def execute(store: Store, statement: str) -> None:
+    """A foreign hand in the database."""
+    store.database.write(lambda c: c.execute(text(statement)))
+
+
+def budget(store: Store, run: Run) -> tuple[int, int]:
+    """What the run's budget says: spent, committed."""
+    (row,) = [row for row in rows_of(store, "budgets") if row["scope"] == f"run:{run.id}"]
+    return row["spent_pico"], row["committed_pico"]
+
+
+@contextmanager
+def every_answer_lost_once(store: Store) -> Iterator[None]:
+    """Each transaction is committed, then done again as after a commit whose answer never came."""
+    database = store.database
+    write = database.write
+
+    def twice(work: Callable[[Connection], Any]) -> Any:
+        write(work)
+        return write(work)
+
+    database.write = twice  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        database.write = write  # type: ignore[method-assign]
