@@ -106,6 +106,7 @@ def upgrade() -> None:
         sa.Column("ingested_digest", sa.Text(), nullable=True),
         sa.Column("ingest_done", sa.Boolean(), nullable=False),
         sa.Column("output", sa.Text(), nullable=True),
+        sa.Column("exported_us", sa.BigInteger(), nullable=True),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("heartbeat_us", sa.BigInteger(), nullable=True),
@@ -329,4 +330,4 @@ def upgrade() -> None:
     )
 
     for statement in TRIGGERS[op.get_bind().dialect.name]:
-        op.execute(sa.DDL(statement))
+        op.execute(statement)

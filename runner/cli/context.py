@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from runner.store.store import Store
-    from runner.views.progress_view import ProgressView
 
 PROGRESS_KINDS = ("none", "plain", "bar", "json")
 SCHEMA = 1
@@ -125,18 +124,6 @@ class Context:
             force_interactive=terminal and is_watched(os.environ),
             no_color=plain_terminal or None,
         )
-
-    @contextmanager
-    def shown_progress(self) -> Iterator[ProgressView]:
-        """Takes a run's numbers and shows them as `--progress`, `-q` and the terminal say."""
-        from runner.views.progress_view import progress_view
-
-        view = progress_view("none" if self.quiet else self.progress, self.stderr_console())
-        view.start()
-        try:
-            yield view
-        finally:
-            view.stop()
 
     def print_json(self, document: Mapping[str, Any]) -> None:
         """One document on stdout. Everything beyond ASCII is escaped, so that it is inert on any terminal."""

@@ -32,6 +32,9 @@ def exit_code_of(work: Callable[[], Any]) -> int:
         return INTERRUPTED
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        say(error.format_message())
+        return USAGE
     except click.ClickException as error:
         _print_usage_error(error)
         return USAGE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.clock import Clock
-from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, OnBadRow
+from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, Mode, OnBadRow
 from runner.domain.model_rules import model_problem
 from runner.domain.pricing import PICO_PER_USD, PriceBook
 from runner.domain.run import NewRun, Run
@@ -36,18 +36,25 @@ ABOVE_THE_JOB = frozenset({FLAG, ENV, DOTENV})
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """A run that is ready to be worked on, or `finished`: found again with nothing left to send."""
+    """A run that is ready to be worked on, or found again with nothing left to send.
+
+    `job` is the present one; the run keeps its own, but for what may change on resume.
+    """
 
     run: Run
+    job: Job
     source: Input
     report: InputReport | None
     renderer: Renderer
-    finished: bool
-    resumed: bool
+
+    @property
+    def finished(self) -> bool:
+        return self.run.state in FINISHED_RUN
 
 
-def settled(job: Job, settings: Settings, *, simulated: bool) -> Job:
-    """The job with the limits, the budget and the address that settings decide."""
+def settled(job: Job, settings: Settings, *, simulated: bool, betas: Sequence[str] = ()) -> Job:
+    """The job with the limits, the budget and the address that settings decide, and the betas of all who name some:
+    the job, the flags, the environment's custom headers. They are part of what is asked, so the run keeps them."""
     limits = replace(
         job.limits,
         concurrency=_chosen(settings, "concurrency", job.limits.concurrency, unset=DEFAULT_CONCURRENCY),
@@ -62,7 +69,13 @@ def settled(job: Job, settings: Settings, *, simulated: bool) -> Job:
         budget_pico=int(budget_usd * PICO_PER_USD) if isinstance(budget_usd, Decimal) else budget_usd,
         base_url=DEFAULT_BASE_URL if simulated else settings.service.base_url or DEFAULT_BASE_URL,
         simulated=simulated,
+        betas=tuple(dict.fromkeys((*job.betas, *betas, *_betas_of(settings.service.custom_headers)))),
     )
+
+
+def _betas_of(headers: Mapping[str, str]) -> list[str]:
+    told = [value for name, value in headers.items() if name.lower() == "anthropic-beta"]
+    return [name.strip() for value in told for name in value.split(",") if name.strip()]
 
 
 def _chosen(settings: Settings, name: str, of_job: Any, *, unset: Any = None) -> Any:
@@ -72,6 +85,14 @@ def _chosen(settings: Settings, name: str, of_job: Any, *, unset: Any = None) ->
         return of_job
     above = settings.layer.get(name) in ABOVE_THE_JOB
     return of_settings if above or of_job == unset else of_job
+
+
+def check_mode(job: Job) -> None:
+    """Raises JobInvalid for a way of sending that this version has not."""
+    if job.mode is not Mode.LIVE:
+        raise JobInvalid(
+            f"mode: {job.mode} is not supported by this version.", name="mode", hints=("leave it out, or say live",)
+        )
 
 
 def check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
@@ -134,10 +155,10 @@ def launch(job: Job, wish: Wish, source: Input, store: Store, clock: Clock) -> L
     renderer = Renderer(job)
     found = None if wish.new else _found(job, wish.key, store)
     if found is not None and not can_check_first(source):
-        return _again(found, job, source, renderer, store)
+        return _again(found, job, source, renderer)
     if found is not None:
         if _same_input(found, source):
-            return _again(found, job, source, renderer, store)
+            return _again(found, job, source, renderer)
         if found.state not in FINISHED_RUN or wish.key is not None:
             raise _changed(found, source, renderer, store)
     return _new(job, wish, source, renderer, store, clock)
@@ -185,14 +206,11 @@ def _rows(store: Store, run: Run) -> str:
     return f"{tally.ended:,} rows"
 
 
-def _again(run: Run, job: Job, source: Input, renderer: Renderer, store: Store) -> Launch:
-    finished = run.state in FINISHED_RUN
+def _again(run: Run, job: Job, source: Input, renderer: Renderer) -> Launch:
     report = None
-    if not finished:
-        run = store.resume_run(run, job)
-        if run.input_digest is not None and not run.ingest_done:
-            report = _report(run.job, source, renderer)
-    return Launch(run=run, source=source, report=report, renderer=renderer, finished=finished, resumed=True)
+    if run.input_digest is not None and not run.ingest_done:
+        report = _report(run.job, source, renderer)
+    return Launch(run=run, job=job, source=source, report=report, renderer=renderer)
 
 
 def relaunch(run: Run, job: Job, store: Store, open_: ExitStack) -> Launch:
@@ -213,7 +231,7 @@ def relaunch(run: Run, job: Job, store: Store, open_: ExitStack) -> Launch:
         source = Input(place=run.input_uri, stream=None, size=None, checkable=False)
     elif can_check_first(source) and not _same_input(run, source):
         raise _changed(run, source, renderer, store)
-    return _again(run, job, source, renderer, store)
+    return _again(run, job, source, renderer)
 
 
 def _report(job: Job, source: Input, renderer: Renderer) -> InputReport:
@@ -242,4 +260,4 @@ def _new(job: Job, wish: Wish, source: Input, renderer: Renderer, store: Store, 
         output=job.output.path,
     )
     run = store.create_run(new, clock.now_us())
-    return Launch(run=run, source=source, report=report, renderer=renderer, finished=False, resumed=False)
+    return Launch(run=run, job=job, source=source, report=report, renderer=renderer)

@@ -34,10 +34,12 @@ EXIT_OF_PAUSE = {
 }
 
 
-def conclude(context: Context, store: Store, end: RunEnd, *, elapsed_s: float | None) -> int:
-    """Export, say how it went, and give the exit code of the run's state. `elapsed_s` is None if nothing was sent."""
-    sent = elapsed_s is not None
-    exported = _exported(store, end.run, sent=sent) if end.pause is None else None
+def conclude(context: Context, store: Store, end: RunEnd, output: str | None, *, elapsed_s: float | None) -> int:
+    """Export to `output`, say how it went, and give the exit code of the run's state.
+
+    `elapsed_s` is None if nothing was sent.
+    """
+    exported = _exported(context, store, end.run, output, elapsed_s) if end.pause is None else None
     code = exit_code(end)
     if end.pause is not None:
         _say_paused(end, end.pause, code)
@@ -76,13 +78,16 @@ def exit_code(end: RunEnd) -> int:
     return 0 if end.run.state is RunState.DONE else RowsFailed.exit_code
 
 
-def _exported(store: Store, run: Run, *, sent: bool) -> str | None:
-    """Write the output file; a run found done writes it only if it has gone."""
-    if run.output is None:
+def _exported(context: Context, store: Store, run: Run, output: str | None, elapsed_s: float | None) -> str | None:
+    """Write the output file; a run found done writes it only if it is not there as it was written."""
+    path = output or run.output
+    if path is None:
         return None
-    if sent or run.output == STDOUT or not Path(run.output).exists():
-        export(store, run, run.output)
-    return run.output
+    stands = run.exported_us is not None and path == run.output and path != STDOUT and Path(path).exists()
+    if elapsed_s is not None or not stands:
+        export(store, run, path)
+        store.note_exported(run.id, path, context.clock.now_us())
+    return path
 
 
 def _say_paused(end: RunEnd, pause: Pause, code: int) -> None:

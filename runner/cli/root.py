@@ -115,7 +115,7 @@ class Root(click.Group):
         return told
 
 
-@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group("runner", cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="runner", message="%(prog)s %(version)s")
 def root() -> None:
     """All commands."""

@@ -12,7 +12,7 @@ import click
 
 from runner.cli.command import command
 from runner.cli.context import Context
-from runner.cli.launch import Launch, Wish, check_model, launch, opened_input, relaunch, settled
+from runner.cli.launch import Launch, Wish, check_mode, check_model, launch, opened_input, relaunch, settled
 from runner.cli.messages import say
 from runner.cli.options import (
     base_url_option,
@@ -27,13 +27,14 @@ from runner.cli.options import (
 )
 from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
-from runner.domain.job import InputSpec, Job, Mode, OnBadRow, OutputSpec
+from runner.domain.job import API_VERSIONS, CURRENT_API_VERSION, InputSpec, Job, Mode, OnBadRow, OutputSpec
 from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN
 from runner.engine.run import RunEnd
 from runner.errors import UsageInvalid
 from runner.files.job_file import load_job
+from runner.files.sink import STDOUT
 from runner.files.source import STDIN
 from runner.store.store import Store
 from runner.views.progress_view import ProgressView, progress_view
@@ -58,6 +59,10 @@ JOB_FILES = frozenset({".yaml", ".yml"})
 @param_option
 @pace_options
 @base_url_option
+@click.option("--beta", "betas", multiple=True, metavar="NAME", help="Send this anthropic-beta too; may be repeated.")
+@click.option(
+    "--api-version", type=click.Choice(API_VERSIONS), envvar="RUNNER_API_VERSION", help="Instead of the job's."
+)
 @click.option("--key", metavar="TEXT", help="Same key, same run; a new key is a new run.")
 @click.option("--new", is_flag=True, help="Start afresh, though the same was asked before.")
 @click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
@@ -75,6 +80,8 @@ def run(
     model: str | None,
     limit: int | None,
     params: Mapping[str, str],
+    betas: tuple[str, ...],
+    api_version: str | None,
     key: str | None,
     new: bool,
     on_bad_row: str | None,
@@ -93,12 +100,14 @@ def run(
         "output.path": output_path,
         "mode": mode,
         "model": model,
+        "api_version": api_version,
         "input.limit": limit,
         "input.on_bad_row": on_bad_row,
     }
     job = _job(job_file, params, {name: value for name, value in overrides.items() if value is not None})
-    job = settled(job, context.settings, simulated=context.simulate)
+    job = settled(job, context.settings, simulated=context.simulate, betas=betas)
     prices = shipped_prices()
+    check_mode(job)
     check_model(job, prices, any_model=any_model)
     check_credential(job, context.settings)
     with ExitStack() as open_:
@@ -122,13 +131,19 @@ def _job(job_file: str, params: Mapping[str, str], overrides: Mapping[str, Any])
         name=name,
         model=overrides.get("model"),
         mode=Mode(overrides.get("mode", Mode.LIVE)),
+        api_version=overrides.get("api_version", CURRENT_API_VERSION),
         input=InputSpec(
             path=job_file,
             limit=overrides.get("input.limit"),
             on_bad_row=OnBadRow(overrides.get("input.on_bad_row", OnBadRow.FAIL)),
         ),
-        output=OutputSpec(path=overrides.get("output.path")),
+        output=OutputSpec(path=_absolute(overrides.get("output.path"))),
     )
+
+
+def _absolute(path: str | None) -> str | None:
+    """A run may be resumed from another folder; its output stays where it was asked for."""
+    return path if path is None or path == STDOUT else str(Path(path).absolute())
 
 
 @command("resume", examples=("runner resume r_7f3k2m", "runner resume latest --max-usd 49 --concurrency 64"))
@@ -161,10 +176,8 @@ def retry(context: Context, label: str, output_path: str | None) -> int:
                 name="run-state",
                 hints=(f"runner resume {found.label}",),
             )
-        rows = store.open_round(found.id)
-        context.note(f"{rows:,} rows of run {found.label} go again.")
         with ExitStack() as open_:
-            return _work(context, store, relaunch(store.run_by_id(found.id), job, store, open_))
+            return _work(context, store, relaunch(found, job, store, open_), retry=True)
 
 
 @contextmanager
@@ -173,27 +186,27 @@ def _found(context: Context, label: str, output_path: str | None) -> Iterator[tu
     with context.found_run(label) as (store, found):
         job = settled(found.job, context.settings, simulated=found.job.simulated)
         if output_path is not None:
-            job = replace(job, output=OutputSpec(path=str(Path(output_path).absolute())))
+            job = replace(job, output=OutputSpec(path=_absolute(output_path)))
         check_credential(job, context.settings)
         yield store, found, job
 
 
-def _work(context: Context, store: Store, launched: Launch) -> int:
+def _work(context: Context, store: Store, launched: Launch, *, retry: bool = False) -> int:
     """Send what is left of the run, show how it goes, and say how it ended."""
     prices = shipped_prices()
     found = launched.run
     if context.json:
         print_event("launch", run=found.label, job=found.job.name, simulated=found.job.simulated)
-    if launched.finished:
+    if launched.finished and not retry:
         end = RunEnd(run=found, tally=store.tally(found.id), pause=None)
-        return conclude(context, store, end, elapsed_s=None)
+        return conclude(context, store, end, launched.job.output.path, elapsed_s=None)
     began_s = context.clock.monotonic()
     with _progress(context) as view:
         sending = Sending(
-            settings=context.settings, store=store, prices=prices, clock=context.clock, on_progress=view
+            settings=context.settings, store=store, prices=prices, clock=context.clock, on_progress=view, retry=retry
         )
         end = send(launched, sending)
-    return conclude(context, store, end, elapsed_s=context.clock.monotonic() - began_s)
+    return conclude(context, store, end, launched.job.output.path, elapsed_s=context.clock.monotonic() - began_s)
 
 
 @contextmanager

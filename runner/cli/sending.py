@@ -33,6 +33,7 @@ class Sending:
     prices: PriceBook
     clock: Clock
     on_progress: Callable[[Progress], None] | None
+    retry: bool = False
 
 
 def check_credential(job: Job, settings: Settings) -> None:
@@ -58,6 +59,8 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
             prices=sending.prices,
             clock=sending.clock,
             on_progress=sending.on_progress,
+            job=launched.job,
+            retry=sending.retry,
         )
         return await work_on(launched.run, parts)
 

@@ -7,8 +7,9 @@ never nothing. Only display rounds.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from importlib import resources
@@ -50,6 +51,21 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Rates:
+    """A band's prices with every factor applied, as whole numbers over one divisor: fast, and exact all the same."""
+
+    input: int
+    output: int
+    cache_write_5m: int
+    cache_write_1h: int
+    cache_read: int
+    divisor: int
+
+
+_RatesKey = tuple[str, int, bool, str | None, str | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PriceBook:
     """A dated table of models. `version` is stored with each cost."""
 
@@ -58,6 +74,7 @@ class PriceBook:
     web_search_pico: int
     models: Mapping[str, ModelFacts]
     retired: Mapping[str, str]
+    _rates: dict[_RatesKey, _Rates | None] = field(default_factory=dict, compare=False, repr=False)
 
     def find(self, model: str) -> ModelFacts | None:
         """The facts of an id or alias."""
@@ -68,18 +85,26 @@ class PriceBook:
         facts = self.find(model)
         if facts is None or usage.unpriced:
             return None
-        factor = self._factor(facts, usage, batch=batch)
-        if factor is None:
-            return None
         band = _band(facts, usage.prompt_tokens)
+        rates = self._rates_of(facts, band, usage, batch=batch)
+        if rates is None:
+            return None
         tokens = (
-            usage.input_tokens * band.input
-            + usage.cache_write_5m * band.cache_write_5m
-            + usage.cache_write_1h * band.cache_write_1h
-            + usage.cache_read * band.cache_read
-            + usage.output_tokens * band.output
+            usage.input_tokens * rates.input
+            + usage.cache_write_5m * rates.cache_write_5m
+            + usage.cache_write_1h * rates.cache_write_1h
+            + usage.cache_read * rates.cache_read
+            + usage.output_tokens * rates.output
         )
-        return _whole(tokens * factor) + usage.web_searches * self.web_search_pico
+        # An override that is not a whole number of pico-dollars a token rounds up, once, at the end.
+        return -(-tokens // rates.divisor) + usage.web_searches * self.web_search_pico
+
+    def _rates_of(self, facts: ModelFacts, band: Band, usage: Usage, *, batch: bool) -> _Rates | None:
+        key = (facts.id, band.above_tokens, batch, usage.inference_geo, usage.speed)
+        if key not in self._rates:
+            factor = self._factor(facts, usage, batch=batch)
+            self._rates[key] = None if factor is None else _rates(band, factor)
+        return self._rates[key]
 
     def _factor(self, facts: ModelFacts, usage: Usage, *, batch: bool) -> Fraction | None:
         factor = self.batch_multiplier if batch else Fraction(1)
@@ -124,8 +149,14 @@ def _band(facts: ModelFacts, prompt_tokens: int) -> Band:
     return next(band for band in reversed(facts.bands) if prompt_tokens > band.above_tokens)
 
 
+def _rates(band: Band, factor: Fraction) -> _Rates:
+    names = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
+    prices = {name: getattr(band, name) * factor for name in names}
+    divisor = math.lcm(*(price.denominator for price in prices.values()))
+    return _Rates(divisor=divisor, **{name: int(price * divisor) for name, price in prices.items()})
+
+
 def _whole(amount: Fraction) -> int:
-    """Every published price is a whole number of pico-dollars a token; an override that is not rounds up."""
     return -((-amount.numerator) // amount.denominator)
 
 

@@ -37,6 +37,7 @@ class Run:
     ingested_digest: str | None
     ingest_done: bool
     output: str | None
+    exported_us: int | None
     epoch: int
     holder: str | None
     heartbeat_us: int | None
@@ -53,7 +54,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewRun:
-    """What a run is made from. Digest, bytes and records are None for an input that is checked only as it is staged."""
+    """What a run is made from. Digest, bytes and records are None for an input that is checked as it is staged."""
 
     job: Job
     key: str | None

@@ -13,12 +13,12 @@ import anyio
 from anyio import to_thread
 
 from runner.clock import SECOND, Clock
-from runner.domain.job import Limits
+from runner.domain.job import Job, Limits
 from runner.domain.limits import Buckets
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
 from runner.domain.run import Run, Tally
-from runner.domain.states import PauseReason
+from runner.domain.states import FINISHED_RUN, PauseReason, RunState
 from runner.engine.feeder import Feeder
 from runner.engine.gate import Gate
 from runner.engine.ingest import Ingest
@@ -54,7 +54,10 @@ class RunEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a run is worked with; made by the command line or a test."""
+    """What a run is worked with; made by the command line or a test.
+
+    `job` brings what may change on resume; `retry` opens a new round of a finished run's failed rows.
+    """
 
     store: Store
     source: Input
@@ -64,6 +67,8 @@ class Parts:
     prices: PriceBook
     clock: Clock
     on_progress: Callable[[Progress], None] | None = None
+    job: Job | None = None
+    retry: bool = False
     grace_s: float = GRACE_S
     signals: bool = True
 
@@ -75,7 +80,9 @@ async def work_on(run: Run, parts: Parts) -> RunEnd:
     """
     hold = await to_thread.run_sync(parts.store.hold, run, parts.clock.now_us)
     try:
-        await to_thread.run_sync(parts.store.release_running, run.id)
+        run = await to_thread.run_sync(_taken_up, run, parts)
+        if run.state in FINISHED_RUN:  # another process finished it while we waited for the hold
+            return RunEnd(run=run, tally=await to_thread.run_sync(parts.store.tally, run.id), pause=None)
         engine = _Engine(run, parts, hold, await to_thread.run_sync(parts.store.tally, run.id))
         error: RunnerError | None = None
         try:
@@ -86,6 +93,19 @@ async def work_on(run: Run, parts: Parts) -> RunEnd:
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(hold.release)
+
+
+def _taken_up(run: Run, parts: Parts) -> Run:
+    """The run as it is now that it is ours, set going: a new round of its failed rows if asked, with what may change
+    taken from the present job."""
+    store = parts.store
+    if parts.retry:
+        store.open_round(run.id)
+    run = store.run_by_id(run.id)
+    if run.state in FINISHED_RUN:
+        return run
+    store.release_running(run.id)
+    return store.resume_run(run, parts.job or run.job)
 
 
 def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
@@ -113,6 +133,8 @@ class _Engine:
         self._ingest = Ingest(parts.store, run, parts.source, parts.renderer, parts.report, self._writes)
         self._meter = Meter(clock.monotonic())
         self._meter.done, self._meter.failed = before.done, before.failed
+        if run.state is RunState.CANCELING:
+            self._stop.cancel()
         self._scope = scope_of(run, parts.prices)
         held = parts.store.paused_until_us(self._scope) or 0
         self._gate = Gate(clock, _buckets(limits, clock), concurrency=limits.concurrency, held_until_us=held)
@@ -301,7 +323,8 @@ class _Engine:
 
     def _cancel(self) -> Run:
         store = self._parts.store
-        store.move_run(self._run.id, "cancel asked", wanted=None)
+        if self._run.state is not RunState.CANCELING:
+            store.move_run(self._run.id, "cancel asked", wanted=None)
         store.cancel_rows(self._run.id)
         return store.move_run(self._run.id, "nothing in flight", ended_us=self._parts.clock.now_us())
 

@@ -151,6 +151,7 @@ def _value(row: Any) -> Run:
         ingested_digest=row.ingested_digest,
         ingest_done=row.ingest_done,
         output=row.output,
+        exported_us=row.exported_us,
         epoch=row.epoch,
         holder=row.holder,
         heartbeat_us=row.heartbeat_us,

@@ -100,6 +100,10 @@ class Store:
         """Whose key answered, so that a run is not taken up in another workspace."""
         self.database.write(lambda c: c.execute(queries.set_run(run, organization=organization, workspace=workspace)))
 
+    def note_exported(self, run: int, path: str, now_us: int) -> None:
+        """The output is written; the same command need not write it again while it stands."""
+        self.database.write(lambda c: c.execute(queries.set_run(run, output=path, exported_us=now_us)))
+
     def open_round(self, run: int) -> int:
         """Set every row that failed to go again; how many that are."""
         moved: list[int] = []  # a replay finds nothing left to move: the first time counts

@@ -70,6 +70,7 @@ runs = Table(
     Column("ingested_digest", Text),
     Column("ingest_done", Boolean, nullable=False),
     Column("output", Text),
+    Column("exported_us", BigInteger),
     Column("epoch", Integer, nullable=False),
     Column("holder", Text),
     Column("heartbeat_us", BigInteger),

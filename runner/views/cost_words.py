@@ -20,8 +20,10 @@ def cost_words(money: Money, *, simulated: bool) -> str:
     """The sum on the first line; on further ones what is not known and what was paid twice."""
     cap = f" of {dollars(money.cap_pico)}" if money.cap_pico is not None else ""
     lines = [f"{dollars(money.spent_pico)}{cap}" + ("   simulated: nothing is billed" if simulated else "")]
-    if money.committed_pico:
-        lines.append(f"and {dollars(money.committed_pico)} reserved for calls in flight")
+    # What calls of unknown end may cost stays reserved, and is told on a line of its own.
+    reserved = money.committed_pico - money.unknown_bound_pico
+    if reserved > 0:
+        lines.append(f"and {dollars(reserved)} reserved for calls that have not ended")
     return "\n".join([*lines, *caveats(money)])
 
 

@@ -30,6 +30,7 @@ class ProgressScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._last: Progress | None = None
         # Drawn when numbers come, twice a second; results on stdout are none of its business.
         self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, vertical_overflow="crop")
 
@@ -37,12 +38,17 @@ class ProgressScreen:
         self._live.start()
 
     def __call__(self, progress: Progress) -> None:
-        lines = screen_lines(progress, self._console.width)
-        self._live.update(Group(*(_styled(line, progress) for line in lines)), refresh=True)
+        self._last = progress
+        self._draw(progress, [*screen_lines(progress, self._console.width), ending(progress, self._console.width)])
 
     def stop(self) -> None:
-        """The last screen stays where it is."""
+        """The last numbers stay where they are, without what one could do while they moved."""
+        if self._last is not None:
+            self._draw(self._last, screen_lines(self._last, self._console.width))
         self._live.stop()
+
+    def _draw(self, progress: Progress, lines: list[str]) -> None:
+        self._live.update(Group(*(_styled(line, progress) for line in lines)), refresh=True)
 
 
 def _styled(line: str, progress: Progress) -> Text:
@@ -61,7 +67,7 @@ LABELS = frozenset({"rows", "requests", "input", "output", "latency", "spend", "
 
 
 def screen_lines(progress: Progress, width: int) -> list[str]:
-    """The whole screen, no line wider than `width`."""
+    """The numbers, no line wider than `width`."""
     lines = [
         _header(progress, width),
         *_rows(progress, width),
@@ -72,7 +78,6 @@ def screen_lines(progress: Progress, width: int) -> list[str]:
         _spend(progress, width),
         _failures(progress, width),
         _hold(progress, width),
-        _ending(progress, width),
     ]
     return [line[:width] for line in lines if line]
 
@@ -114,7 +119,7 @@ def _rows(progress: Progress, width: int) -> list[str]:
 def _eta(progress: Progress) -> str:
     if progress.total is not None and ended(progress) >= progress.total:
         return ""
-    return "ETA not known yet" if progress.eta_s is None else f"ETA {duration(progress.eta_s)}"
+    return "ETA unknown" if progress.eta_s is None else f"ETA {duration(progress.eta_s)}"
 
 
 def _requests(progress: Progress, width: int) -> str:
@@ -181,7 +186,8 @@ def _hold(progress: Progress, width: int) -> str:
     return _line("waiting", [f"the service asked for a pause of {duration(progress.held_until_s)}"], width)
 
 
-def _ending(progress: Progress, width: int) -> str:
+def ending(progress: Progress, width: int) -> str:
+    """The line below the numbers: what Ctrl-C does, or what a stop still waits for."""
     if progress.paused_for is None:
         return _fitted("Ctrl-C pauses and keeps everything.", width)
     calls = f"{count(progress.in_flight)} in flight may end" if progress.in_flight else ""

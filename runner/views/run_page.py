@@ -181,7 +181,7 @@ def cost_json(money: Money) -> dict[str, Any]:
     return {
         "spent_usd": usd(money.spent_pico),
         "budget_usd": usd(money.cap_pico),
-        "reserved_usd": usd(money.committed_pico),
+        "committed_usd": usd(money.committed_pico),
         "duplicate_usd": usd(money.duplicate_pico),
         "unknown_calls": money.unknown_calls,
         "unknown_usd_at_most": usd(money.unknown_bound_pico),

@@ -19,7 +19,7 @@ from runner.views.tables import Column, table_lines
 STATUS_COLUMNS = (
     Column(title="RUN"),
     Column(title="JOB", most=24),
-    Column(title="STATE", most=28),
+    Column(title="STATE", most=40),
     Column(title="ROWS", right=True),
     Column(title="FAILED", right=True),
     Column(title="SPENT", right=True),
@@ -48,14 +48,16 @@ class StatusRow:
     @property
     def note(self) -> str:
         run = self.run
-        notes = ["simulated"] if run.job.simulated else []
         if self.left_alone:
-            notes.append(f"nobody works on it: runner resume {run.label}")
-        elif run.wanted is not None:
-            notes.append(f"asked to {run.wanted}")
-        elif run.state is RunState.PAUSED and run.pause_message:
-            notes.append(run.pause_message)
-        return ", ".join(notes)
+            return f"nobody works on it: runner resume {run.label}"
+        if run.wanted is not None:
+            return f"asked to {run.wanted}"
+        return pause_of(run)[1] or ""
+
+    @property
+    def state(self) -> str:
+        """A rehearsal says so here, in a column that is not dropped soon."""
+        return state_words(self.run) + (", simulated" if self.run.job.simulated else "")
 
     @property
     def rows(self) -> str:
@@ -94,7 +96,7 @@ def status_table(rows: Sequence[StatusRow], width: int | None, *, plain: bool = 
         [
             row.run.label,
             row.run.job.name,
-            state_words(row.run),
+            row.state,
             row.rows,
             count(row.tally.failed),
             row.spent,

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from runner.views.progress_screen import ProgressScreen, screen_lines
+from runner.views.progress_screen import ProgressScreen, ending, screen_lines
 from tests.views.numbers_of_a_run import numbers
 
 WIDE = """\
@@ -20,8 +20,7 @@ input     551k/min of 800k      [#############-------]   cache reads not counted
 output    68k/min of 160k       [########------------]
 latency   p50 2.1s   p95 5.4s   p99 12s
 spend     $22.62 of $60.00      [#######-------------]   projected $45.25
-failures  invalid_output 6 | invalid_request_error 2 | timeout 1
-Ctrl-C pauses and keeps everything."""
+failures  invalid_output 6 | invalid_request_error 2 | timeout 1"""
 
 NARROW = """\
 branch-labels  run r_7f3k2a       elapsed 00:12:40
@@ -32,8 +31,7 @@ input     551k/min of 800k
 output    68k/min of 160k
 latency   p50 2.1s   p95 5.4s   p99 12s
 spend     $22.62 of $60.00   projected $45.25
-failures  invalid_output 6
-Ctrl-C pauses and keeps everything."""
+failures  invalid_output 6"""
 
 # A simulated run without limits or a cap, whose input is still being read.
 OPEN = """\
@@ -44,8 +42,7 @@ requests  380/min
 input     551k/min
 output    68k/min
 latency   p50 2.1s   p95 5.4s   p99 12s
-spend     $22.62
-Ctrl-C pauses and keeps everything."""
+spend     $22.62"""
 
 
 def test_the_screen_at_80_columns() -> None:
@@ -70,7 +67,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         job="j" * 64, model="m" * 60, failures={f"kind_{n}" * 5: 10**6 for n in range(9)}, simulated=True,
         committed_pico=10**13, held_until_s=12.0, paused_for="stopped by SIGINT " * 9,
     )  # fmt: skip
-    assert all(len(line) <= width for line in screen_lines(busy, width))
+    assert all(len(line) <= width for line in [*screen_lines(busy, width), ending(busy, width)])
 
 
 @pytest.mark.parametrize("width", [30, 50, 80, 120])
@@ -79,7 +76,7 @@ def test_a_simulated_run_says_so_at_every_width(width: int) -> None:
 
 
 def test_no_time_is_promised_before_one_is_known() -> None:
-    assert "ETA not known yet" in screen_lines(numbers(eta_s=None), 80)[1]
+    assert "ETA unknown" in screen_lines(numbers(eta_s=None), 80)[1]
 
 
 def test_a_finished_run_has_no_eta() -> None:
@@ -95,8 +92,11 @@ def test_the_service_s_pause_is_told() -> None:
 
 
 def test_a_run_that_stops_says_why_and_what_it_waits_for() -> None:
-    last = screen_lines(numbers(paused_for="stopped by SIGINT"), 80)[-1]
-    assert last == "stopping  stopped by SIGINT   48 in flight may end   Ctrl-C again ends at once"
+    assert ending(numbers(), 80) == "Ctrl-C pauses and keeps everything."
+    assert (
+        ending(numbers(paused_for="stopped by SIGINT"), 80)
+        == "stopping  stopped by SIGINT   48 in flight may end   Ctrl-C again ends at once"
+    )
 
 
 def test_reserved_money_is_beside_what_is_spent() -> None:
@@ -119,3 +119,4 @@ def test_the_live_screen_leaves_stdout_alone() -> None:
     screen.stop()
     assert "branch-labels" in shown.getvalue()
     assert "4,799 of 9,600" in shown.getvalue()
+    assert shown.getvalue().count("Ctrl-C") == 1, "the finished screen offers nothing to press"
