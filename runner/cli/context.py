@@ -49,18 +49,24 @@ class Context:
     @cached_property
     def settings(self) -> Settings:
         """Read once, after all options are known."""
-        return load_settings(os.environ, Path.cwd(), self.flags, use_dotenv=not self.no_env)
+        settings = load_settings(os.environ, Path.cwd(), self.flags, use_dotenv=not self.no_env)
+        if settings.origin.keys() & {"log_level", "log_format"}:
+            self._start_logging(settings.log_level if "log_level" in settings.origin else None, settings.log_format)
+        return settings
 
     @cached_property
     def clock(self) -> SystemClock:
         return SystemClock()
 
     def start_logging(self) -> None:
-        """Before anything else happens, so that even the settings' own troubles are told in one way."""
+        """Before anything else, by what the environment says; files of settings are heard when they are read."""
+        self._start_logging(os.environ.get("RUNNER_LOG_LEVEL"), os.environ.get("RUNNER_LOG_FORMAT"))
+
+    def _start_logging(self, level: str | None, form: str | None) -> None:
         from runner.cli.logs import start_logging
 
-        level = {0: None, 1: "info"}.get(self.verbosity, "debug")
-        start_logging(os.environ, level=level, quiet=self.quiet)
+        of_flags = "error" if self.quiet else {0: None, 1: "info"}.get(self.verbosity, "debug")
+        start_logging(level=of_flags or level, form=form)
 
     # --- stores
 

@@ -7,7 +7,7 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context, sqlite_file_exists
 from runner.cli.messages import say
-from runner.cli.options import json_option, simulate_option
+from runner.cli.options import json_option, of_simulated_option
 from runner.errors import SchemaMismatch
 from runner.store.database import Database
 from runner.store.tables import HEAD_REVISION
@@ -23,7 +23,7 @@ def db() -> None:
 
 
 @command("upgrade", examples=("runner db upgrade",))
-@simulate_option
+@of_simulated_option
 @json_option
 def upgrade(context: Context) -> None:
     """Bring the database to the revision that this program needs. Safe to run at any time, by several at once."""
@@ -52,7 +52,7 @@ def upgrade(context: Context) -> None:
 
 
 @command("status", examples=("runner db status", "runner db status --json"))
-@simulate_option
+@of_simulated_option
 @json_option
 def status(context: Context) -> int:
     """Where the database is, its revision, and the one that is needed. Exit 8 when they differ."""

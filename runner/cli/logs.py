@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -17,8 +16,7 @@ from runner.views.safe_text import safe_line
 
 # They tell each request at INFO and headers at DEBUG.
 CHATTY = ("httpx", "httpcore", "h11", "asyncio", "alembic", "sqlalchemy")
-FORMAT_VARIABLE = "RUNNER_LOG_FORMAT"
-LEVEL_VARIABLE = "RUNNER_LOG_LEVEL"
+DEFAULT_LEVEL = "warning"
 LEVELS = ("debug", "info", "warning", "error")
 OWN_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
@@ -81,19 +79,18 @@ def _plain(value: object) -> object:
     return value if isinstance(value, (int, float, bool, type(None))) else redacted(str(value))
 
 
-def start_logging(env: Mapping[str, str], *, level: str | None, quiet: bool) -> None:
-    """Set up the root logger anew. `level` is what flags ask for; without one the environment's word counts."""
-    told = level or env.get(LEVEL_VARIABLE, "").lower()
-    chosen = "error" if quiet else told if told in LEVELS else "warning"
+def start_logging(*, level: str | None, form: str | None) -> None:
+    """Set up the root logger anew; a level or a form that is not known counts as not said."""
+    told = (level or "").lower()
     handler = StderrHandler()
     handler.addFilter(Redaction())
-    handler.setFormatter(JsonFormatter() if _wants_json(env) else HumanFormatter())
+    handler.setFormatter(JsonFormatter() if _wants_json(form) else HumanFormatter())
     logging.root.handlers[:] = [handler]
-    logging.root.setLevel(chosen.upper())
+    logging.root.setLevel((told if told in LEVELS else DEFAULT_LEVEL).upper())
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _wants_json(env: Mapping[str, str]) -> bool:
-    told = env.get(FORMAT_VARIABLE, "").lower()
+def _wants_json(form: str | None) -> bool:
+    told = (form or "").lower()
     return told == "json" or (told != "human" and not sys.stderr.isatty())

@@ -73,6 +73,9 @@ plain_option: Decorator[Any] = _context_option(
 simulate_option: Decorator[Any] = _context_option(
     "--simulate", into="simulate", is_flag=True, help="Ask the built-in simulator: no key, no network, no cost."
 )
+of_simulated_option: Decorator[Any] = _context_option(
+    "--simulate", into="simulate", is_flag=True, help="Of simulated runs, which have a store of their own."
+)
 progress_option: Decorator[Any] = _context_option(
     "--progress",
     into="progress",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from runner.api.credentials import Credential, find_credential
+from runner.api.credentials import Credential, check_base_url, find_credential
 from runner.api.headers import check_custom_headers, request_headers
 from runner.cli.command import command
 from runner.cli.context import Context
@@ -72,6 +72,7 @@ def preview(
     """The requests of the first rows, byte for byte what would be sent, and their headers with the key hidden."""
     overrides = {"input.path": input_path, "model": model}
     job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
+    check_base_url(job.base_url)
     with opened_input(job, context.settings.home) as (job, source):
         shown = list(_requests(job, source, context.settings, limit))
     if context.json:

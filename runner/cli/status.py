@@ -7,7 +7,7 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.holders import seen_holder
-from runner.cli.options import json_option, limited_to, plain_option, simulate_option
+from runner.cli.options import json_option, limited_to, of_simulated_option, plain_option
 from runner.domain.run import Run
 from runner.domain.states import RunState
 from runner.store.store import Store
@@ -18,7 +18,7 @@ SHOWN_RUNS = 20
 
 @command("status", examples=("runner status", "runner status -n 100 --json"))
 @limited_to("How many runs.", default=SHOWN_RUNS, show_default=True)
-@simulate_option
+@of_simulated_option
 @json_option
 @plain_option
 def status(context: Context, limit: int) -> None:

@@ -147,6 +147,7 @@ class Live:
             )
         )
         if verdict is Verdict.STORED:
+            self._meter.committed_pico += call.worst_pico or 0
             return call
         self._not_admitted(work, verdict)
         return None
@@ -184,8 +185,10 @@ class Live:
         stored = settlement(
             call, outcome, decision, self._prices, now_us=now_us, latency_us=round((now_s - started_s) * 1e6)
         )
+        self._meter.committed_pico -= call.worst_pico or 0
         if stored.booking is not None:
             self._meter.spent_pico += stored.booking.cost_pico or 0
+            self._meter.committed_pico += stored.booking.bound_pico or 0
         await self._writer.submit(stored)
         if isinstance(decision, Continue) and stored.turn_record is not None:
             turn = stored.turn_record

@@ -23,6 +23,7 @@ class Meter:
         self.rate_limited = 0
         self.overloaded = 0
         self.spent_pico = 0
+        self.committed_pico = 0
         self.failures: Counter[str] = Counter()
         self.input_tokens = 0
         self.output_tokens = 0

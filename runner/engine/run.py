@@ -133,6 +133,8 @@ class _Engine:
         self._ingest = Ingest(parts.store, run, parts.source, parts.renderer, parts.report, self._writes)
         self._meter = Meter(clock.monotonic())
         self._meter.done, self._meter.failed = before.done, before.failed
+        money = parts.store.money(run.id)
+        self._meter.spent_pico, self._meter.committed_pico = money.spent_pico, money.committed_pico
         if run.state is RunState.CANCELING:
             self._stop.cancel()
         self._scope = scope_of(run, parts.prices)
@@ -292,7 +294,7 @@ class _Engine:
             latency_p95_s=meter.percentile(0.95),
             latency_p99_s=meter.percentile(0.99),
             spent_pico=meter.spent_pico,
-            committed_pico=0,
+            committed_pico=meter.committed_pico,
             cap_pico=run.job.budget_pico,
             failures=dict(meter.failures),
             eta_s=left / row_rate * 60 if left is not None and row_rate > 0 else None,

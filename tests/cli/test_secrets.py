@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
 from runner.cli.logs import start_logging
 from runner.cli.redact import redacted
+from tests.cli.conftest import Cli
 
 CANARY = "sk-ant-api03-CANARY_abc-123"
 
@@ -41,7 +43,7 @@ def test_ordinary_text_stays(text: str) -> None:
 
 
 def test_json_lines_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging({}, level="info", quiet=False)
+    start_logging(level="info", form=None)
     logging.getLogger("runner.x").info("sent %s", CANARY, extra={"run": "r_1", "header": f"Bearer {CANARY}"})
     told = json.loads(capsys.readouterr().err)
     assert (told["level"], told["logger"], told["event"], told["run"]) == ("info", "runner.x", "sent [hidden]", "r_1")
@@ -49,7 +51,7 @@ def test_json_lines_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_logged_exception_keeps_its_place_and_not_its_words(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging({"RUNNER_LOG_FORMAT": "human"}, level=None, quiet=False)
+    start_logging(level=None, form="human")
     words = "row " + "text"
     try:
         raise ValueError(words + CANARY)
@@ -62,21 +64,29 @@ def test_a_logged_exception_keeps_its_place_and_not_its_words(capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("env", "level", "quiet", "expected"),
+    ("arguments", "said", "expected"),
     [
-        ({}, None, False, "WARNING"),
-        ({"RUNNER_LOG_LEVEL": "debug"}, None, False, "DEBUG"),
-        ({"RUNNER_LOG_LEVEL": "nonsense"}, None, False, "WARNING"),
-        ({"RUNNER_LOG_LEVEL": "error"}, "info", False, "INFO"),
-        ({"RUNNER_LOG_LEVEL": "debug"}, None, True, "ERROR"),
+        ([], "", "WARNING"),
+        ([], "debug", "DEBUG"),
+        ([], "nonsense", "WARNING"),
+        (["-v"], "error", "INFO"),
+        (["-vv"], "error", "DEBUG"),
+        (["-q"], "debug", "ERROR"),
     ],
 )
-def test_the_level(env: dict[str, str], level: str | None, quiet: bool, expected: str) -> None:
-    start_logging(env, level=level, quiet=quiet)
+def test_the_level(cli: Cli, arguments: list[str], said: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNNER_LOG_LEVEL", said)
+    cli("init", *arguments)
     assert logging.getLevelName(logging.root.level) == expected
 
 
+def test_a_settings_file_may_say_the_level(cli: Cli, folder: Path) -> None:
+    (folder / "runner.toml").write_text('log_level = "debug"\n')
+    cli("status")
+    assert logging.getLevelName(logging.root.level) == "DEBUG"
+
+
 def test_http_libraries_tell_only_troubles() -> None:
-    start_logging({}, level="debug", quiet=False)
+    start_logging(level="debug", form=None)
     assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)
     assert not logging.getLogger("httpcore.http11").isEnabledFor(logging.DEBUG)

@@ -109,6 +109,13 @@ def test_preview_needs_no_key(cli: Cli, job: str) -> None:
     assert "x-api-key: (no key is set)" in cli("preview", job).stdout
 
 
+def test_an_address_with_a_password_is_refused_and_not_repeated(cli: Cli, job: str) -> None:
+    for arguments in (("preview", job), ("doctor",)):
+        done = cli(*arguments, "--base-url", "https://me:CANARY@example.com")
+        assert done.exit_code == 5
+        assert "CANARY" not in done.output
+
+
 def test_preview_of_a_bad_row(cli: Cli, job: str, folder: Path) -> None:
     (folder / "rows.jsonl").write_text('{"id": "a"}\n')
     done = cli("preview", job)

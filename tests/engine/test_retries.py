@@ -46,9 +46,9 @@ async def test_a_row_that_fails_twice_succeeds_at_the_third_attempt_and_both_fai
 async def test_attempts_are_counted_over_restarts(house: House) -> None:
     """Stopped in the middle of its retries, a row has the rest of its attempts left and not all of them again."""
     run = house.new_run(prompts(3), limits={"max_attempts": 5})
-    async with served(house, faults=(Fault(kind="api_error"), )) as api:
-        for _ in range(4):
-            api.simulator.set_faults((Fault(kind="api_error", first=6), Fault(kind="authentication")))
+    async with served(house) as api:
+        for _ in range(3):
+            api.simulator.set_faults((Fault(kind="api_error", first=3), Fault(kind="authentication")))
             end = await house.work(run, api)
             assert end.pause is not None
         api.simulator.set_faults((Fault(kind="api_error"),))

@@ -11,12 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from runner.domain.run import Run
 from runner.domain.states import RowStatus
-from runner.store.group import Booking, BookingKind, Fence, Operation, SendIntent, Settlement, Verdict
+from runner.store.group import BookingKind, Fence, Operation, SendIntent, Settlement, Verdict
 from runner.store.store import Store
 from tests.store import building
-from tests.store.building import NOW_US, PRICES, WORST_PICO, rows_of, spend
+from tests.store.building import COST_PICO, NOW_US, PRICES, WORST_PICO, rows_of, spend
 
-UNKNOWN = spend(None, kind=BookingKind.UNKNOWN, bound_pico=WORST_PICO)
 ENDS = ["success", "success", "failure", "truncated", "retry", "maybe billed", "turn", "released"]
 
 
@@ -214,7 +213,8 @@ class RunsOfTwoStores(RuleBasedStateMachine):
             return building.turned(call.fence, call.idx, turn=0, **place)
         if how == "released":
             return Settlement(fence=call.fence, idx=call.idx, try_=call.try_, turn=0, at_us=NOW_US)
-        booking: Booking | None = UNKNOWN if how == "maybe billed" else None
+        unknown = spend(None, kind=BookingKind.UNKNOWN, bound_pico=call.worst_pico)
+        booking = unknown if how == "maybe billed" else None
         return building.tried(call.fence, call.idx, booking=booking, round_=self.model.round, **place)
 
     def intent(self, idx: int, data: st.DataObject) -> SendIntent:
@@ -222,7 +222,7 @@ class RunsOfTwoStores(RuleBasedStateMachine):
         stale = chunk.epoch > 1 and data.draw(st.booleans())
         epoch = chunk.epoch - 1 if stale else chunk.epoch
         self.last_try[idx] = self.last_try.get(idx, 0) + 1
-        worst = data.draw(st.sampled_from([WORST_PICO, WORST_PICO, 1, None]))
+        worst = data.draw(st.sampled_from([WORST_PICO, WORST_PICO, COST_PICO, None]))
         fence = Fence(seq=self.model.chunks.index(chunk), epoch=epoch)
         return building.send(fence, idx, try_=self.last_try[idx], worst_pico=worst)
 
