@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "human", "json")
@@ -115,7 +115,7 @@ def without_password(url: str) -> str:
     user, at, place = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     netloc = f"{name}{':***' if colon else ''}{at}{place}"
-    return f"{parts.scheme}://{netloc}{parts.path}" if parts.netloc else urlunsplit((*parts[:3], "", ""))
+    return f"{parts.scheme}://{netloc}{parts.path}"
 
 
 def simulated_beside(url: str) -> str:

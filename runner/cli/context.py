@@ -162,7 +162,7 @@ def _run_or_none(store: Store, label: str) -> Run | None:
     try:
         return store.run(label)
     except UsageInvalid as error:
-        if error.message.startswith("there is no run"):
+        if error.name == "no-run":
             return None
         raise
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.domain.job import InputSpec, Job, Mode, OnBadRow, OutputSpec
+from runner.domain.job import CURRENT_API_VERSION, InputSpec, Job, Mode, OnBadRow, OutputSpec
 from runner.errors import UsageInvalid
 from runner.files.job_file import load_job
+from runner.files.sink import STDOUT
 from runner.files.source import STDIN
 
 JOB_FILES = frozenset({".yaml", ".yml"})
@@ -33,5 +34,11 @@ def job_of(job_file: str, params: Mapping[str, str], overrides: Mapping[str, Any
             limit=given.get("input.limit"),
             on_bad_row=OnBadRow(given.get("input.on_bad_row", OnBadRow.FAIL)),
         ),
-        output=OutputSpec(path=given.get("output.path")),
+        api_version=given.get("api_version", CURRENT_API_VERSION),
+        output=OutputSpec(path=absolute_output(given.get("output.path"))),
     )
+
+
+def absolute_output(path: str | None) -> str | None:
+    """A run may be resumed from another folder; its output stays where it was asked for."""
+    return path if path is None or path == STDOUT else str(Path(path).absolute())

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from runner.api.credentials import check_base_url
 from runner.clock import Clock
 from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, Mode, OnBadRow
 from runner.domain.model_rules import model_problem
@@ -67,7 +68,7 @@ def settled(job: Job, settings: Settings, *, simulated: bool, betas: Sequence[st
         job,
         limits=limits,
         budget_pico=int(budget_usd * PICO_PER_USD) if isinstance(budget_usd, Decimal) else budget_usd,
-        base_url=DEFAULT_BASE_URL if simulated else settings.service.base_url or DEFAULT_BASE_URL,
+        base_url=DEFAULT_BASE_URL if simulated else check_base_url(settings.service.base_url or DEFAULT_BASE_URL),
         simulated=simulated,
         betas=tuple(dict.fromkeys((*job.betas, *betas, *_betas_of(settings.service.custom_headers)))),
     )

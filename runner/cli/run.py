@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import click
 
 from runner.cli.command import command
 from runner.cli.context import Context
+from runner.cli.job_argument import absolute_output, job_of
 from runner.cli.launch import Launch, Wish, check_mode, check_model, launch, opened_input, relaunch, settled
 from runner.cli.messages import say
 from runner.cli.options import (
@@ -27,19 +26,14 @@ from runner.cli.options import (
 )
 from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
-from runner.domain.job import API_VERSIONS, CURRENT_API_VERSION, InputSpec, Job, Mode, OnBadRow, OutputSpec
+from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow, OutputSpec
 from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN
 from runner.engine.run import RunEnd
 from runner.errors import UsageInvalid
-from runner.files.job_file import load_job
-from runner.files.sink import STDOUT
-from runner.files.source import STDIN
 from runner.store.store import Store
 from runner.views.progress_view import ProgressView, progress_view
-
-JOB_FILES = frozenset({".yaml", ".yml"})
 
 
 @command(
@@ -104,7 +98,7 @@ def run(
         "input.limit": limit,
         "input.on_bad_row": on_bad_row,
     }
-    job = _job(job_file, params, {name: value for name, value in overrides.items() if value is not None})
+    job = job_of(job_file, params, overrides)
     job = settled(job, context.settings, simulated=context.simulate, betas=betas)
     prices = shipped_prices()
     check_mode(job)
@@ -115,35 +109,6 @@ def run(
         store = open_.enter_context(context.store())
         launched = launch(job, Wish(key=key, new=new), source, store, context.clock)
         return _work(context, store, launched)
-
-
-def _job(job_file: str, params: Mapping[str, str], overrides: Mapping[str, Any]) -> Job:
-    if Path(job_file).suffix in JOB_FILES:
-        return load_job(job_file, params, overrides)
-    if "input.path" in overrides:
-        raise UsageInvalid(
-            f"{job_file} is read as rows, and -i names another input.", hints=("a job file ends in .yaml",)
-        )
-    if params:
-        raise UsageInvalid("-p needs a job file: there is no template to give parameters to.")
-    name = "rows" if job_file == STDIN else Path(job_file).name.split(".")[0]
-    return Job(
-        name=name,
-        model=overrides.get("model"),
-        mode=Mode(overrides.get("mode", Mode.LIVE)),
-        api_version=overrides.get("api_version", CURRENT_API_VERSION),
-        input=InputSpec(
-            path=job_file,
-            limit=overrides.get("input.limit"),
-            on_bad_row=OnBadRow(overrides.get("input.on_bad_row", OnBadRow.FAIL)),
-        ),
-        output=OutputSpec(path=_absolute(overrides.get("output.path"))),
-    )
-
-
-def _absolute(path: str | None) -> str | None:
-    """A run may be resumed from another folder; its output stays where it was asked for."""
-    return path if path is None or path == STDOUT else str(Path(path).absolute())
 
 
 @command("resume", examples=("runner resume r_7f3k2m", "runner resume latest --max-usd 49 --concurrency 64"))
@@ -186,7 +151,7 @@ def _found(context: Context, label: str, output_path: str | None) -> Iterator[tu
     with context.found_run(label) as (store, found):
         job = settled(found.job, context.settings, simulated=found.job.simulated)
         if output_path is not None:
-            job = replace(job, output=OutputSpec(path=_absolute(output_path)))
+            job = replace(job, output=OutputSpec(path=absolute_output(output_path)))
         check_credential(job, context.settings)
         yield store, found, job
 

@@ -298,6 +298,7 @@ class _Engine:
             cap_pico=run.job.budget_pico,
             failures=dict(meter.failures),
             eta_s=left / row_rate * 60 if left is not None and row_rate > 0 else None,
+            paused_for=self._stop.why,
             held_until_s=held_s if held_s > 0 else None,
         )
 

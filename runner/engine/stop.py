@@ -44,5 +44,10 @@ class Stop:
             self.pause = pause
         self.asked.set()
 
+    @property
+    def why(self) -> str | None:
+        """In words, None while the run goes on."""
+        return "canceled" if self.canceled else self.pause.message if self.pause else None
+
     def is_asked(self) -> bool:
         return self.asked.is_set()

@@ -73,7 +73,7 @@ def by_label(connection: Connection, label: str) -> Run:
     if not found:
         raise UsageInvalid(f"there is no run {label!r}.", name="no-run", hints=("runner status   lists them",))
     if len(found) > 1:
-        raise UsageInvalid(f"{label!r} fits several runs.", name="no-run", hints=("type one more letter",))
+        raise UsageInvalid(f"{label!r} fits several runs.", name="ambiguous-run", hints=("type one more letter",))
     return _value(found[0])
 
 

@@ -44,7 +44,7 @@ def both(tmp_path: Path, pg_url: str) -> Iterator[tuple[Store, Store]]:
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(25, 15), pytest.param(300, 40, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])]
+    ("examples", "steps"), [(12, 15), pytest.param(300, 40, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])]
 )
 def test_any_steps_leave_both_stores_as_the_model_says(both: tuple[Store, Store], examples: int, steps: int) -> None:
     run_state_machine_as_test(
@@ -54,7 +54,7 @@ def test_any_steps_leave_both_stores_as_the_model_says(both: tuple[Store, Store]
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(25, 20), pytest.param(300, 50, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])]
+    ("examples", "steps"), [(12, 20), pytest.param(300, 50, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])]
 )
 def test_any_steps_leave_sqlite_as_the_model_says(tmp_path: Path, examples: int, steps: int) -> None:
     with ready_store(f"sqlite:///{tmp_path / 'runner.db'}") as store:
