@@ -12,6 +12,7 @@ from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.messages import say
 from runner.cli.options import json_option
+from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
 from runner.errors import RunLocked, UsageInvalid
@@ -68,7 +69,7 @@ def _canceled(store: Store, run: Run, now_us: int) -> Run:
     store.release_running(run.id)
     if run.state is not RunState.CANCELING:
         store.move_run(run.id, "cancel asked", wanted=None)
-    store.cancel_rows(run.id)
+    store.cancel_rows(run.id, now_us, shipped_prices().version)
     return store.move_run(run.id, "nothing in flight", ended_us=now_us)
 
 

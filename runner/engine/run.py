@@ -7,7 +7,7 @@ import math
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 from anyio import to_thread
@@ -26,7 +26,7 @@ from runner.engine.live import Live, Service
 from runner.engine.meter import Meter
 from runner.engine.stop import Pause, Stop
 from runner.engine.writer import Writer
-from runner.errors import RunLocked, RunnerError
+from runner.errors import JobInvalid, RunLocked, RunnerError, StoreFault
 from runner.files.check import InputReport
 from runner.files.render import Renderer
 from runner.files.source import Input
@@ -127,6 +127,7 @@ class _Engine:
         self._parts = parts
         self._hold = hold
         self._stop = Stop()
+        self._input_error: JobInvalid | None = None
         self._writes = anyio.CapacityLimiter(1)
         self._slots = limits.concurrency
         self._writer = Writer(parts.store, run.id, self._writes)
@@ -138,7 +139,10 @@ class _Engine:
         if run.state is RunState.CANCELING:
             self._stop.cancel()
         self._scope = scope_of(run, parts.prices)
-        held = parts.store.paused_until_us(self._scope) or 0
+        # Until the first answer nobody knows whose limits these are; what was noted then holds for this run too.
+        scopes = {self._scope, scope_of(replace(run, organization=None), parts.prices)}
+        held = max(parts.store.paused_until_us(scope) or 0 for scope in scopes)
+        self._remembered_us = held
         self._gate = Gate(clock, _buckets(limits, clock), concurrency=limits.concurrency, held_until_us=held)
         self._feeder = Feeder(
             self._claim,
@@ -174,7 +178,7 @@ class _Engine:
                 if self._parts.signals:
                     helpers.start_soon(self._obey_signals, workers.cancel_scope)
                 helpers.start_soon(self._let_end, workers.cancel_scope)
-                workers.start_soon(self._ingest.serve, self._stop)
+                workers.start_soon(self._read_input)
                 workers.start_soon(self._feeder.serve)
                 workers.start_soon(self._live.serve, self._slots)
             helpers.cancel_scope.cancel()
@@ -191,6 +195,14 @@ class _Engine:
             with anyio.CancelScope(shield=True):
                 self._writer.close()
                 await self._writer.closed.wait()
+
+    async def _read_input(self) -> None:
+        """An input that turns out to be bad or changed stops the run; calls in flight may still end."""
+        try:
+            await self._ingest.serve(self._stop)
+        except JobInvalid as error:
+            self._input_error = error
+            self._stop.pause_for(PauseReason.BAD_ROW, error.message)
 
     async def _claim(self) -> ClaimedChunk | None:
         return await to_thread.run_sync(
@@ -211,8 +223,10 @@ class _Engine:
         return math.floor(limits.max_failures_share * records * self._run.fan)
 
     async def _remember_hold(self, until_us: int) -> None:
+        """A crowd of calls that are told the same is one hold, written once."""
         now_us = self._parts.clock.now_us()
-        if until_us - now_us > REMEMBER_HOLD_US:
+        if until_us - now_us > REMEMBER_HOLD_US and until_us - self._remembered_us > SECOND:
+            self._remembered_us = until_us
             await to_thread.run_sync(
                 self._parts.store.pause_scope, self._scope, until_us, now_us, limiter=self._writes
             )
@@ -307,8 +321,9 @@ class _Engine:
     def conclude(self, error: RunnerError | None) -> RunEnd:
         """Give back what is open and move the run to the state that its rows say. Blocks."""
         store, run = self._parts.store, self._run
-        if error is not None and error.exit_code == _STORE_FAULT:
-            raise error
+        if isinstance(error, (StoreFault, RunLocked)):
+            raise error  # the store is out of reach, or the run is somebody else's
+        error = error or self._input_error
         store.release_running(run.id)
         origin = self._live.origin
         if origin is not None and origin.organization != run.organization:
@@ -328,7 +343,7 @@ class _Engine:
         store = self._parts.store
         if self._run.state is not RunState.CANCELING:
             store.move_run(self._run.id, "cancel asked", wanted=None)
-        store.cancel_rows(self._run.id)
+        store.cancel_rows(self._run.id, self._parts.clock.now_us(), self._parts.prices.version)
         return store.move_run(self._run.id, "nothing in flight", ended_us=self._parts.clock.now_us())
 
     def _finish(self) -> Run:
@@ -336,9 +351,6 @@ class _Engine:
         tally = store.tally(self._run.id)
         event = "all rows succeeded" if tally.failed == 0 else "all rows ended"
         return store.move_run(self._run.id, event, ended_us=self._parts.clock.now_us(), wanted=None)
-
-
-_STORE_FAULT = 11
 
 
 def scope_of(run: Run, prices: PriceBook) -> str:

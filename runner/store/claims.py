@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,8 @@ def claim_next(connection: Connection, run: int, now_us: int, price_version: str
     fence = Fence(seq=found.seq, epoch=found.epoch + 1)
     span = (run, found.first_idx, found.first_idx + found.n)
     round_ = connection.execute(queries.run_by_id(run)).one().round
-    _book_unknown_sends(connection, span, fence.epoch, round_, now_us, price_version)
+    lost = connection.execute(queries.sends_in(*span, fence.epoch)).all()
+    _book_unknown(connection, run, lost, round_, now_us, price_version)
     payload = connection.execute(queries.payload_of(run, found.seq)).one()
     return ClaimedChunk(
         fence=fence,
@@ -82,18 +83,19 @@ def is_held(connection: Connection, run: int, fence: Fence) -> bool:
     return found is not None and (found.state, found.epoch) == (ChunkState.RUNNING, fence.epoch)
 
 
-def _book_unknown_sends(
-    connection: Connection,
-    span: tuple[int, int, int],
-    epoch: int,
-    round_: int,
-    now_us: int,
-    price_version: str,
+def cancel(connection: Connection, run: int, now_us: int, price_version: str) -> None:
+    """Take every chunk that has not ended out of the run; calls of unknown end are put in the books."""
+    round_ = connection.execute(queries.run_by_id(run)).one().round
+    connection.execute(queries.cancel_chunks(run))
+    lost = connection.execute(queries.all_sends(run)).all()
+    _book_unknown(connection, run, lost, round_, now_us, price_version)
+
+
+def _book_unknown(
+    connection: Connection, run: int, lost: Sequence[Any], round_: int, now_us: int, price_version: str
 ) -> None:
-    """A send under an older epoch is a call whose end nobody knows: booked at its worst, no attempt used up."""
-    run = span[0]
+    """A send without an end is a call whose end nobody knows: booked at its worst, no attempt used up."""
     dialect = connection.dialect.name
-    lost = connection.execute(queries.sends_in(*span, epoch)).all()
     if not lost:
         return
     lines, tries = [], []

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect, text
 from sqlalchemy.engine import URL, make_url
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runner.errors import RunnerError, SchemaMismatch, StoreFault
 from runner.store.tables import HEAD_REVISION
@@ -25,13 +26,30 @@ BUSY_TIMEOUT_MS = 10_000
 PAGE_SIZE = 8_192
 # What lies in the write-ahead log beyond this after a checkpoint is given back to the file system.
 JOURNAL_LIMIT_BYTES = 64 << 20
-# A lost PostgreSQL connection is tried again this often before it is a fault; each transaction may be replayed.
-REPLAYS = 3
+# A lost PostgreSQL connection is taken up again, and its transaction replayed, for the time that a failover takes.
+RECONNECT_S = 30
 
 # Where else a PostgreSQL URL may carry a password.
 _SECRET_PARAMETERS = ("password", "sslpassword")
 
 T = TypeVar("T")
+
+
+def _connection_was_lost(error: BaseException) -> bool:
+    return isinstance(error, exc.DBAPIError) and error.connection_invalidated
+
+
+_RECONNECTS = Retrying(
+    retry=retry_if_exception(_connection_was_lost),
+    wait=wait_random_exponential(multiplier=0.1, max=5),
+    stop=stop_after_delay(RECONNECT_S),
+    reraise=True,
+)
+
+
+def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        return work(connection)
 
 
 class Database:
@@ -66,15 +84,11 @@ class Database:
         return self._run(self._reader, work)
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        for replay in range(REPLAYS + 1):
-            try:
-                with engine.begin() as connection:
-                    return work(connection)
-            except exc.DBAPIError as error:
-                if error.connection_invalidated and replay < REPLAYS:
-                    continue
-                raise _fault(error, self.safe_url) from None
-        raise AssertionError("unreachable")
+        try:
+            told: T = _RECONNECTS(_in_transaction, engine, work)
+            return told
+        except exc.DBAPIError as error:
+            raise _fault(error, self.safe_url) from None
 
     def close(self) -> None:
         self._writer.dispose()

@@ -231,6 +231,10 @@ def sends_in(run: int, first_idx: int, end_idx: int, below_epoch: int) -> Any:
     )
 
 
+def all_sends(run: int) -> Any:
+    return delete(sends).where(sends.c.run == run).returning(sends)
+
+
 # --- group commit
 
 

@@ -114,8 +114,9 @@ class Store:
         self.database.write(work)
         return max(moved)
 
-    def cancel_rows(self, run: int) -> None:
-        self.database.write(lambda c: c.execute(queries.cancel_chunks(run)))
+    def cancel_rows(self, run: int, now_us: int, price_version: str) -> None:
+        """The rows that have not ended never will; calls of unknown end are put in the books."""
+        self.database.write(lambda c: claims.cancel(c, run, now_us, price_version))
 
     def hold(self, run: Run, now_us: Any) -> holder.Hold:
         """Raises RunLocked when another process holds the run."""

@@ -137,7 +137,7 @@ def a_whole_life(store: Store) -> list[Any]:
     told.append(store.move_run(run.id, "all rows succeeded").state)
     other = staged_run(store, 2)
     store.move_run(other.id, "cancel asked")
-    store.cancel_rows(other.id)
+    store.cancel_rows(other.id, NOW_US, "2026-11-21")
     told.append(store.move_run(other.id, "nothing in flight").state)
     return [*told, list(store.exported(run)), store.money(run.id), store.tally(run.id), store.statuses(run.id)]
 

@@ -261,14 +261,16 @@ def test_of_two_ends_of_a_row_in_one_group_one_counts(store: Store, late_first: 
     assert chunk_rows(store)[0][0] is not ChunkState.DONE
 
 
-def test_answers_to_calls_of_a_canceled_run_are_kept(store: Store) -> None:
+def test_calls_of_unknown_end_are_booked_when_a_run_is_canceled_and_their_late_answers_are_kept(store: Store) -> None:
     run = staged_run(store, 2, budget_pico=10**6)
     fence = claim(store, run).fence
     stored(store, run, send(fence, 0), send(fence, 1))
-    store.cancel_rows(run.id)
+    store.cancel_rows(run.id, NOW_US, "2026-11-21")
+    assert [kind for _, kind, _, _ in kinds(store)] == ["unknown", "unknown"]
     assert store.commit_group(run.id, [ended(fence, 0), ended(fence, 1, RowStatus.ERRORED)]) == [FENCED, FENCED]
     assert [row.result.idx for row in store.exported(run)] == [0]
-    assert budget(store, run) == (COST_PICO, 0)
+    assert [kind for _, kind, _, _ in kinds(store)] == ["unknown", "unknown"]
+    assert budget(store, run) == (0, 2 * WORST_PICO)
 
 
 # -- a commit whose answer was lost -------------------------------------------------------------------------------

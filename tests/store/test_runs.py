@@ -156,7 +156,7 @@ def test_canceling_takes_out_what_has_not_ended_and_a_new_round_puts_it_back(sto
     assert first is not None
     execute(store, "UPDATE chunks SET state = 'done', done = 1 WHERE seq = 2")
     store.move_run(run.id, "cancel asked")
-    store.cancel_rows(run.id)
+    store.cancel_rows(run.id, NOW_US, "2026-11-21")
     store.move_run(run.id, "nothing in flight")
     states = [row["state"] for row in rows_of(store, "chunks")]
     assert states == [ChunkState.CANCELED, ChunkState.CANCELED, ChunkState.DONE]
