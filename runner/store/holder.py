@@ -2,17 +2,19 @@
 
 SQLite: an operating system lock on a file beside the database, free the moment its process dies, however it dies.
 PostgreSQL: a lease of 30 s in shared time, extended by the holder's heartbeat; a newcomer waits it out.
+`RUNNER_LEASE_S` makes the lease longer or shorter; all processes that share a store must be told the same.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -24,8 +26,23 @@ from runner.errors import RunLocked
 from runner.store import queries
 from runner.store.database import Database
 
-LEASE_US = 30_000_000
-HEARTBEAT_S = 5.0
+DEFAULT_LEASE_S = 30.0
+
+
+def lease_from(env: Mapping[str, str]) -> float:
+    """The lease in seconds; what cannot be one is as good as not said."""
+    try:
+        told_s = float(env.get("RUNNER_LEASE_S", ""))
+    except ValueError:
+        return DEFAULT_LEASE_S
+    return told_s if 0 < told_s < math.inf else DEFAULT_LEASE_S
+
+
+LEASE_US = round(lease_from(os.environ) * 1e6)
+# Several beats a lease: one or two may be late.
+HEARTBEAT_S = LEASE_US / 6e6
+# How long a newcomer waits between two looks at a lease.
+LOOK_S = min(0.5, HEARTBEAT_S)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +117,7 @@ class _Lease:
             first_beat = beat if first_beat is None else first_beat
             if beat != first_beat or time.monotonic() > deadline:
                 raise _locked(run, other[0], now_us(), beat)
-            time.sleep(0.5)
+            time.sleep(LOOK_S)
 
     def _try(self, now_us: int) -> tuple[str, int] | None:
         """None when the lease is ours now, else the living holder and its last heartbeat."""

@@ -13,7 +13,7 @@ from runner.domain.outcome import Usage
 from runner.domain.result import ExportedRow, RowResult
 from runner.domain.run import Tally
 from runner.domain.states import RowStatus
-from runner.store import queries
+from runner.store import report_queries
 from runner.store.group import BookingKind
 
 
@@ -53,6 +53,14 @@ class FailureGroup:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FailedTries:
+    """Tries that were not the result: how many ended for this reason."""
+
+    reason: str
+    tries: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PastAttempt:
     try_: int
     round: int
@@ -65,7 +73,7 @@ class PastAttempt:
 
 
 def tally(connection: Connection, run: int) -> Tally:
-    row = connection.execute(queries.tally_of(run)).one()
+    row = connection.execute(report_queries.tally_of(run)).one()
     return Tally(staged=int(row.staged), done=int(row.done), failed=int(row.failed))
 
 
@@ -77,7 +85,7 @@ def statuses(connection: Connection, run: int) -> list[StatusCount]:
             stop_reason=row.stop_reason,
             rows=row._mapping["rows"],
         )
-        for row in connection.execute(queries.statuses_of(run))
+        for row in connection.execute(report_queries.statuses_of(run))
     ]
     return sorted(
         rows, key=lambda count: (-count.rows, count.status, count.error_type or "", count.stop_reason or "")
@@ -85,16 +93,16 @@ def statuses(connection: Connection, run: int) -> list[StatusCount]:
 
 
 def tokens(connection: Connection, run: int) -> Usage:
-    row = connection.execute(queries.tokens_of(run)).one()
+    row = connection.execute(report_queries.tokens_of(run)).one()
     counts: dict[str, Any] = {name: int(value) for name, value in row._mapping.items()}
     return Usage(**counts)
 
 
 def money(connection: Connection, run: int, scope: str) -> Money:
-    kinds = {row.kind: row for row in connection.execute(queries.money_of(run))}
+    kinds = {row.kind: row for row in connection.execute(report_queries.money_of(run))}
     unknown = kinds.get(BookingKind.UNKNOWN)
     duplicate = kinds.get(BookingKind.DUPLICATE)
-    budget = connection.execute(queries.budget_of(scope)).first()
+    budget = connection.execute(report_queries.budget_of(scope)).first()
     return Money(
         spent_pico=sum(int(row.cost_pico) for row in kinds.values()),
         duplicate_pico=int(duplicate.cost_pico) if duplicate else 0,
@@ -108,7 +116,7 @@ def money(connection: Connection, run: int, scope: str) -> Money:
 
 
 def failures(connection: Connection, run: int) -> list[FailureGroup]:
-    groups = connection.execute(queries.failure_groups(run)).all()
+    groups = connection.execute(report_queries.failure_groups(run)).all()
     return [
         FailureGroup(
             status=RowStatus(row.status),
@@ -116,10 +124,16 @@ def failures(connection: Connection, run: int) -> list[FailureGroup]:
             rows=row._mapping["rows"],
             attempts=row.attempts,
             first_us=row.first_us,
-            example=_result(connection.execute(queries.results_in(run, row.example, row.example + 1)).one()),
+            example=_result(connection.execute(report_queries.results_in(run, row.example, row.example + 1)).one()),
         )
         for row in groups
     ]
+
+
+def failed_tries(connection: Connection, run: int) -> list[FailedTries]:
+    groups = connection.execute(report_queries.attempt_groups(run))
+    found = [FailedTries(reason=str(group.error_type or group.kind), tries=group.tries) for group in groups]
+    return sorted(found, key=lambda tries: (-tries.tries, tries.reason))
 
 
 def attempts(connection: Connection, run: int, idx: int) -> list[PastAttempt]:
@@ -134,7 +148,7 @@ def attempts(connection: Connection, run: int, idx: int) -> list[PastAttempt]:
             cost_pico=row.cost_pico,
             at_us=row.at_us,
         )
-        for row in connection.execute(queries.attempts_of(run, idx))
+        for row in connection.execute(report_queries.attempts_of(run, idx))
     ]
 
 
@@ -148,11 +162,11 @@ class ChunkPage:
 
 def exported_chunk(connection: Connection, run: int, seq: int) -> ChunkPage | None:
     """The first chunk from `seq` on; None past the end."""
-    chunk = connection.execute(queries.chunks_from(run, seq, 1)).first()
+    chunk = connection.execute(report_queries.chunks_from(run, seq, 1)).first()
     if chunk is None:
         return None
     lines = zlib.decompress(chunk.lines).split(b"\n")
-    found = connection.execute(queries.results_in(run, chunk.first_idx, chunk.first_idx + chunk.n))
+    found = connection.execute(report_queries.results_in(run, chunk.first_idx, chunk.first_idx + chunk.n))
     rows = [
         ExportedRow(
             result=_result(row),
@@ -166,15 +180,15 @@ def exported_chunk(connection: Connection, run: int, seq: int) -> ChunkPage | No
 
 def exported_row(connection: Connection, run: int, idx: int) -> ExportedRow | None:
     """One ended row by its number."""
-    seq = connection.execute(queries.chunk_of_row(run, idx)).scalar()
+    seq = connection.execute(report_queries.chunk_of_row(run, idx)).scalar()
     page = None if seq is None else exported_chunk(connection, run, seq)
     return next((row for row in page.rows if row.result.idx == idx), None) if page else None
 
 
 def record_line(connection: Connection, run: int, fan: int, idx: int) -> bytes | None:
     """The row's own bytes, whether it has ended or not."""
-    seq = connection.execute(queries.chunk_of_row(run, idx)).scalar()
-    chunk = None if seq is None else connection.execute(queries.chunks_from(run, seq, 1)).first()
+    seq = connection.execute(report_queries.chunk_of_row(run, idx)).scalar()
+    chunk = None if seq is None else connection.execute(report_queries.chunks_from(run, seq, 1)).first()
     if chunk is None or idx >= chunk.first_idx + chunk.n:
         return None
     lines: list[bytes] = zlib.decompress(chunk.lines).split(b"\n")
@@ -182,14 +196,16 @@ def record_line(connection: Connection, run: int, fan: int, idx: int) -> bytes |
 
 
 def row_of_key(connection: Connection, run: int, key: str) -> int | None:
-    found: int | None = connection.execute(queries.row_by_key(run, key.encode("utf-8", "surrogatepass"))).scalar()
+    found: int | None = connection.execute(
+        report_queries.row_by_key(run, key.encode("utf-8", "surrogatepass"))
+    ).scalar()
     return found
 
 
 def ledger(connection: Connection, run: int, page: int = 1000) -> Iterator[Any]:
     """The run's lines of the ledger, oldest first."""
     after = 0
-    while rows := connection.execute(queries.ledger_of(run, after, page)).all():
+    while rows := connection.execute(report_queries.ledger_of(run, after, page)).all():
         yield from rows
         after = rows[-1].id
 

@@ -18,7 +18,7 @@ from runner.domain.result import ExportedRow
 from runner.domain.run import NewRun, Run, Tally
 from runner.domain.states import PauseReason
 from runner.failpoints import Failpoint, failpoint
-from runner.store import claims, group, holder, queries, reports, runs, staging
+from runner.store import claims, group, holder, queries, report_queries, reports, runs, staging
 from runner.store.database import Database
 
 
@@ -177,10 +177,10 @@ class Store:
         return verdicts
 
     def unfinished_chunks(self, run: int) -> int:
-        return self.database.read(lambda c: c.execute(queries.unfinished_chunks(run)).scalar()) or 0
+        return self.database.read(lambda c: c.execute(report_queries.unfinished_chunks(run)).scalar()) or 0
 
     def next_due_us(self, run: int) -> int | None:
-        due: int | None = self.database.read(lambda c: c.execute(queries.next_due(run)).scalar())
+        due: int | None = self.database.read(lambda c: c.execute(report_queries.next_due(run)).scalar())
         return due
 
     # --- scopes
@@ -219,6 +219,9 @@ class Store:
 
     def failures(self, run: int) -> list[reports.FailureGroup]:
         return self.database.read(lambda c: reports.failures(c, run))
+
+    def failed_tries(self, run: int) -> list[reports.FailedTries]:
+        return self.database.read(lambda c: reports.failed_tries(c, run))
 
     def attempts(self, run: int, idx: int) -> list[reports.PastAttempt]:
         return self.database.read(lambda c: reports.attempts(c, run, idx))

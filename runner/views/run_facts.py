@@ -7,17 +7,8 @@ from dataclasses import dataclass
 from runner.domain.outcome import Usage
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
-from runner.store import queries
-from runner.store.reports import Money, StatusCount
+from runner.store.reports import FailedTries, Money, StatusCount
 from runner.store.store import Store
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailedTries:
-    """Tries that were not the result: how many ended for this reason."""
-
-    reason: str
-    tries: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +57,8 @@ def run_facts(store: Store, run: Run) -> RunFacts:
         statuses=store.statuses(run.id),
         tokens=store.tokens(run.id),
         money=store.money(run.id),
-        failed_tries=_failed_tries(store, run),
+        failed_tries=store.failed_tries(run.id),
     )
-
-
-def _failed_tries(store: Store, run: Run) -> list[FailedTries]:
-    groups = store.database.read(lambda connection: connection.execute(queries.attempt_groups(run.id)).all())
-    found = [FailedTries(reason=str(group.error_type or group.kind), tries=group.tries) for group in groups]
-    return sorted(found, key=lambda tries: -tries.tries)
 
 
 def state_words(run: Run) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from runner.domain.run import Run
 from runner.errors import RunLocked
-from runner.store.holder import LEASE_US
+from runner.store.holder import LEASE_US, lease_from
 from runner.store.store import Store
 from tests.store.building import NOW_US, new_run, ready_store
 
@@ -182,3 +182,10 @@ def test_different_runs_are_held_side_by_side(store: Store) -> None:
     assert all(hold.extend(NOW_US) for hold in holds)
     for hold in holds:
         hold.release()
+
+
+@pytest.mark.parametrize(
+    ("told", "lease_s"), [("", 30.0), ("2.5", 2.5), ("soon", 30.0), ("0", 30.0), ("-1", 30.0), ("inf", 30.0)]
+)
+def test_the_lease_is_thirty_seconds_unless_the_environment_says_another(told: str, lease_s: float) -> None:
+    assert lease_from({"RUNNER_LEASE_S": told} if told else {}) == lease_s

@@ -1,0 +1,145 @@
+"""Every statement that only reads for people, one named function each: views and exports are made of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, and_, case, func, select
+
+from runner.domain.states import ChunkState, RowStatus
+from runner.store.tables import answers, attempts, budgets, chunks, ledger, payloads, results
+
+
+def tally_of(run: int) -> Select[Any]:
+    return select(
+        func.coalesce(func.sum(chunks.c.n), 0).label("staged"),
+        func.coalesce(func.sum(chunks.c.done), 0).label("done"),
+        func.coalesce(func.sum(chunks.c.failed), 0).label("failed"),
+    ).where(chunks.c.run == run)
+
+
+def unfinished_chunks(run: int) -> Select[Any]:
+    return select(func.count()).where(
+        chunks.c.run == run, chunks.c.state.not_in([ChunkState.DONE, ChunkState.CANCELED])
+    )
+
+
+def next_due(run: int) -> Select[Any]:
+    """When the next pending chunk that waits for its time may be claimed."""
+    return select(func.min(chunks.c.next_at_us)).where(chunks.c.run == run, chunks.c.state == ChunkState.PENDING)
+
+
+def chunks_from(run: int, seq: int, limit: int) -> Select[Any]:
+    return (
+        select(chunks, payloads.c.lines, payloads.c.first_record, payloads.c.records)
+        .join(payloads, and_(payloads.c.run == chunks.c.run, payloads.c.seq == chunks.c.seq))
+        .where(chunks.c.run == run, chunks.c.seq >= seq)
+        .order_by(chunks.c.seq)
+        .limit(limit)
+    )
+
+
+def chunk_of_row(run: int, idx: int) -> Select[Any]:
+    return (
+        select(chunks.c.seq)
+        .where(chunks.c.run == run, chunks.c.first_idx <= idx)
+        .order_by(chunks.c.seq.desc())
+        .limit(1)
+    )
+
+
+def results_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
+    return (
+        select(results, answers.c.message)
+        .join_from(
+            results,
+            answers,
+            and_(answers.c.run == results.c.run, answers.c.idx == results.c.idx),
+            isouter=True,
+        )
+        .where(results.c.run == run, results.c.idx >= first_idx, results.c.idx < end_idx)
+        .order_by(results.c.idx)
+    )
+
+
+def row_by_key(run: int, key: bytes) -> Select[Any]:
+    return select(results.c.idx).where(results.c.run == run, results.c.key == key).order_by(results.c.idx).limit(1)
+
+
+def statuses_of(run: int) -> Select[Any]:
+    return (
+        select(results.c.status, results.c.error_type, results.c.stop_reason, func.count().label("rows"))
+        .where(results.c.run == run)
+        .group_by(results.c.status, results.c.error_type, results.c.stop_reason)
+    )
+
+
+def tokens_of(run: int) -> Select[Any]:
+    return select(
+        *(
+            func.coalesce(func.sum(results.c[name]), 0).label(name)
+            for name in (
+                "input_tokens",
+                "cache_write_5m",
+                "cache_write_1h",
+                "cache_read",
+                "output_tokens",
+                "web_searches",
+            )
+        )
+    ).where(results.c.run == run)
+
+
+def failure_groups(run: int) -> Select[Any]:
+    """Rows that did not succeed, by how they ended: how many, how often tried, an example."""
+    return (
+        select(
+            results.c.status,
+            results.c.error_type,
+            func.count().label("rows"),
+            func.max(results.c.attempts).label("attempts"),
+            func.min(results.c.idx).label("example"),
+            func.min(results.c.at_us).label("first_us"),
+        )
+        .where(results.c.run == run, results.c.status != RowStatus.SUCCEEDED)
+        .group_by(results.c.status, results.c.error_type)
+        .order_by(func.count().desc(), func.min(results.c.idx))
+    )
+
+
+def attempts_of(run: int, idx: int) -> Select[Any]:
+    return select(attempts).where(attempts.c.run == run, attempts.c.idx == idx).order_by(attempts.c["try"])
+
+
+def attempt_groups(run: int) -> Select[Any]:
+    return (
+        select(attempts.c.kind, attempts.c.error_type, func.count().label("tries"))
+        .where(attempts.c.run == run)
+        .group_by(attempts.c.kind, attempts.c.error_type)
+    )
+
+
+def money_of(run: int) -> Select[Any]:
+    """The ledger by kind: lines, exact cost, and the bound of what is not known exactly."""
+    return (
+        select(
+            ledger.c.kind,
+            func.count().label("lines"),
+            func.coalesce(func.sum(ledger.c.cost_pico), 0).label("cost_pico"),
+            func.coalesce(func.sum(ledger.c.bound_pico), 0).label("bound_pico"),
+            func.sum(case((ledger.c.cost_pico.is_(None), 1), else_=0)).label("uncosted"),
+            func.sum(case((and_(ledger.c.cost_pico.is_(None), ledger.c.bound_pico.is_(None)), 1), else_=0)).label(
+                "unbounded"
+            ),
+        )
+        .where(ledger.c.run == run)
+        .group_by(ledger.c.kind)
+    )
+
+
+def ledger_of(run: int, after_id: int, limit: int) -> Select[Any]:
+    return select(ledger).where(ledger.c.run == run, ledger.c.id > after_id).order_by(ledger.c.id).limit(limit)
+
+
+def budget_of(scope: str) -> Select[Any]:
+    return select(budgets).where(budgets.c.scope == scope)
