@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 PARTITIONS = 256
-SPILL_ABOVE_KEYS = 2_000_000
+SPILL_ABOVE_KEYS = 200_000
 
 
 class KeyLedger:

@@ -1,7 +1,8 @@
 """The group commit: what gathered while the last commit ran, in one transaction that may be replayed.
 
-Every counter is changed only by what an insert or delete *returned*, so doing the same group twice (a commit whose
-answer was lost) changes nothing the second time.
+What is there already is looked up first, and only what is not is written and counted: doing the same group twice (a
+commit whose answer was lost) changes nothing the second time. The chunks' rows are locked before the look, so that
+nobody else can write between it and the insert. Plain inserts of many rows have one text, whatever their number.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def commit_group(
     if scopes and (ledger.spent_pico or ledger.committed_pico):
         connection.execute(queries.change_budget(scopes, ledger.spent_pico, ledger.committed_pico))
     sends = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences.sending)]
-    refused = _admit(connection, dialect, run, scopes, sends)
+    refused = _admit(connection, run, scopes, sends)
     return [refused.get(id(op)) or _verdict(op, fences) for op in operations]
 
 
@@ -138,12 +139,15 @@ class _Fences:
     left: dict[int, int]  # rows of each chunk that have not ended
 
 
+_SETTLING = frozenset({ChunkState.RUNNING, ChunkState.DONE})
+
+
 def _fences(connection: Connection, run: int, operations: Iterable[Operation]) -> _Fences:
     seqs = {op.fence.seq for op in operations}
     found = connection.execute(queries.fences_of(run, seqs)).all()
     return _Fences(
         sending={(row.seq, row.epoch) for row in found if row.state == ChunkState.RUNNING},
-        settling={(row.seq, row.epoch) for row in found},
+        settling={(row.seq, row.epoch) for row in found if row.state in _SETTLING},
         left={row.seq: row.n - row.done - row.failed for row in found},
     )
 
@@ -184,8 +188,14 @@ def _settle(
 
 
 def _take_out_sends(connection: Connection, run: int, settled: Sequence[Settlement]) -> int:
-    gone = connection.execute(queries.delete_sends(run, [(op.idx, op.fence.epoch) for op in settled]))
-    return sum(row.worst_pico or 0 for row in gone)
+    """What the sends of these calls had reserved; those of a replay are gone already."""
+    ended = {(op.idx, op.fence.epoch) for op in settled}
+    written = connection.execute(queries.sends_of(run, [op.idx for op in settled]))
+    found = {(row.idx, row.epoch): row.worst_pico or 0 for row in written if (row.idx, row.epoch) in ended}
+    if found:
+        gone = [{"of_run": run, "of_idx": idx, "of_epoch": epoch} for idx, epoch in found]
+        connection.execute(queries.delete_send(), gone)
+    return sum(found.values())
 
 
 def _insert_results(
@@ -205,8 +215,11 @@ def _insert_results(
             offered.setdefault(op.idx, op)
     if not offered:
         return {}
-    rows = [result_row(run, op.result, op.try_, op.at_us) for op in offered.values() if op.result is not None]
-    taken = {idx: offered[idx] for idx in connection.scalars(queries.insert_results(dialect), rows)}
+    there = set(connection.scalars(queries.results_among(run, list(offered))))
+    taken = {idx: op for idx, op in offered.items() if idx not in there}
+    rows = [result_row(run, op.result, op.try_, op.at_us) for op in taken.values() if op.result is not None]
+    if rows:
+        connection.execute(queries.insert_results(), rows)
     messages = [
         {"run": run, "idx": idx, "message": op.message} for idx, op in taken.items() if op.message is not None
     ]
@@ -336,8 +349,11 @@ def _book(
             lines[line["key"]] = line
     if not lines:
         return
-    for key in connection.scalars(queries.insert_ledger(dialect), list(lines.values())):
-        line = lines[key]
+    for key in connection.scalars(queries.bookings_among(list(lines))):
+        del lines[key]
+    if lines:
+        connection.execute(queries.insert_ledger(dialect), list(lines.values()))
+    for line in lines.values():
         if line["cost_pico"] is None:
             change.committed_pico += line["bound_pico"] or 0
         else:
@@ -363,17 +379,21 @@ def ledger_line(run: int, idx: int, epoch: int, try_: int, turn: int, booking: B
 
 
 def _admit(
-    connection: Connection, dialect: str, run: int, scopes: Sequence[str], sends: Sequence[SendIntent]
+    connection: Connection, run: int, scopes: Sequence[str], sends: Sequence[SendIntent]
 ) -> dict[int, Verdict]:
-    """Reserve and write sends, in order, as far as the budgets reach; the verdicts of those that are refused."""
+    """Reserve and write sends, in order, as far as the budgets reach; the verdicts of those that are refused.
+
+    In a replay they are written already, and must not be refused for lack of the room that they themselves took.
+    """
     if not sends:
         return {}
+    written = _written(connection, run, sends)
     room = _room(connection, scopes)
-    if room is not None and room < sum(op.worst_pico or 0 for op in sends):
-        room += _reserved_already(connection, run, sends)
     refused: dict[int, Verdict] = {}
     admitted: list[SendIntent] = []
     for op in sends:
+        if _call(op) in written:
+            continue
         if room is not None and op.worst_pico is None:
             refused[id(op)] = Verdict.UNBOUNDED
         elif room is not None and (op.worst_pico or 0) > room:
@@ -381,19 +401,21 @@ def _admit(
         else:
             admitted.append(op)
             room = None if room is None else room - (op.worst_pico or 0)
-    reserved = _insert_sends(connection, dialect, run, admitted)
+    if admitted:
+        connection.execute(queries.insert_sends(), [_send_row(run, op) for op in admitted])
+    reserved = sum(op.worst_pico or 0 for op in admitted)
     if scopes and reserved:
         connection.execute(queries.change_budget(scopes, 0, reserved))
     return refused
 
 
-def _reserved_already(connection: Connection, run: int, sends: Sequence[SendIntent]) -> int:
-    """What these very sends hold in a replay: they are not to be refused for lack of the room they took."""
-    wanted = {(op.idx, op.fence.epoch, op.try_, op.turn) for op in sends}
-    written = connection.execute(queries.sends_of(run, [op.idx for op in sends]))
-    return sum(
-        row.worst_pico or 0 for row in written if (row.idx, row.epoch, row._mapping["try"], row.turn) in wanted
-    )
+def _call(op: SendIntent) -> tuple[int, int]:
+    return op.idx, op.fence.epoch
+
+
+def _written(connection: Connection, run: int, sends: Sequence[SendIntent]) -> set[tuple[int, int]]:
+    rows = connection.execute(queries.sends_of(run, [op.idx for op in sends]))
+    return {(row.idx, row.epoch) for row in rows}
 
 
 def _room(connection: Connection, scopes: Sequence[str]) -> int | None:
@@ -408,22 +430,14 @@ def _room(connection: Connection, scopes: Sequence[str]) -> int | None:
     return min(left, default=None)
 
 
-def _insert_sends(connection: Connection, dialect: str, run: int, intents: Sequence[SendIntent]) -> int:
-    """What the written sends reserve."""
-    if not intents:
-        return 0
-    rows = [
-        {
-            "run": run,
-            "idx": op.idx,
-            "epoch": op.fence.epoch,
-            "try": op.try_,
-            "turn": op.turn,
-            "model": plain_text(op.model),
-            "worst_pico": op.worst_pico,
-            "at_us": op.at_us,
-        }
-        for op in intents
-    ]
-    written = set(connection.scalars(queries.insert_sends(dialect), rows))
-    return sum(op.worst_pico or 0 for op in intents if op.idx in written)
+def _send_row(run: int, op: SendIntent) -> dict[str, Any]:
+    return {
+        "run": run,
+        "idx": op.idx,
+        "epoch": op.fence.epoch,
+        "try": op.try_,
+        "turn": op.turn,
+        "model": plain_text(op.model),
+        "worst_pico": op.worst_pico,
+        "at_us": op.at_us,
+    }

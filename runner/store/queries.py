@@ -22,7 +22,6 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -242,11 +241,7 @@ def fences_of(run: int, seqs: Collection[int]) -> Select[Any]:
     """The epochs of some chunks, locked until the transaction ends (SQLite's writer is alone anyway)."""
     return (
         select(chunks.c.seq, chunks.c.epoch, chunks.c.state, chunks.c.n, chunks.c.done, chunks.c.failed)
-        .where(
-            chunks.c.run == run,
-            chunks.c.seq.in_(seqs),
-            chunks.c.state.in_([ChunkState.RUNNING, ChunkState.DONE]),
-        )
+        .where(chunks.c.run == run, chunks.c.seq.in_(seqs))
         .order_by(chunks.c.seq)
         .with_for_update()
     )
@@ -279,21 +274,22 @@ def sends_of(run: int, idxs: Collection[int]) -> Select[Any]:
     return select(sends).where(sends.c.run == run, sends.c.idx.in_(idxs))
 
 
-def insert_sends(dialect: str) -> Any:
-    return insert_absent(sends, dialect).returning(sends.c.idx)
+def insert_sends() -> Insert:
+    return insert(sends)
 
 
-def delete_sends(run: int, rows: Collection[tuple[int, int]]) -> Any:
-    """By (idx, epoch); gives back what each had reserved."""
-    return (
-        delete(sends)
-        .where(sends.c.run == run, tuple_(sends.c.idx, sends.c.epoch).in_(rows))
-        .returning(sends.c.idx, sends.c.epoch, sends.c.worst_pico)
+def delete_send() -> Delete:
+    return delete(sends).where(
+        sends.c.run == bindparam("of_run"), sends.c.idx == bindparam("of_idx"), sends.c.epoch == bindparam("of_epoch")
     )
 
 
-def insert_results(dialect: str) -> Any:
-    return insert_absent(results, dialect).returning(results.c.idx)
+def results_among(run: int, idxs: Collection[int]) -> Select[Any]:
+    return select(results.c.idx).where(results.c.run == run, results.c.idx.in_(idxs))
+
+
+def insert_results() -> Insert:
+    return insert(results)
 
 
 def insert_answers(dialect: str) -> Any:
@@ -309,7 +305,11 @@ def insert_turns(dialect: str) -> Any:
 
 
 def insert_ledger(dialect: str) -> Any:
-    return insert_absent(ledger, dialect).returning(ledger.c.key)
+    return insert_absent(ledger, dialect)
+
+
+def bookings_among(keys_: Collection[str]) -> Select[Any]:
+    return select(ledger.c.key).where(ledger.c.key.in_(keys_))
 
 
 def tally_chunk() -> Update:
