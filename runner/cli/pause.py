@@ -15,6 +15,7 @@ from runner.cli.options import json_option
 from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
+from runner.engine import ending
 from runner.errors import RunLocked, UsageInvalid
 from runner.store.store import Store
 from runner.views.run_facts import state_words
@@ -65,12 +66,8 @@ def _paused(store: Store, run: Run, _now_us: int) -> Run:
 
 
 def _canceled(store: Store, run: Run, now_us: int) -> Run:
-    """Also takes to its end a cancel whose process died half way."""
     store.release_running(run.id)
-    if run.state is not RunState.CANCELING:
-        store.move_run(run.id, "cancel asked", wanted=None)
-    store.cancel_rows(run.id, now_us, shipped_prices().version)
-    return store.move_run(run.id, "nothing in flight", ended_us=now_us)
+    return ending.cancel(run, store, now_us, shipped_prices().version)
 
 
 PAUSE = Wish("pause", _paused, frozenset({RunState.PAUSED}))

@@ -19,12 +19,14 @@ from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
+from runner.engine.ending import ended_run
 from runner.engine.feeder import Feeder
 from runner.engine.gate import Gate
 from runner.engine.ingest import Ingest
 from runner.engine.live import Live, Service
 from runner.engine.meter import Meter
 from runner.engine.stop import Pause, Stop
+from runner.engine.telling import progress_of
 from runner.engine.writer import Writer
 from runner.errors import JobInvalid, RunLocked, RunnerError, StoreFault
 from runner.files.check import InputReport
@@ -275,82 +277,23 @@ class _Engine:
 
     def progress(self) -> Progress:
         """The numbers of this moment."""
-        now_s = self._parts.clock.monotonic()
-        run, meter, limits = self._run, self._meter, self._run.job.limits
-        requests, input_rate, output_rate, row_rate = meter.per_minute(now_s)
-        records = self._ingest.total
-        total = None if records is None else records * run.fan
-        left = None if total is None else total - meter.done - meter.failed
-        held_s = (self._gate.held_until_us - self._parts.clock.now_us()) / SECOND
-        return Progress(
-            run=run.label,
-            job=run.job.name,
-            mode=run.job.mode,
-            model=run.job.model or "",
-            simulated=run.job.simulated,
-            elapsed_s=now_s - meter.started_s,
-            total=total,
-            staged=self._ingest.records * run.fan,
-            done=meter.done,
-            failed=meter.failed,
-            retrying=self._feeder.retrying,
-            in_flight=meter.in_flight,
-            concurrency=self._slots,
-            requests_per_min=requests,
-            input_per_min=input_rate,
-            output_per_min=output_rate,
-            rpm=limits.rpm,
-            itpm=limits.itpm,
-            otpm=limits.otpm,
-            rate_limited=meter.rate_limited,
-            overloaded=meter.overloaded,
-            latency_p50_s=meter.percentile(0.50),
-            latency_p95_s=meter.percentile(0.95),
-            latency_p99_s=meter.percentile(0.99),
-            spent_pico=meter.spent_pico,
-            committed_pico=meter.committed_pico,
-            cap_pico=run.job.budget_pico,
-            failures=dict(meter.failures),
-            eta_s=left / row_rate * 60 if left is not None and row_rate > 0 else None,
-            paused_for=self._stop.why,
-            held_until_s=held_s if held_s > 0 else None,
+        return progress_of(
+            self._run, self._meter, self._ingest, self._feeder, self._gate, self._stop, self._parts.clock
         )
-
-    # --- the end
 
     def conclude(self, error: RunnerError | None) -> RunEnd:
         """Give back what is open and move the run to the state that its rows say. Blocks."""
+        if isinstance(error, StoreFault | RunLocked):
+            raise error  # nothing can be written, or it is no longer ours to write
         store, run = self._parts.store, self._run
-        if isinstance(error, (StoreFault, RunLocked)):
-            raise error  # the store is out of reach, or the run is somebody else's
-        error = error or self._input_error
         store.release_running(run.id)
         origin = self._live.origin
         if origin is not None and origin.organization != run.organization:
             store.note_origin(run.id, origin.organization, origin.workspace)
+        ended = ended_run(run, self._stop, error, store, self._parts.clock, self._parts.prices)
         if error is not None:
-            store.pause_run(run.id, PauseReason.BAD_ROW, error.message)
             raise error
-        if self._stop.canceled:
-            ended = self._cancel()
-        elif self._stop.pause is not None:
-            ended = store.pause_run(run.id, self._stop.pause.reason, self._stop.pause.message)
-        else:
-            ended = self._finish()
         return RunEnd(run=ended, tally=store.tally(run.id), pause=self._stop.pause)
-
-    def _cancel(self) -> Run:
-        store = self._parts.store
-        if self._run.state is not RunState.CANCELING:
-            store.move_run(self._run.id, "cancel asked", wanted=None)
-        store.cancel_rows(self._run.id, self._parts.clock.now_us(), self._parts.prices.version)
-        return store.move_run(self._run.id, "nothing in flight", ended_us=self._parts.clock.now_us())
-
-    def _finish(self) -> Run:
-        store = self._parts.store
-        tally = store.tally(self._run.id)
-        event = "all rows succeeded" if tally.failed == 0 else "all rows ended"
-        return store.move_run(self._run.id, event, ended_us=self._parts.clock.now_us(), wanted=None)
 
 
 def scope_of(run: Run, prices: PriceBook) -> str:

@@ -1,0 +1,31 @@
+"""The state in which a run is left: finished, canceled, or paused with its reason."""
+
+from __future__ import annotations
+
+from runner.clock import Clock
+from runner.domain.pricing import PriceBook
+from runner.domain.run import Run
+from runner.domain.states import PauseReason, RunState
+from runner.engine.stop import Stop
+from runner.errors import RunnerError
+from runner.store.store import Store
+
+
+def ended_run(run: Run, stop: Stop, error: RunnerError | None, store: Store, clock: Clock, prices: PriceBook) -> Run:
+    """Move the run to the state that its rows, its stop or its error say. Blocks."""
+    if error is not None:
+        return store.pause_run(run.id, PauseReason.BAD_ROW, error.message)
+    if stop.canceled:
+        return cancel(run, store, clock.now_us(), prices.version)
+    if stop.pause is not None:
+        return store.pause_run(run.id, stop.pause.reason, stop.pause.message)
+    event = "all rows succeeded" if store.tally(run.id).failed == 0 else "all rows ended"
+    return store.move_run(run.id, event, ended_us=clock.now_us(), wanted=None)
+
+
+def cancel(run: Run, store: Store, now_us: int, price_version: str) -> Run:
+    """Cancel a run that nobody works on any more; also one whose cancel was begun and not finished."""
+    if run.state is not RunState.CANCELING:
+        store.move_run(run.id, "cancel asked", wanted=None)
+    store.cancel_rows(run.id, now_us, price_version)
+    return store.move_run(run.id, "nothing in flight", ended_us=now_us)
