@@ -148,6 +148,13 @@ class Limits:
             return None
         return self._kept("count_tokens", (facts().count_tokens_rpm[self._config.tier], None, None), now_s)
 
+    def of_batches(self, now_s: float) -> ClassBuckets | None:
+        """All batch endpoints together have a request limit of their own."""
+        limit = self._config.batch_rpm
+        if limit is None and self._config.tier is not None:
+            limit = facts().batch_limits[self._config.tier].rpm
+        return None if limit is None else self._kept("batches", (limit, None, None), now_s)
+
     def _class_limits(self, name: str) -> tuple[int | None, int | None, int | None]:
         tier, told = self._config.tier, self._config
         base: ClassLimits | None = None if tier is None else facts().limits[name][tier]

@@ -22,6 +22,12 @@ def caller_problem(headers: Mapping[str, str], config: SimulatorConfig) -> Probl
     return _credentials(headers, config) or _version(headers) or _betas(headers)
 
 
+def key_of(headers: Mapping[str, str]) -> str:
+    """The credential, from whichever header it came in."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return headers.get("x-api-key", "") or (token.strip() if scheme.lower() == "bearer" else "")
+
+
 def betas_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     """The names in `anthropic-beta`, comma lists and repeats alike."""
     told = headers.get("anthropic-beta", "")
@@ -47,9 +53,7 @@ def decoded_body(request: Request, limit: int) -> bytes | Problem:
 
 
 def _credentials(headers: Mapping[str, str], config: SimulatorConfig) -> Problem | None:
-    key = headers.get("x-api-key", "")
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    given = key or (token.strip() if scheme.lower() == "bearer" else "")
+    given = key_of(headers)
     if given and (config.keys is None or given in config.keys):
         return None
     message = "invalid API key" if given else "x-api-key or Authorization header is required"

@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from runner.simulator.facts import Model, facts, find_model
-from runner.simulator.problems import Problem, invalid, not_found
+from runner.simulator.paging import page_of
+from runner.simulator.problems import Problem, not_found
 
-MAX_PAGE = 1000
-DEFAULT_PAGE = 20
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _THINKING = ("adaptive", "between_tools", "disabled", "enabled")
 
@@ -27,26 +26,10 @@ def model_info(name: str) -> dict[str, Any] | Problem:
 def model_page(query: str) -> dict[str, Any] | Problem:
     """One page of the list."""
     asked = parse_qs(query)
-    limit = asked.get("limit", [str(DEFAULT_PAGE)])[0]
-    if not limit.isdigit() or not 1 <= int(limit) <= MAX_PAGE:
-        return invalid(f"limit: must be between 1 and {MAX_PAGE}")
     found = _newest_first()
     if "lifecycle[]" in asked:
         found = [model for model in found if model["lifecycle"] in asked["lifecycle[]"]]
-    return _page(found, int(limit), asked.get("after_id", [""])[0], asked.get("before_id", [""])[0])
-
-
-def _page(found: list[dict[str, Any]], limit: int, after: str, before: str) -> dict[str, Any]:
-    ids = [model["id"] for model in found]
-    if before:
-        upto = ids.index(before) if before in ids else 0
-        start = max(0, upto - limit)
-        data, more = found[start:upto], start > 0
-    else:
-        start = ids.index(after) + 1 if after in ids else 0
-        data, more = found[start : start + limit], start + limit < len(found)
-    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
-    return {"data": data, "has_more": more, "first_id": first, "last_id": last}
+    return page_of(found, query, id_of=lambda model: str(model["id"]), told=lambda model: model)
 
 
 @cache

@@ -5,7 +5,8 @@ It knows nothing of requests; two simulators with the same config and the same r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
@@ -35,13 +36,31 @@ class SimulatorConfig:
     keys: tuple[str, ...] | None = None
     spend_cap_usd: str | None = None
     faults: tuple[Fault, ...] = ()
+    workspaces: Mapping[str, str] = field(default_factory=dict)  # by key; other keys are in `workspace_id`
+
+    batch_seconds: float = 2.0  # until a batch has ended; above a day it expires with the rest undone
+    batch_cancel_seconds: float = 1.0
+    batch_canceled_share: float | None = None  # of a cancelled batch; None: what its time has left undone
+    batch_expired_share: float = 0.0  # above 0 every batch ends when it expires, with this share undone
+    batch_errored_share: float = 0.0
+    batch_errored_type: str = "overloaded_error"
+    batch_errored_message: str = "Overloaded"
+    batch_list_delay_s: float = 0.0  # after its creation a batch is not listed for so long
+    batch_404_s: float = 0.0  # nor found by its id for so long
+    batch_rpm: int | None = None  # None: the tier's, as is the queue of requests
+    batch_queue: int | None = None
+
     keep_ledger: Literal["full", "totals"] = "full"
 
     def __post_init__(self) -> None:
         if self.burst_s <= 0:
             raise ValueError("burst_s must be above 0")
-        if any(limit is not None and limit < 1 for limit in (self.rpm, self.itpm, self.otpm)):
-            raise ValueError("rpm, itpm and otpm must be at least 1")
+        limits = (self.rpm, self.itpm, self.otpm, self.batch_rpm, self.batch_queue)
+        if any(limit is not None and limit < 1 for limit in limits):
+            raise ValueError("rpm, itpm, otpm, batch_rpm and batch_queue must be at least 1")
+        shares = (self.batch_canceled_share or 0.0, self.batch_expired_share, self.batch_errored_share)
+        if any(not 0 <= share <= 1 for share in shares):
+            raise ValueError("the shares of a batch must be between 0 and 1")
         if self.spend_cap_usd is not None:
             Fraction(self.spend_cap_usd)
 

@@ -5,7 +5,9 @@ A prompt without one costs a substring search. What each wish leads to is said w
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +57,22 @@ def wishes_of(params: Mapping[str, Any]) -> Wishes:
         if MARK in text:
             found.update((match[1], match[2] or "") for match in _DIRECTIVE.finditer(text))
     return Wishes(said=found) if found else NO_WISHES
+
+
+def body_key(body: bytes) -> bytes:
+    """By this `flaky` knows a body again."""
+    return hashlib.sha256(body).digest()
+
+
+def wished_trouble(wishes: Wishes, body: bytes, flaky: Counter[bytes]) -> Problem | None:
+    """The error that the prompt asks for; `flaky` counts how often each body has come."""
+    if wishes.flaky is not None:
+        times, problem = wishes.flaky
+        key = body_key(body)
+        flaky[key] += 1
+        if flaky[key] <= times:
+            return problem
+    return wishes.error
 
 
 def without_directives(text: str) -> str:

@@ -5,7 +5,7 @@ Values only. Neither side knows how the other works: the server knows no API, th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ class WireFault:
     kind: str
     every_s: float = 1.0
     framing: str = "content-length"
+    at_byte: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,7 @@ class Reply:
     status: int
     headers: Headers = JSON_TYPE
     body: bytes = b""
-    events: tuple[bytes, ...] | None = None
+    events: Iterable[bytes] | None = None  # may be asked for more than once
     event_pause_s: float = 0.0
     delay_s: float = 0.0
     wire: WireFault | None = None

@@ -67,6 +67,13 @@ class ClassLimits(msgspec.Struct, frozen=True, kw_only=True):
     otpm: int
 
 
+class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls a minute to all batch endpoints together, and requests not yet done in all batches."""
+
+    rpm: int
+    queued: int
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of `facts.json`."""
 
@@ -77,6 +84,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     retired: frozenset[str]
     limits: Mapping[str, Mapping[str, ClassLimits]]
     count_tokens_rpm: Mapping[str, int]
+    batch_limits: Mapping[str, BatchLimits]
     body_limits: Mapping[str, int]
     betas: frozenset[str]
 

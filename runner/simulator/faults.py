@@ -35,7 +35,30 @@ STREAM_KINDS = frozenset({"sse_error", "truncated_sse"})
 WIRE_KINDS = frozenset({"reset", "executed_reset", "reset_half", "stall", "drip", "cut_body"})
 HALVING_KINDS = frozenset({"reset_half", "cut_body"})  # half of the reply arrives; a stream is billed so
 BODY_KINDS = frozenset({"wrong_content_type"})
-KINDS = REFUSING_KINDS | STREAM_KINDS | WIRE_KINDS | BODY_KINDS
+# Done, then answered so: a batch is there all the same, a single call is not billed.
+FAILED_KINDS = frozenset({"executed_error", "executed_html_502"})
+EXECUTED_KINDS = FAILED_KINDS | {"slow"}  # which answers well, `lasts_s` later
+BATCH_KINDS = frozenset(
+    {
+        "batch_hidden",  # aimed at a create: not listed for `lasts_s`, unsaid: ever
+        "batch_late",  # at a create: never answered, and created only after `lasts_s`
+        "batch_stuck",  # at a create or a cancel: does not end before `lasts_s` are over, unsaid: ever
+        "batch_status",  # at a retrieve or a list: a processing_status that nobody knows
+        "batch_results_url",  # at a retrieve or a list: results_url on the host of `location`
+    }
+)
+RESULTS_KINDS = frozenset(
+    {
+        "results_duplicated",
+        "results_missing",
+        "results_foreign",
+        "results_conflicting",
+        "results_crlf",
+        "results_blank",
+        "results_unfinished",
+    }
+)
+KINDS = REFUSING_KINDS | STREAM_KINDS | WIRE_KINDS | BODY_KINDS | EXECUTED_KINDS | BATCH_KINDS | RESULTS_KINDS
 
 RetryAfterForm = Literal["seconds", "ms", "http_date", "junk", "none", "reset_only"]
 _WORD = (1 << 64) - 1
@@ -64,7 +87,7 @@ class Fault:
     retry_after_s: float = 1.0
     retry_after: RetryAfterForm = "seconds"
     should_retry: bool | None = None  # the header x-should-retry
-    status: int = 500  # for the kind `error`
+    status: int = 500  # for the kinds `error` and `executed_error`
     error_type: str | None = None  # for `error` and `sse_error`
     error_code: str | None = None
     message: str | None = None
@@ -72,7 +95,10 @@ class Fault:
     framing: Literal["content-length", "chunked", "close"] = "content-length"  # for `cut_body`
     every_s: float = 1.0  # seconds between two bytes of `drip`
     executed: bool | None = None  # for `stall`: whether the call is done and billed; unsaid: it is
-    location: str = "http://127.0.0.1:9/v1/messages"  # for `redirect`
+    location: str = "http://127.0.0.1:9/v1/messages"  # for `redirect` and `batch_results_url`
+    at_byte: int | None = None  # where `cut_body` and `reset_half` break off; unsaid: in the middle
+    lasts_s: float | None = None  # for `slow` and the kinds of batches that say so
+    lines: int = 1  # how many lines of results are struck
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -6,6 +6,7 @@ Bodies by content-length or chunked. It knows no API and no sockets; `server` fe
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 from runner.simulator.exchange import Request
 
@@ -105,14 +106,14 @@ class _Head:
         self.expects_continue = self.headers.get("expect", "").lower() == "100-continue"
         self._limit = body_limit(self.path)
         self._size = 0
-        self._parts: list[bytes] = []
+        self._parts = BytesIO()  # hands out its bytes without a second copy
 
     def keep(self, part: bytes) -> None:
         self._size += len(part)
         if self._size <= self._limit:
-            self._parts.append(part)
+            self._parts.write(part)
         else:
-            self._parts.clear()
+            self._parts = BytesIO()
 
     def request(self) -> Request:
         return Request(
@@ -120,7 +121,7 @@ class _Head:
             path=self.path,
             query=self.query,
             headers=self.headers,
-            body=b"".join(self._parts) if len(self._parts) != 1 else self._parts[0],
+            body=self._parts.getvalue(),
             body_too_large=self._size > self._limit,
         )
 

@@ -7,10 +7,10 @@ more memory than one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -33,10 +33,27 @@ class Charge:
     request_id: str
     stream: bool
     wire: str = "open"
+    batch_id: str | None = None
+    custom_id: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__slots__}
         return fields | {"cost_usd": str(self.cost_usd), "pico": pico_text(self.cost_usd)}
+
+
+class Bill(Protocol):
+    """The bill of many calls at once, which writes its lines when they are read."""
+
+    @property
+    def billed(self) -> int: ...
+
+    @property
+    def tokens(self) -> Mapping[str, int]: ...
+
+    @property
+    def cost_usd(self) -> Fraction: ...
+
+    def charges(self) -> Iterator[Charge]: ...
 
 
 class Offer(NamedTuple):
@@ -54,7 +71,8 @@ class Ledger:
 
     def __init__(self, *, keep_all: bool) -> None:
         self._keep_all = keep_all
-        self.charges: list[Charge] = []
+        self.charges: list[Charge] = []  # of single calls
+        self.batch_bills: list[Bill] = []
         self.offers: list[Offer] = []
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -72,6 +90,21 @@ class Ledger:
             self.tokens[name] += charge.usage[name]
         if self._keep_all:
             self.charges.append(charge)
+
+    def charge_batch(self, bill: Bill) -> None:
+        """Put all of an ended batch on the bill."""
+        self.counts["billed"] += bill.billed
+        self.counts["batch_billed"] += bill.billed
+        self.cost_usd += bill.cost_usd
+        self.tokens.update(bill.tokens)
+        if self._keep_all:
+            self.batch_bills.append(bill)
+
+    def all_charges(self) -> Iterator[Charge]:
+        """Those of single calls, then those of batches."""
+        yield from self.charges
+        for bill in self.batch_bills:
+            yield from bill.charges()
 
     def refuse(self, reason: str) -> None:
         self.refused[reason] += 1
@@ -95,7 +128,7 @@ class Ledger:
 
     def lines(self, body_sha256: str | None = None) -> Iterator[bytes]:
         """The bill as JSON lines, all or those of one body."""
-        for charge in self.charges:
+        for charge in self.all_charges():
             if body_sha256 in (None, charge.body_sha256):
                 yield msgspec.json.encode(charge.as_json()) + b"\n"
 

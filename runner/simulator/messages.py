@@ -20,10 +20,10 @@ from runner.simulator.billing import cost_usd
 from runner.simulator.buckets import ClassBuckets, Limits
 from runner.simulator.checks import shape_problem
 from runner.simulator.config import SimulatorConfig
-from runner.simulator.directives import MARK, NO_WISHES, Wishes, wishes_of
+from runner.simulator.directives import MARK, NO_WISHES, Wishes, wished_trouble, wishes_of
 from runner.simulator.exchange import Headers, Reply, Request, json_reply
 from runner.simulator.facts import facts, find_model
-from runner.simulator.faults import HALVING_KINDS, STREAM_KINDS, Fault, dice
+from runner.simulator.faults import FAILED_KINDS, HALVING_KINDS, STREAM_KINDS, Fault, dice
 from runner.simulator.ledger import Charge, Ledger, Offer
 from runner.simulator.model_rules import model_problem
 from runner.simulator.problems import Problem, edge_reply, invalid
@@ -43,7 +43,7 @@ class MessagesDoor:
         self._clock = clock
         self._ledger = ledger
         self._limits = limits
-        self._flaky: Counter[bytes] = Counter()
+        self.flaky: Counter[bytes] = Counter()
 
     def count(self, request: Request) -> Reply | Problem:
         """POST /v1/messages/count_tokens: free, with a limit of its own."""
@@ -65,14 +65,14 @@ class MessagesDoor:
             return params
         may_wish = _MARK_BYTES in request.body or "content-encoding" in request.headers
         wishes = wishes_of(params) if may_wish else NO_WISHES
-        trouble = self._wished_trouble(wishes, request.body)
+        trouble = wished_trouble(wishes, request.body, self.flaky)
         if trouble is not None:
             return self._edge_413() if trouble.status == 413 else trouble
         model = find_model(params["model"])
         limit_class = model.limit_class if model else ""
         buckets = self._limits.of_class(limit_class, self._clock.monotonic())
         message = self._composed(params, request.body, wishes)
-        refused = self._spend_problem() or self._refused_by_limits(
+        refused = spend_problem(self._config, self._ledger) or self._refused_by_limits(
             buckets, limit_class, message["usage"]["input_tokens"], message["usage"]["output_tokens"]
         )
         if refused is not None:
@@ -89,29 +89,9 @@ class MessagesDoor:
             default_tokens=self._config.output_tokens,
         )
 
-    def _wished_trouble(self, wishes: Wishes, body: bytes) -> Problem | None:
-        if wishes.flaky is not None:
-            times, problem = wishes.flaky
-            key = hashlib.sha256(body).digest()
-            self._flaky[key] += 1
-            if self._flaky[key] <= times:
-                return problem
-        return wishes.error
-
     def _edge_413(self) -> Reply:
         self._ledger.refuse("request_too_large")
         return edge_reply(413)
-
-    def _spend_problem(self) -> Problem | None:
-        cap = self._config.spend_cap_usd
-        if cap is None or self._ledger.cost_usd < Fraction(cap):
-            return None
-        return Problem(
-            status=429,
-            type="rate_limit_error",
-            message="The monthly spend cap is reached.",
-            code="enforced_spend_limit_reached",
-        )
 
     def _refused_by_limits(
         self, buckets: ClassBuckets | None, limit_class: str, tokens: int, output: int
@@ -130,7 +110,8 @@ class MessagesDoor:
         """The call is accepted: answer it and put it on the bill."""
         self._ledger.counts["accepted"] += 1
         reply = self._streamed(call, fault) if call.streams else self._plain(call)
-        charge = self._charged(call)
+        failed = fault is not None and fault.kind in FAILED_KINDS
+        charge = None if failed else self._charged(call)
         return replace(
             reply,
             delay_s=self._latency(call.ordinal),
@@ -230,11 +211,26 @@ def read_params(request: Request, *, counting: bool = False) -> Params | Problem
     return params_problem(params, request.headers, counting=counting) or params
 
 
-def params_problem(params: Params, headers: Mapping[str, str], *, counting: bool = False) -> Problem | None:
+def params_problem(
+    params: Params, headers: Mapping[str, str], *, counting: bool = False, batch: bool = False
+) -> Problem | None:
     """What this version of the API and this model refuse about a body."""
     version = headers.get("anthropic-version", "")
     shape = shape_problem(params, version, counting=counting)
-    return shape or model_problem(params, callers.betas_of(headers))
+    return shape or model_problem(params, callers.betas_of(headers), batch=batch)
+
+
+def spend_problem(config: SimulatorConfig, ledger: Ledger) -> Problem | None:
+    """Once the cap is reached nothing is accepted."""
+    cap = config.spend_cap_usd
+    if cap is None or ledger.cost_usd < Fraction(cap):
+        return None
+    return Problem(
+        status=429,
+        type="rate_limit_error",
+        message="The monthly spend cap is reached.",
+        code="enforced_spend_limit_reached",
+    )
 
 
 def _kept_events(fault: Fault, count: int) -> int:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
 
+from runner.simulator.batch_mishaps import struck_batch
 from runner.simulator.buckets import rfc3339
 from runner.simulator.exchange import Headers, Reply, WireFault
-from runner.simulator.faults import WIRE_KINDS, Fault
+from runner.simulator.faults import EXECUTED_KINDS, STREAM_KINDS, WIRE_KINDS, Fault
 from runner.simulator.problems import TYPE_OF_STATUS, Problem, edge_reply, problem_reply
 
 MICROSECONDS = 1_000_000
@@ -39,15 +40,24 @@ def never_arrives(fault: Fault) -> Reply | None:
     return Reply(status=200, wire=_wire_fault(fault))
 
 
-def struck(reply: Reply, fault: Fault) -> Reply:
+def struck(reply: Reply, fault: Fault, request_id: str) -> Reply:
     """A good reply to an executed call, as the fault lets it out."""
     if fault.kind == "wrong_content_type":
         return replace(reply, headers=(("content-type", "text/plain; charset=utf-8"),))
-    return replace(reply, wire=_wire_fault(fault))
+    if fault.kind == "batch_late":
+        return replace(reply, wire=WireFault(kind="stall"))
+    if fault.kind == "slow":
+        return replace(reply, delay_s=reply.delay_s + (fault.lasts_s or 0.0))
+    if fault.kind in EXECUTED_KINDS:
+        told = edge_reply(502) if fault.kind == "executed_html_502" else problem_reply(_any_error(fault), request_id)
+        return replace(told, on_end=reply.on_end, delay_s=reply.delay_s)
+    if fault.kind in WIRE_KINDS | STREAM_KINDS:
+        return replace(reply, wire=_wire_fault(fault))
+    return struck_batch(reply, fault)
 
 
 def _wire_fault(fault: Fault) -> WireFault:
-    return WireFault(kind=fault.kind, every_s=fault.every_s, framing=fault.framing)
+    return WireFault(kind=fault.kind, every_s=fault.every_s, framing=fault.framing, at_byte=fault.at_byte)
 
 
 def _wait_headers(fault: Fault, now_us: int) -> Headers:

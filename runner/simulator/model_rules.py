@@ -17,16 +17,30 @@ Params = Mapping[str, Any]
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 FAST_BETA = "fast-mode-2026-02-01"
+EXTENDED_OUTPUT_BETA = "output-300k-2026-03-24"
+EXTENDED_OUTPUT = 300_000
+EXTENDED_OUTPUT_MODELS = frozenset(
+    {
+        "claude-opus-5-5",
+        "claude-opus-5",
+        "claude-opus-4-8",
+        "claude-opus-4-7",
+        "claude-opus-4-6",
+        "claude-sonnet-5-5",
+        "claude-sonnet-5",
+        "claude-sonnet-4-6",
+    }
+)
 _DEFAULTS = {"temperature": (1,), "top_p": (1, 0.99), "top_k": ()}
 
 
-def model_problem(params: Params, betas: Sequence[str] = ()) -> Problem | None:
+def model_problem(params: Params, betas: Sequence[str] = (), *, batch: bool = False) -> Problem | None:
     """The first thing that this model does not accept."""
     model = find_model(params["model"])
     if model is None:
         return not_found(f"model: {params['model']}")
     return (
-        _length(params, model)
+        _length(params, model, _most_output(model, betas) if batch else model.max_output)
         or _sampling(params, model)
         or _prefill(params, model)
         or _thinking(params, model)
@@ -37,12 +51,17 @@ def model_problem(params: Params, betas: Sequence[str] = ()) -> Problem | None:
     )
 
 
-def _length(params: Params, model: Model) -> Problem | None:
+def _most_output(model: Model, betas: Sequence[str]) -> int:
+    """In a batch, a beta lets some models write far more."""
+    extended = EXTENDED_OUTPUT_BETA in betas and model.id in EXTENDED_OUTPUT_MODELS
+    return EXTENDED_OUTPUT if extended else model.max_output
+
+
+def _length(params: Params, model: Model, most: int) -> Problem | None:
     wanted = params.get("max_tokens", 0)
-    if wanted > model.max_output:
+    if wanted > most:
         return invalid(
-            f"max_tokens: {wanted} > {model.max_output}, which is the maximum allowed number of output tokens"
-            f" for {model.id}"
+            f"max_tokens: {wanted} > {most}, which is the maximum allowed number of output tokens for {model.id}"
         )
     tokens = input_tokens(params)
     if tokens > model.context_window:

@@ -15,6 +15,7 @@ from typing import cast
 
 from runner.simulator.exchange import Reply, Request
 from runner.simulator.http1 import BadHttp, RequestReader
+from runner.simulator.idle import IdleWork
 from runner.simulator.simulator import Simulator
 
 BACKLOG = 4096
@@ -32,8 +33,11 @@ _PHRASES = {
 class RunningServer:
     """A simulator that listens. `url` has no trailing slash."""
 
-    def __init__(self, simulator: Simulator, listener: asyncio.Server, connections: set[Connection]) -> None:
+    def __init__(
+        self, simulator: Simulator, listener: asyncio.Server, connections: set[Connection], idle: IdleWork
+    ) -> None:
         self.simulator = simulator
+        self._idle = idle
         self._listener = listener
         self._connections = connections
         host, port = listener.sockets[0].getsockname()[:2]
@@ -43,6 +47,7 @@ class RunningServer:
     async def close(self) -> None:
         """Stop listening and drop every connection."""
         self._listener.close()
+        await self._idle.stop()
         for connection in tuple(self._connections):
             await connection.drop()
         await asyncio.sleep(0)  # lets the loop close the aborted sockets
@@ -52,9 +57,10 @@ class RunningServer:
 async def serve(simulator: Simulator, host: str = "127.0.0.1", port: int = 0) -> RunningServer:
     """Listen in the running asyncio loop; port 0 takes a free one."""
     connections: set[Connection] = set()
+    idle = IdleWork(simulator.work_ahead)
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: Connection(simulator, connections), host, port, backlog=BACKLOG)
-    return RunningServer(simulator, listener, connections)
+    listener = await loop.create_server(lambda: Connection(simulator, connections, idle), host, port, backlog=BACKLOG)
+    return RunningServer(simulator, listener, connections, idle)
 
 
 class Connection(asyncio.Protocol):
@@ -62,8 +68,9 @@ class Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, simulator: Simulator, connections: set[Connection]) -> None:
+    def __init__(self, simulator: Simulator, connections: set[Connection], idle: IdleWork) -> None:
         self._simulator = simulator
+        self._idle = idle
         self._connections = connections
         self._reader = RequestReader(simulator.body_limit)
         self._waiting: deque[Request] = deque()
@@ -116,6 +123,8 @@ class Connection(asyncio.Protocol):
         while self._waiting and self._task is None and not self._transport.is_closing():
             request = self._waiting.popleft()
             reply = self._simulator.receive(request)
+            if self._simulator.has_work:
+                self._idle.stir()
             closes = reply.from_edge or request.headers.get("connection", "").lower() == "close"
             if reply.delay_s or reply.wire is not None or reply.events is not None:
                 self._task = asyncio.get_running_loop().create_task(self._play(reply, closes))
@@ -167,6 +176,8 @@ class Connection(asyncio.Protocol):
     async def _stream(self, reply: Reply, closes: bool) -> None:
         self._transport.write(self._head(reply, "transfer-encoding: chunked\r\n", closes))
         for event in reply.events or ():
+            if not event:
+                continue  # an empty chunk would end the body
             if reply.event_pause_s:
                 await self._simulator.clock.sleep(reply.event_pause_s)
             self._transport.write(_chunk(event))
@@ -196,13 +207,14 @@ class Connection(asyncio.Protocol):
         return "cut"
 
     def _half(self, reply: Reply, framing: str) -> bytes:
-        body = b"".join(reply.events) if reply.events is not None else reply.body
-        half = body[: len(body) // 2]
-        if framing == "chunked" or (reply.events is not None and framing != "close"):
-            return self._head(reply, "transfer-encoding: chunked\r\n", closes=False) + _chunk(half)
+        size, half = _half_of(reply)
+        # The events of a message cannot be counted ahead; a file of results comes as it is told.
+        if framing == "chunked" or (isinstance(reply.events, tuple) and framing != "close"):
+            chunk = _chunk(half) if half else b""  # an empty one would end the body in good order
+            return self._head(reply, "transfer-encoding: chunked\r\n", closes=False) + chunk
         if framing == "close":
             return self._head(reply, "", closes=True) + half
-        return self._head(reply, f"content-length: {len(body)}\r\n", closes=False) + half
+        return self._head(reply, f"content-length: {size}\r\n", closes=False) + half
 
     async def _dripped(self, reply: Reply, closes: bool) -> str:
         every_s = reply.wire.every_s if reply.wire else 0.0
@@ -224,6 +236,20 @@ class Connection(asyncio.Protocol):
 
 def _sized(reply: Reply) -> str:
     return f"content-length: {len(reply.body)}\r\n"
+
+
+def _half_of(reply: Reply) -> tuple[int, bytes]:
+    """How long the whole body is, and the part of it that still arrives."""
+    pieces = (reply.body,) if reply.events is None else reply.events
+    size = sum(map(len, pieces))
+    wanted = reply.wire.at_byte if reply.wire is not None else None
+    upto = size // 2 if wanted is None else min(wanted, size)
+    part = bytearray()
+    for piece in pieces:
+        part += piece[: upto - len(part)]
+        if len(part) >= upto:
+            break
+    return size, bytes(part)
 
 
 def _chunk(data: bytes) -> bytes:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from runner.clock import Clock
 from runner.simulator import admin, callers, catalog, mishaps
 from runner.simulator.answers import compose_message
+from runner.simulator.batch_verdicts import at_batch_terms
+from runner.simulator.batches import PATH as BATCHES
+from runner.simulator.batches import BatchesDoor, Visit
 from runner.simulator.buckets import Limits
 from runner.simulator.config import SimulatorConfig
 from runner.simulator.directives import wishes_of
@@ -19,7 +22,6 @@ from runner.simulator.messages import MessagesDoor, read_params
 from runner.simulator.problems import Problem, edge_reply, not_found, problem_reply
 
 ADMIN_PREFIX = "/_simulator/"
-BATCHES_PATH = "/v1/messages/batches"
 
 
 class Simulator:
@@ -33,7 +35,10 @@ class Simulator:
     def reset(self) -> None:
         """As on the first day: empty ledger, full buckets, the faults of the config."""
         self.ledger = Ledger(keep_all=self.config.keep_ledger == "full")
-        self._messages = MessagesDoor(self.config, self.clock, self.ledger, Limits(self.config))
+        limits = Limits(self.config)
+        self._messages = MessagesDoor(self.config, self.clock, self.ledger, limits)
+        self.batches = BatchesDoor(self.config, self.clock, self.ledger, limits, self._messages.flaky)
+        self.workspaces = dict(self.config.workspaces)
         self._ordinal = 0
         self.set_faults(self.config.faults)
 
@@ -45,24 +50,51 @@ class Simulator:
     def body_limit(self, path: str) -> int:
         """The most bytes that the edge lets through to this path."""
         limits = facts().body_limits
-        return limits["batches"] if path.startswith(BATCHES_PATH) else limits["messages"]
+        return limits["batches"] if path.startswith(BATCHES) else limits["messages"]
 
     def receive(self, request: Request) -> Reply:
         """What happens to this request."""
+        self.batches.settle()
         if request.path.startswith(ADMIN_PREFIX):
             return admin.admin_reply(self, request)
         self._ordinal += 1
         request_id = f"req_011{self.config.seed & 0xFFFF:04x}{self._ordinal:017x}"
-        reply = self._served(request, self._ordinal, request_id)
-        return reply if reply.from_edge else reply.with_headers(self._identity(request_id, reply))
+        ordinal, came_us = self._ordinal, self.clock.now_us()
+        reply = self._served(request, ordinal, request_id)
+        if request.path == BATCHES and request.method == "POST":
+            reply = self._noted(request, reply, ordinal, came_us, request_id)
+        return reply if reply.from_edge else reply.with_headers(self._identity(request, request_id, reply))
 
-    def _identity(self, request_id: str, reply: Reply) -> tuple[tuple[str, str], ...]:
+    @property
+    def has_work(self) -> bool:
+        """Whether `work_ahead` has something to do."""
+        return self.batches.has_work
+
+    def work_ahead(self) -> bool:
+        """Do a little of what is due later, in an idle moment; whether there is more."""
+        return self.batches.work_ahead()
+
+    def workspace_of(self, request: Request) -> str:
+        """The workspace of the caller's key."""
+        return self.workspaces.get(callers.key_of(request.headers), self.config.workspace_id)
+
+    def _noted(self, request: Request, reply: Reply, ordinal: int, came_us: int, request_id: str) -> Reply:
+        return self.batches.journal.note(
+            request,
+            reply,
+            ordinal=ordinal,
+            at_us=came_us,
+            request_id=request_id,
+            workspace_id=self.workspace_of(request),
+        )
+
+    def _identity(self, request: Request, request_id: str, reply: Reply) -> tuple[tuple[str, str], ...]:
         if reply.status == 401:  # nobody was recognized, so there is no organization to name
             return (("request-id", request_id),)
         return (
             ("request-id", request_id),
             ("anthropic-organization-id", self.config.organization_id),
-            ("anthropic-workspace-id", self.config.workspace_id),
+            ("anthropic-workspace-id", self.workspace_of(request)),
         )
 
     def _served(self, request: Request, ordinal: int, request_id: str) -> Reply:
@@ -80,7 +112,7 @@ class Simulator:
             self.ledger.refuse(f"fault:{fault.kind}")
             return reply
         reply = self._answered(request, ordinal, request_id, fault)
-        return mishaps.struck(reply, fault) if reply.status == 200 else reply
+        return mishaps.struck(reply, fault, request_id) if reply.status == 200 else reply
 
     def _answered(self, request: Request, ordinal: int, request_id: str, fault: Fault | None) -> Reply:
         answer: Reply | Problem | None = callers.caller_problem(request.headers, self.config)
@@ -102,19 +134,32 @@ class Simulator:
             return _or_problem(catalog.model_page(request.query))
         if request.method == "GET" and request.path.startswith("/v1/models/"):
             return _or_problem(catalog.model_info(request.path.removeprefix("/v1/models/")))
+        if request.path == BATCHES or request.path.startswith(BATCHES + "/"):
+            return self.batches.answer(self._visit(request, ordinal, request_id, fault))
         return not_found(f"{request.path}: Not Found")
+
+    def _visit(self, request: Request, ordinal: int, request_id: str, fault: Fault | None) -> Visit:
+        return Visit(
+            request=request,
+            workspace_id=self.workspace_of(request),
+            ordinal=ordinal,
+            request_id=request_id,
+            fault=fault,
+            now_us=self.clock.now_us(),
+        )
 
 
 def _or_problem(answer: dict[str, object] | Problem) -> Reply | Problem:
     return answer if isinstance(answer, Problem) else json_reply(answer)
 
 
-def expected_message(config: SimulatorConfig, body: bytes) -> dict[str, object]:
-    """The message that a simulator with this config gives for this body, once it gives one."""
+def expected_message(config: SimulatorConfig, body: bytes, *, batch: bool = False) -> dict[str, object]:
+    """The message that a simulator with this config gives for this body or these params, once it gives one."""
     request = Request(method="POST", path="/v1/messages", headers={}, body=body)
     params = read_params(request)
     if isinstance(params, Problem):
         raise ValueError(params.message)
-    return compose_message(
+    message = compose_message(
         params, seed=config.seed, body=body, wishes=wishes_of(params), default_tokens=config.output_tokens
     )
+    return at_batch_terms(message) if batch else message
