@@ -14,6 +14,8 @@ from runner.domain.limits import Buckets
 
 # After a hold the first calls leave one by one over this long, so that a waiting crowd does not start as one wave.
 RAMP_S = 1.0
+# Arithmetic may leave a wait of less than a clock can tell; asking again at once would spin.
+SHORTEST_SLEEP_S = 0.001
 
 
 class Gate:
@@ -38,14 +40,25 @@ class Gate:
         async with self._line:
             await self._wait_out_hold()
             while wait_s := self._buckets.take(input_tokens, output_tokens, self._clock.monotonic()):
-                await self._clock.sleep(wait_s)
+                await self._clock.sleep(max(wait_s, SHORTEST_SLEEP_S))
                 await self._wait_out_hold()
 
     async def _wait_out_hold(self) -> None:
-        while (wait_us := self.held_until_us - self._clock.now_us()) > 0:
-            await self._clock.sleep(wait_us / SECOND)
-        if self._clock.now_us() < self._ramp_until_us:
-            await self._clock.sleep(self._step_s)
+        stepped = False
+        while True:
+            wait_us = self.held_until_us - self._clock.now_us()
+            if wait_us > 0:
+                await self._clock.sleep(wait_us / SECOND)
+            elif not stepped and self._clock.now_us() < self._ramp_until_us:
+                stepped = True
+                await self._clock.sleep(self._step_s)  # in which a new hold may begin
+            else:
+                return
+
+    @property
+    def is_held(self) -> bool:
+        """Must nothing be sent now, not even what has been admitted?"""
+        return self._clock.now_us() < self.held_until_us
 
     def correct(self, input_tokens: float, output_tokens: float) -> None:
         """Give back what an estimate took too much (negative: take the rest)."""

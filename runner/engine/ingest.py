@@ -7,6 +7,7 @@ last block that was committed, once the bytes before it have proved to be the sa
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,9 +17,9 @@ import anyio
 from runner.domain.job import OnBadRow
 from runner.domain.run import Run
 from runner.engine.stop import Stop
-from runner.errors import InputChanged
+from runner.errors import InputChanged, InputInvalid
 from runner.files.bad_row import BadLine, BadRow
-from runner.files.check import InputReport, bad_rows_error
+from runner.files.check import InputReport
 from runner.files.render import Renderer
 from runner.files.source import Block, Input, records
 from runner.store.staging import CHUNK_BYTES, CHUNK_RECORDS, IngestMark, StagedChunk, pack
@@ -59,10 +60,13 @@ class Ingest:
         self._bad_lines = frozenset(report.bad_lines) if report else frozenset()
         self._skips = run.job.input.on_bad_row is OnBadRow.SKIP
         self._limit = run.job.input.limit
+        if self._limit is not None and run.records is not None:
+            self._limit = run.records  # of the rows within the limit some may share a key: then there are fewer
+        self._last_byte = run.input_bytes or 0
         self._writes = writes
         self.records = run.ingested_upto
         self.done = run.ingest_done
-        self._skipped = run.skipped if run.ingested_upto else 0
+        self._skipped = run.skipped if run.ingested_digest is not None else 0
         self._digest = run.ingested_digest or ""
         self._bytes = run.ingested_bytes
 
@@ -91,7 +95,7 @@ class Ingest:
             self._check_prefix()
             self._take(block, part)
             part.end = block
-            if len(part.lines) + self.records == self._limit:
+            if len(part.lines) + self.records == self._limit and block.end_offset >= self._last_byte:
                 part.ended = True
                 return part
         part.ended = part.end is None
@@ -117,10 +121,20 @@ class Ingest:
         except BadRow as bad:
             if self._skips:
                 return False
-            found = BadLine.of(number, line, bad)
-            staged = self.records + len(part.lines)
-            raise bad_rows_error([found], 1, self._source.place, records=staged) from None
+            raise self._bad_row(BadLine.of(number, line, bad)) from None
         return True
+
+    def _bad_row(self, found: BadLine) -> InputInvalid:
+        """Rows before it may have been sent already: said with how many there are."""
+        return InputInvalid(
+            found.sentence(self._source.place),
+            name="bad-row",
+            hints=(
+                f"{found.line} | {found.excerpt}",
+                f"{self.records:,} records before it are staged; what was answered is kept.",
+                "fix the row and run the same command again, or leave bad rows out: --on-bad-row skip",
+            ),
+        )
 
     def _note_key(self, key: str, part: _Part) -> None:
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -162,7 +176,7 @@ class Ingest:
             skipped=self._skipped,
             total=records_ if part.ended else None,
         )
-        if part.ended:
+        if part.ended or self._bytes >= (self._run.input_bytes or math.inf):
             self._check_whole()
         self._store.stage(self._run, staged, mark, list(part.keys))
         self.records = records_

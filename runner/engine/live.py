@@ -19,6 +19,7 @@ from runner.domain.states import PauseReason, RowStatus
 from runner.engine.feeder import Feeder, Work
 from runner.engine.gate import Gate
 from runner.engine.meter import Meter
+from runner.engine.room import Room
 from runner.engine.settle import Call, released, settlement, unsendable
 from runner.engine.stop import Stop
 from runner.engine.turns import continued
@@ -26,9 +27,8 @@ from runner.engine.writer import Writer
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
 from runner.store.claims import StoredTurn
-from runner.store.group import SendIntent, Verdict
+from runner.store.group import SendIntent, Settlement, Verdict
 
-SCOPE_TROUBLE = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.UNREACHABLE})
 # Bytes of a request per input token, roughly, until the job's own answers say better.
 BYTES_PER_TOKEN = 4.0
 
@@ -74,6 +74,7 @@ class Live:
         self._most_failures = most_failures
         self._remember_hold = remember_hold
         self.origin: Origin | None = None
+        self._room = Room()
         self._chance = random.Random()
         self._input_ratio = 1 / BYTES_PER_TOKEN
 
@@ -106,9 +107,10 @@ class Live:
             call = await self._reserve(work, key, request)
             if call is None:
                 return
-            if self._stop.is_asked():
-                await self._writer.submit(released(call, self._clock.now_us()))
-                return
+            if self._stop.is_asked() or self._gate.is_held:
+                # The commit took its time: what another slot was told meanwhile holds for this call too.
+                await self._end(call, released(call, self._clock.now_us()))
+                continue
             decision = await self._call(call)
             if not isinstance(decision, Continue):
                 self._carry_out(call, decision)
@@ -123,9 +125,22 @@ class Live:
         """Wait for room, then write the send and its reservation; None when the call is not to be made."""
         request = continued(request, [turn.message for turn in work.turns])
         await self._gate.admit(*self._estimate(request))
-        if self._stop.is_asked():
-            return None
-        call = Call(
+        while not self._stop.is_asked():
+            call = self._new_call(work, key, request)
+            since = self._room.asked()
+            verdict = await self._writer.submit(_intent(call))
+            if verdict is Verdict.STORED:
+                self._room.taken()
+                self._meter.committed_pico += call.worst_pico or 0
+                return call
+            self._room.refused()
+            if verdict is not Verdict.OVER_BUDGET or not await self._room.comes(since):
+                self._not_admitted(work, verdict)
+                return None
+        return None
+
+    def _new_call(self, work: Work, key: str | None, request: MessagesRequest) -> Call:
+        return Call(
             work=work,
             key=key,
             round=self._round,
@@ -135,22 +150,12 @@ class Live:
             worst_pico=self._worst(request),
             sent_us=self._clock.now_us(),
         )
-        verdict = await self._writer.submit(
-            SendIntent(
-                fence=work.fence,
-                idx=work.idx,
-                try_=call.try_,
-                turn=call.turn,
-                model=request.model,
-                worst_pico=call.worst_pico,
-                at_us=call.sent_us,
-            )
-        )
-        if verdict is Verdict.STORED:
-            self._meter.committed_pico += call.worst_pico or 0
-            return call
-        self._not_admitted(work, verdict)
-        return None
+
+    async def _end(self, call: Call, operation: Settlement) -> None:
+        """Store the end of a call, which gives back what it had reserved."""
+        self._meter.committed_pico -= call.worst_pico or 0
+        await self._writer.submit(operation)
+        self._room.given_back()
 
     def _not_admitted(self, work: Work, verdict: Verdict) -> None:
         if verdict is Verdict.FENCED:
@@ -181,15 +186,16 @@ class Live:
             chance=self._chance.random(),
         )
         self._learn(call, outcome, now_us, now_s - started_s)
-        await self._hold(call, outcome, decision, now_us)
+        held_until_us = self._hold(call, outcome, decision, now_us)
         stored = settlement(
             call, outcome, decision, self._prices, now_us=now_us, latency_us=round((now_s - started_s) * 1e6)
         )
-        self._meter.committed_pico -= call.worst_pico or 0
         if stored.booking is not None:
             self._meter.spent_pico += stored.booking.cost_pico or 0
             self._meter.committed_pico += stored.booking.bound_pico or 0
-        await self._writer.submit(stored)
+        await self._end(call, stored)
+        if held_until_us is not None:
+            await self._remember_hold(held_until_us)
         if isinstance(decision, Continue) and stored.turn_record is not None:
             turn = stored.turn_record
             call.work.turns.append(StoredTurn(message=turn.message, usage=turn.usage, cost_pico=turn.cost_pico))
@@ -229,20 +235,20 @@ class Live:
         work.history = RowHistory(counted=counted, turns=len(work.turns), last_try_us=now_us)
         self._feeder.again(work, decision.at_us)
 
-    async def _hold(self, call: Call, outcome: Outcome, decision: Decision, now_us: int) -> None:
-        """Hold the scope back: by the server's word always, by our own backoff once an episode."""
+    def _hold(self, call: Call, outcome: Outcome, decision: Decision, now_us: int) -> int | None:
+        """Hold the scope back, by the server's word always, by our own backoff once an episode; until when."""
         if not isinstance(decision, TryAgain) or (until_us := decision.scope_until_us) is None:
-            return
+            return None
         fresh = self._gate.set_back(sent_us=call.sent_us, now_us=now_us)
         told = isinstance(outcome, Failure) and outcome.retry_after_s is not None
         if fresh or told:
             self._gate.hold(until_us)
-            await self._remember_hold(until_us)
         if self._gate.stalled(now_us, self._job.limits.stall_s):
             minutes = self._job.limits.stall_s / 60
             self._stop.pause_for(
                 PauseReason.STALLED, f"the service has not answered one call for {minutes:g} minutes"
             )
+        return until_us if fresh or told else None
 
     def _ended(self, status: RowStatus, error_type: str | None) -> None:
         succeeded = status is RowStatus.SUCCEEDED
@@ -271,3 +277,15 @@ class Live:
             geo=request.inference_geo,
             speed=request.speed,
         )
+
+
+def _intent(call: Call) -> SendIntent:
+    return SendIntent(
+        fence=call.work.fence,
+        idx=call.work.idx,
+        try_=call.try_,
+        turn=call.turn,
+        model=call.request.model,
+        worst_pico=call.worst_pico,
+        at_us=call.sent_us,
+    )

@@ -33,7 +33,7 @@ from runner.files.check import InputReport
 from runner.files.render import Renderer
 from runner.files.source import Input
 from runner.store.claims import ClaimedChunk
-from runner.store.holder import HEARTBEAT_S, Hold
+from runner.store.holder import HEARTBEAT_S, Hold, taken_over
 from runner.store.store import Store
 
 # What supervisors give a process to end is 30 s or more; stay below it.
@@ -258,7 +258,7 @@ class _Engine:
         while True:
             await anyio.sleep(HEARTBEAT_S)
             if not await to_thread.run_sync(self._hold.extend, self._parts.clock.now_us()):
-                raise RunLocked(f"run {self._run.label} was taken over by another process.")
+                raise taken_over(self._run)
 
     async def _look(self) -> None:
         while True:
@@ -286,6 +286,9 @@ class _Engine:
         if isinstance(error, StoreFault | RunLocked):
             raise error  # nothing can be written, or it is no longer ours to write
         store, run = self._parts.store, self._run
+        error = error or self._input_error
+        if not self._hold.extend(self._parts.clock.now_us()):
+            raise taken_over(run)
         store.release_running(run.id)
         origin = self._live.origin
         if origin is not None and origin.organization != run.organization:

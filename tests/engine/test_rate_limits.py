@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from runner.domain.outcome import FailureKind, Outcome
+from runner.domain.outcome import AccountTrouble, FailureKind, Origin, Outcome
 from runner.domain.request import MessagesRequest
 from runner.domain.states import PauseReason
 from runner.simulator import Fault
@@ -81,38 +83,27 @@ async def test_after_a_hold_no_wave_starts_together(house: House) -> None:
 
 async def test_a_long_hold_outlives_the_process(house: House) -> None:
     """The next start waits for what the last one was told, be it the run's first start or a later one."""
-    run = house.new_run(prompts(30), limits={"concurrency": 2})
-    for stage in range(2):
-        faults = (Fault(kind="rate_limit", retry_after_s=500, first=1, after=5), Fault(kind="authentication"))
-        async with served(house, faults=faults) as api:
-            end = await _until_held(house, run, api, wait_s=500)
-            assert end.pause is not None
-        told_us = max(at for at, _ in api.order)
-        async with served(house, faults=(Fault(kind="authentication", after=3),)) as again:
-            await house.work(run, again)
-        assert again.order[0][0] >= told_us + 500_000_000 - 2_000_000, f"start {stage}"
+    run = house.new_run(prompts(60), limits={"concurrency": 2})
+    told_us: list[int] = []
 
+    def answer(request: MessagesRequest, number: int) -> Outcome:
+        if number == 4:
+            told_us.append(house.clock.now_us())
+            return failed(FailureKind.RATE_LIMITED, retry_after_s=500.0)
+        if number == 5:  # on its way at the same time: what stops the run
+            return failed(FailureKind.ACCOUNT, trouble=AccountTrouble.CREDENTIALS)
+        origin = Origin(organization="an organisation", workspace="a workspace")
+        return replace(answered(request, number), origin=origin)
 
-async def _until_held(house: House, run, api, wait_s: float):  # noqa: ANN001, ANN202
-    """Work until the scope is held, then stop as a person would, who does not wait for it to pass."""
-    import anyio
-
-    async with anyio.create_task_group() as tasks:
-
-        async def ask() -> None:
-            while house.store.paused_until_us("x") is None and not house.table("buckets"):
-                await anyio.sleep(0.01)
-            house.store.ask(run.id, "pause")
-
-        tasks.start_soon(ask)
-        run = house.store.run_by_id(run.id)
-        if run.state == "paused":
-            run = house.store.resume_run(run, run.job)
-        from runner.engine.run import work_on
-
-        end = await work_on(run, house.parts(run, api))
-        tasks.cancel_scope.cancel()
-    return end
+    for start in range(3):
+        service = Scripted(house.clock, answer, latency_s=1.0)
+        end = await house.work(run, service)
+        assert end.pause is not None
+        assert end.pause.reason is PauseReason.CREDENTIALS
+        assert len(service.sent) == 6
+        if start:
+            assert service.sent[0][0] >= told_us[-2] + 500_000_000, f"start {start}"
+    assert house.sends_left() == 0
 
 
 async def test_the_limits_of_the_service_cost_time_and_not_attempts(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -62,7 +63,7 @@ async def test_backoffs_grow_and_differ_from_row_to_row(house: House) -> None:
     run = house.new_run(prompts(40), limits={"max_attempts": 4, "concurrency": 40})
     async with served(house, faults=(Fault(kind="api_error"),)) as api:
         await house.work(run, api)
-    waits = [[(b - a) / 1e6 for a, b in zip(t, t[1:], strict=False)] for t in api.sent.values()]
+    waits = [[(b - a) / 1e6 for a, b in itertools.pairwise(t)] for t in api.sent.values()]
     for step, ceiling in enumerate((1.0, 2.0, 4.0)):
         own = [wait[step] for wait in waits]
         # What the clock runs on while sockets are read is not the row's own wait.

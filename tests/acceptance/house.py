@@ -1,0 +1,136 @@
+"""The real command in a folder of its own, and a simulator in a process that stands for the real API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+MODEL = "claude-haiku-5-5"
+KEY = "sk-ant-api03-an-ordinary-key-for-tests-0123456789"
+# What a shell of the person who runs the tests may have set, and what would change what is tested.
+FOREIGN = ("RUNNER_", "ANTHROPIC_", "XDG_", "CI", "NO_COLOR", "FORCE_COLOR")
+
+
+@dataclass
+class Done:
+    """How a command ended. Output is bytes: it is compared as such."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+    def check(self, code: int) -> Done:
+        assert self.code == code, f"exit {self.code}, expected {code}\n{self.stderr}\n{self.stdout[:2000]!r}"
+        assert "Traceback" not in self.stderr
+        return self
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+@dataclass
+class Desk:
+    """Where somebody sits and types commands."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        own = {"RUNNER_HOME": str(self.home), "HOME": str(self.folder), "PYTHONPATH": str(ROOT)}
+        return kept | own | {"PYTHONWARNINGS": "error"} | self.env
+
+    def start(self, *words: str, **told: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runner", *words],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=told.pop("stdin", subprocess.DEVNULL),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **told,
+        )
+
+    def type(self, *words: str, stdin: bytes | None = None) -> Done:
+        process = self.start(*words, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL)
+        return ended(process, stdin)
+
+    def write(self, name: str, lines: Iterable[bytes | str]) -> Path:
+        path = self.folder / name
+        path.write_bytes(b"".join((line.encode() if isinstance(line, str) else line) + b"\n" for line in lines))
+        return path
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / name).read_bytes().split(b"\n") if line]
+
+
+def ended(process: subprocess.Popen[bytes], stdin: bytes | None = None) -> Done:
+    try:
+        stdout, stderr = process.communicate(stdin, timeout=40)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    return Done(process.returncode, stdout, stderr.decode())
+
+
+@dataclass
+class Api:
+    """The simulator's process."""
+
+    url: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"ANTHROPIC_BASE_URL": self.url, "ANTHROPIC_API_KEY": KEY}
+
+    @property
+    def billed(self) -> int:
+        return int(self._get("tallies").get("billed", 0))
+
+    def faults(self, *faults: dict[str, Any]) -> None:
+        self._send("faults", json.dumps(faults).encode())
+
+    def reset(self) -> None:
+        self._send("reset", b"")
+
+    def _get(self, door: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.url}/_simulator/{door}", timeout=10) as reply:
+            told: dict[str, Any] = json.loads(reply.read())
+            return told
+
+    def _send(self, door: str, body: bytes) -> None:
+        with urllib.request.urlopen(f"{self.url}/_simulator/{door}", data=body, timeout=10) as reply:
+            reply.read()
+
+
+@contextmanager
+def api_process(**config: Any) -> Iterator[Api]:
+    words = ["-m", "runner.simulator", "--config", json.dumps(config)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, env=env)
+    assert process.stdout is not None
+    try:
+        yield Api(process.stdout.readline().decode().split()[-1])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+
+
+def prompts(count: int, first: int = 0) -> list[str]:
+    return [json.dumps({"prompt": f"say {number}"}) for number in range(first, first + count)]

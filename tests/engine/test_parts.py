@@ -1,0 +1,211 @@
+"""Laws of the single parts: gate, room, writer, feeder."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from runner.domain.limits import Buckets
+from runner.engine.feeder import MIN_ROWS_IN_HAND, Feeder, Work
+from runner.engine.gate import Gate
+from runner.engine.room import Room
+from runner.engine.stop import Stop
+from runner.engine.writer import GROUP_BYTES, GROUP_OPERATIONS, Writer
+from runner.errors import StoreFault
+from runner.store.claims import ClaimedChunk
+from runner.store.group import Fence, Settlement, Verdict
+from tests.turned_clock import TurnedClock
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_the_gate_admits_in_order_and_never_more_than_its_limit(clock: TurnedClock, seed: int) -> None:
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    rpm, itpm = chance.choice([30, 60, 600]), chance.choice([1_000, 20_000])
+    gate = Gate(clock, Buckets.of(rpm, itpm, None, clock.monotonic()), concurrency=16)
+    admitted: list[tuple[float, int, float]] = []
+
+    async def call(number: int, tokens: float) -> None:
+        await gate.admit(tokens, 0)
+        admitted.append((clock.monotonic(), number, tokens))
+
+    async with clock.autojump(), anyio.create_task_group() as calls:
+        for number in range(60):
+            calls.start_soon(call, number, chance.uniform(1, itpm / 60))
+            await clock.sleep(chance.choice([0, 0, 0.5]))
+    assert [number for _, number, _ in admitted] == list(range(60))
+    for at, _, _ in admitted:
+        for window_s in (1, 10, 60):
+            inside = [entry for entry in admitted if at <= entry[0] < at + window_s]
+            assert len(inside) <= rpm / 60 * window_s + max(1.0, rpm / 60) + 1
+            assert sum(entry[2] for entry in inside) <= itpm / 60 * (window_s + 1) + 1
+
+
+async def test_a_hold_that_grows_while_one_waits_is_waited_out(clock: TurnedClock) -> None:
+    gate = Gate(clock, Buckets.of(None, None, None, 0), concurrency=4)
+    gate.hold(clock.now_us() + 5_000_000)
+    admitted: list[float] = []
+
+    async def call() -> None:
+        await gate.admit(1, 1)
+        admitted.append(clock.monotonic())
+
+    async with clock.autojump(), anyio.create_task_group() as calls:
+        calls.start_soon(call)
+        await clock.sleep(5.1)  # the first step after the hold takes a quarter of a second
+        gate.hold(clock.now_us() + 20_000_000)
+    assert admitted[0] >= 25.1
+
+
+async def test_a_crowd_that_fails_together_is_one_setback(clock: TurnedClock) -> None:
+    gate = Gate(clock, Buckets.of(None, None, None, 0), concurrency=4)
+    fresh = [gate.set_back(sent_us=100, now_us=200 + number) for number in range(50)]
+    assert fresh == [True] + [False] * 49
+    assert gate.history().setbacks == 1
+    assert gate.set_back(sent_us=300, now_us=400)
+    assert not gate.stalled(200 + 899_000_000, 900)
+    assert gate.stalled(200 + 900_000_000, 900)
+    gate.succeeded(500)
+    assert gate.history().setbacks == 0
+    assert not gate.stalled(10**12, 900)
+
+
+async def test_room_wakes_one_for_each_that_ends_and_all_when_nothing_can_come() -> None:
+    room = Room()
+    told: list[bool] = []
+
+    async def refused() -> None:
+        since = room.asked()
+        room.refused()
+        told.append(await room.comes(since))
+        if told[-1]:
+            room.asked()
+            room.refused()
+
+    room.asked()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(refused)
+        await anyio.wait_all_tasks_blocked()
+        assert told == []
+        room.given_back()
+    assert told == [True, True, True]
+    since = room.asked()
+    room.refused()
+    assert not await room.comes(since)
+
+
+class Groups:
+    """A store that notes its groups."""
+
+    def __init__(self, fault_at: int | None = None) -> None:
+        self.groups: list[list[int]] = []
+        self._fault_at = fault_at
+
+    def commit_group(self, _run: int, operations: list[Any]) -> list[Verdict]:
+        if self._fault_at == len(self.groups):
+            raise StoreFault("the disk is full.")
+        self.groups.append([operation.idx for operation in operations])
+        return [Verdict.STORED] * len(operations)
+
+
+def _settlement(idx: int, message: bytes | None = None) -> Settlement:
+    return Settlement(fence=Fence(seq=0, epoch=1), idx=idx, try_=1, turn=0, at_us=0, message=message)
+
+
+async def _through(store: Groups, operations: list[Settlement]) -> list[object]:
+    writer = Writer(store, 1, anyio.CapacityLimiter(1))  # type: ignore[arg-type]
+    told: list[object] = []
+
+    async def submit(operation: Settlement) -> None:
+        try:
+            told.append(await writer.submit(operation))
+        except StoreFault as fault:
+            told.append(fault)
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(writer.serve)
+        async with anyio.create_task_group() as slots:
+            for operation in operations:
+                slots.start_soon(submit, operation)
+        writer.close()
+    return told
+
+
+async def test_a_commit_takes_what_has_gathered_and_loses_nothing() -> None:
+    store = Groups()
+    told = await _through(store, [_settlement(idx) for idx in range(2_000)])
+    assert told == [Verdict.STORED] * 2_000
+    assert [idx for group in store.groups for idx in group] == list(range(2_000))
+    assert max(map(len, store.groups)) <= GROUP_OPERATIONS
+    assert len(store.groups) <= 6
+
+
+async def test_a_group_is_bounded_by_its_bytes() -> None:
+    store = Groups()
+    await _through(store, [_settlement(idx, b"x" * (GROUP_BYTES // 3)) for idx in range(10)])
+    assert max(map(len, store.groups)) <= 3
+
+
+async def test_a_store_fault_reaches_everybody_who_waits() -> None:
+    told = await _through(Groups(fault_at=1), [_settlement(idx) for idx in range(1_500)])
+    assert len(told) == 1_500
+    assert sum(isinstance(one, StoreFault) for one in told) >= 1_500 - GROUP_OPERATIONS
+
+
+def _claims(chunks: int, rows: int) -> Callable[[], Any]:
+    left = iter(range(chunks))
+
+    async def claim() -> ClaimedChunk | None:
+        await anyio.lowlevel.checkpoint()
+        seq = next(left, None)
+        if seq is None:
+            return None
+        return ClaimedChunk(
+            fence=Fence(seq=seq, epoch=1), first_idx=seq * rows, n=rows, first_record=seq * rows,
+            lines=[b"{}"] * rows, ended=frozenset(), past={},
+        )  # fmt: skip
+
+    return claim
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_feeder_is_bounded_gives_due_rows_first_and_ends_when_all_have_ended(
+    clock: TurnedClock, seed: int
+) -> None:
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    feeder = Feeder(_claims(12, 500), clock, Stop(), fan=1, slots=8, staged_all=lambda: True)
+    ended: set[int] = set()
+    in_hand: list[int] = []
+    again: dict[int, int] = {}
+
+    async def slot() -> None:
+        async for work in feeder.rows:
+            assert clock.now_us() >= again.get(work.idx, 0)
+            in_hand.append(feeder._in_hand)
+            await _try(work)
+
+    async def _try(work: Work) -> None:
+        if work.idx not in again and chance.random() < 0.1:
+            again[work.idx] = clock.now_us() + round(chance.uniform(0, 30) * 1e6)
+            feeder.again(work, again[work.idx])
+            return
+        assert work.idx not in ended
+        ended.add(work.idx)
+        feeder.ended()
+
+    async with clock.autojump(), anyio.create_task_group() as tasks:
+        tasks.start_soon(feeder.serve)
+        for _ in range(8):
+            tasks.start_soon(slot)
+    feeder.rows.close()
+    assert ended == set(range(6_000))
+    assert max(in_hand) <= MIN_ROWS_IN_HAND + 500
+    assert again
