@@ -28,8 +28,9 @@ from runner.files.check import (
     refuse_bad_rows,
 )
 from runner.files.render import Renderer
-from runner.files.source import STDIN, Input, open_input
+from runner.files.source import STDIN, Input, open_input, spooled_stdin
 from runner.settings import DOTENV, ENV, FLAG, Settings
+from runner.store.runs import MadeMeanwhile
 from runner.store.store import Store
 
 ABOVE_THE_JOB = frozenset({FLAG, ENV, DOTENV})
@@ -136,7 +137,7 @@ def opened_input(job: Job, home: Path) -> Iterator[tuple[Job, Input]]:
     with tempfile.NamedTemporaryFile(dir=folder, prefix="stdin-") as spool:
         shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
         spool.flush()
-        with open_input(spool.name) as source:
+        with spooled_stdin(spool.name) as source:
             yield job, source
 
 
@@ -154,6 +155,14 @@ def launch(job: Job, wish: Wish, source: Input, store: Store, clock: Clock) -> L
     The same question over the same input is the same run: gone on with if it has not ended, found done if it has.
     """
     renderer = Renderer(job)
+    while True:
+        try:
+            return _found_or_made(job, wish, source, renderer, store, clock)
+        except MadeMeanwhile:
+            continue  # the same command began at the same moment: its run is ours
+
+
+def _found_or_made(job: Job, wish: Wish, source: Input, renderer: Renderer, store: Store, clock: Clock) -> Launch:
     found = None if wish.new else _found(job, wish.key, store)
     if found is not None and not can_check_first(source):
         return _again(found, job, source, renderer)
@@ -162,7 +171,10 @@ def launch(job: Job, wish: Wish, source: Input, store: Store, clock: Clock) -> L
             return _again(found, job, source, renderer)
         if found.state not in FINISHED_RUN or wish.key is not None:
             raise _changed(found, source, renderer, store)
-    return _new(job, wish, source, renderer, store, clock)
+    new, report = _new(job, wish, source, renderer)
+    newest = None if wish.new else found.id if found else 0
+    run = store.create_run(new, clock.now_us(), newest=newest)
+    return Launch(run=run, job=job, source=source, report=report, renderer=renderer)
 
 
 def _found(job: Job, key: str | None, store: Store) -> Run | None:
@@ -242,7 +254,8 @@ def _report(job: Job, source: Input, renderer: Renderer) -> InputReport:
     return check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
 
 
-def _new(job: Job, wish: Wish, source: Input, renderer: Renderer, store: Store, clock: Clock) -> Launch:
+def _new(job: Job, wish: Wish, source: Input, renderer: Renderer) -> tuple[NewRun, InputReport | None]:
+    """What a run is to be made from, its input checked whole if it can be."""
     report = None
     if can_check_first(source):
         report = check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
@@ -260,5 +273,4 @@ def _new(job: Job, wish: Wish, source: Input, renderer: Renderer, store: Store, 
         skipped=report.bad_count if report else 0,
         output=job.output.path,
     )
-    run = store.create_run(new, clock.now_us())
-    return Launch(run=run, job=job, source=source, report=report, renderer=renderer)
+    return new, report

@@ -76,8 +76,11 @@ class Input:
     `blocks(start_offset)` has passed its start.
     """
 
-    def __init__(self, *, place: str, stream: BinaryIO | None, size: int | None, checkable: bool) -> None:
+    def __init__(
+        self, *, place: str, stream: BinaryIO | None, size: int | None, checkable: bool, path: str | None = None
+    ) -> None:
         self.place = place
+        self._path = Path(path or place)
         self.size = size
         self.checkable = checkable
         self.prefix_digest: str | None = None
@@ -131,7 +134,7 @@ class Input:
             if isinstance(self._stream, io.BufferedReader):
                 return self._stream
             return io.BufferedReader(cast("io.RawIOBase", self._stream))
-        opened = Path(self.place).open("rb")  # noqa: SIM115 - closed by close()
+        opened = self._path.open("rb")  # noqa: SIM115 - closed by close()
         self._open.append(opened)
         return opened
 
@@ -220,6 +223,11 @@ def open_input(path: str, stdin: BinaryIO | None = None) -> Input:
         raise InputInvalid(f"{path!r} could not be opened: {problem}.") from None
     regular = stat.S_ISREG(facts.st_mode)
     return Input(place=str(place), stream=None, size=facts.st_size if regular else None, checkable=regular)
+
+
+def spooled_stdin(path: str) -> Input:
+    """What came from stdin, spooled to a file: to be read as often as one likes, and still called stdin."""
+    return Input(place="stdin", stream=None, size=Path(path).stat().st_size, checkable=True, path=path)
 
 
 def _where_looked(place: Path) -> tuple[str, ...]:
