@@ -81,6 +81,17 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_schedules_next_fire_us"), ["next_fire_us"], unique=False)
 
     op.create_table(
+        "sightings",
+        sa.Column("provider_id", sa.Text(), nullable=False),
+        sa.Column("organization", sa.Text(), nullable=True),
+        sa.Column("workspace", sa.Text(), nullable=True),
+        sa.Column("n", sa.BigInteger(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=True),
+        sa.Column("seen_us", sa.BigInteger(), nullable=False),
+        sa.Column("foreign", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("provider_id", name=op.f("pk_sightings")),
+    )
+    op.create_table(
         "runs",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
@@ -161,6 +172,8 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("intent_us", sa.BigInteger(), nullable=True),
+        sa.Column("asked_server_us", sa.BigInteger(), nullable=True),
+        sa.Column("asked_shared_us", sa.BigInteger(), nullable=True),
         sa.Column("sent_us", sa.BigInteger(), nullable=True),
         sa.Column("created_us", sa.BigInteger(), nullable=True),
         sa.Column("expires_us", sa.BigInteger(), nullable=True),
@@ -319,6 +332,18 @@ def upgrade() -> None:
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_turns_run_runs")),
         sa.PrimaryKeyConstraint("run", "idx", "try", "turn", name=op.f("pk_turns")),
+    )
+    op.create_table(
+        "candidates",
+        sa.Column("submission", sa.Text(), nullable=False),
+        sa.Column("provider_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["provider_id"], ["sightings.provider_id"], name=op.f("fk_candidates_provider_id_sightings")
+        ),
+        sa.ForeignKeyConstraint(
+            ["submission"], ["batches.submission"], name=op.f("fk_candidates_submission_batches")
+        ),
+        sa.PrimaryKeyConstraint("submission", "provider_id", name=op.f("pk_candidates")),
     )
     op.create_table(
         "riders",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -56,7 +56,9 @@ class Connection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Reply:
+class Reply:
+    """A good reply to a small call, read whole. Header names in lower case."""
+
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -89,7 +91,7 @@ class Client:
             write=connection.write_timeout_s,
             pool=connection.connect_timeout_s,
         ).as_dict()
-        self._messages_url = self._url("/v1/messages")
+        self._messages_url = self.url("/v1/messages")
         self._headers_by_betas: dict[tuple[str, ...], httpx.Headers] = {}
 
     @property
@@ -109,12 +111,12 @@ class Client:
         """One call, however it ends. The wall clock of the whole call is the connection's `row_timeout_s`."""
         journey = Journey(billable=True)
         with anyio.move_on_after(self._connection.row_timeout_s):
-            return self._redacted(await self._send_message(request, journey))
+            return self.redacted(await self._send_message(request, journey))
         return self._timed_out(journey)
 
     async def count_tokens(self, body: bytes, *, betas: tuple[str, ...] = ()) -> int | Failure:
         """Input tokens of a body without `max_tokens` and `stream`, by the service's own estimate."""
-        reply = await self._small_call("POST", self._url("/v1/messages/count_tokens"), body, betas)
+        reply = await self.small_call("POST", self.url("/v1/messages/count_tokens"), body, betas)
         if isinstance(reply, Failure):
             return reply
         found = _object(reply.body).get("input_tokens")
@@ -141,7 +143,7 @@ class Client:
 
     async def _send_message(self, request: MessagesRequest, journey: Journey) -> Outcome:
         try:
-            async with self._exchange("POST", self._messages_url, request.body, request.betas, journey) as response:
+            async with self.exchange("POST", self._messages_url, request.body, request.betas, journey) as response:
                 headers = lowered_headers(response)
                 if response.status_code == 200 and "text/event-stream" in headers.get("content-type", ""):
                     return await read_stream(response, headers)
@@ -152,13 +154,20 @@ class Client:
             return _too_long(error)
 
     @asynccontextmanager
-    async def _exchange(
-        self, method: str, url: httpx.URL, body: bytes | None, betas: tuple[str, ...], journey: Journey
+    async def exchange(
+        self,
+        method: str,
+        url: httpx.URL,
+        body: bytes | AsyncIterable[bytes] | None,
+        betas: tuple[str, ...],
+        journey: Journey,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[httpx.Response]:
+        """One request and the head of its reply; `headers` go beside ours or replace them. Raises httpx's errors."""
         request = httpx.Request(
             method,
             url,
-            headers=self._headers(betas),
+            headers={**self._headers(betas), **headers} if headers else self._headers(betas),
             content=body,
             extensions={"timeout": self._timeout, "journey": journey},
         )
@@ -168,41 +177,42 @@ class Client:
         finally:
             await response.aclose()
 
-    async def _small_call(
+    async def small_call(
         self, method: str, url: httpx.URL, body: bytes | None = None, betas: tuple[str, ...] = ()
-    ) -> _Reply | Failure:
+    ) -> Reply | Failure:
         """A call that costs nothing: its reply if it was a good one, else its failure."""
         limit_s = min(SMALL_CALL_S, self._connection.row_timeout_s)
         with anyio.move_on_after(limit_s):
             try:
-                async with self._exchange(method, url, body, betas, Journey(billable=False)) as response:
-                    reply = _Reply(
+                async with self.exchange(method, url, body, betas, Journey(billable=False)) as response:
+                    reply = Reply(
                         status=response.status_code, headers=lowered_headers(response), body=await read_body(response)
                     )
             except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
-                return self._unbilled(outcome_of_exception(error))
+                return self.unbilled(outcome_of_exception(error))
             except TooLong as error:
-                return self._unbilled(_too_long(error))
+                return self.unbilled(_too_long(error))
             if reply.status == 200:
                 return reply
-            return self._unbilled(outcome_of_reply(reply.status, reply.headers, reply.body))
+            return self.unbilled(outcome_of_reply(reply.status, reply.headers, reply.body))
         return Failure(kind=FailureKind.TRANSIENT, type="timeout", message=f"no answer within {limit_s:g} s")
 
-    async def _got(self, path: str) -> _Reply:
-        reply = await self._small_call("GET", self._url(path))
+    async def _got(self, path: str) -> Reply:
+        reply = await self.small_call("GET", self.url(path))
         if isinstance(reply, Failure):
             raise error_of(reply, self._connection.credential, self._connection.base_url)
         return reply
 
-    def _unbilled(self, outcome: Outcome) -> Failure:
+    def unbilled(self, outcome: Outcome) -> Failure:
         """The failure of a call that is free by nature."""
         failure = outcome if isinstance(outcome, Failure) else _surprise(outcome.origin)
-        redacted = self._redacted(failure)
+        redacted = self.redacted(failure)
         return replace(redacted, perhaps_billed=False) if isinstance(redacted, Failure) else failure
 
     # --- details
 
-    def _url(self, path: str) -> httpx.URL:
+    def url(self, path: str) -> httpx.URL:
+        """Under the configured origin, whatever the service says."""
         return httpx.URL(self._connection.base_url + path)
 
     def _headers(self, betas: tuple[str, ...]) -> httpx.Headers:
@@ -232,7 +242,7 @@ class Client:
             perhaps_billed=True,
         )
 
-    def _redacted(self, outcome: Outcome) -> Outcome:
+    def redacted(self, outcome: Outcome) -> Outcome:
         """A proxy's error page may echo our headers; a failure's message is stored and shown."""
         secret = self._connection.credential.secret
         if isinstance(outcome, Failure) and secret in outcome.message:
@@ -248,7 +258,7 @@ def _object(body: bytes) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _not_understood(reply: _Reply) -> Failure:
+def _not_understood(reply: Reply) -> Failure:
     return replace(_surprise(origin_of(reply.headers)), status=reply.status)
 
 

@@ -220,6 +220,8 @@ batches = Table(
     Column("state", Text, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("intent_us", BigInteger),
+    Column("asked_server_us", BigInteger),
+    Column("asked_shared_us", BigInteger),
     Column("sent_us", BigInteger),
     Column("created_us", BigInteger),
     Column("expires_us", BigInteger),
@@ -250,6 +252,28 @@ riders = Table(
     Column("submission", Text, ForeignKey("batches.submission"), primary_key=True),
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("rows", LargeBinary, nullable=False),
+)
+
+# Batches that the workspace has shown, whoever owns them: what proves that we look at the right place, and what is
+# known to be somebody else's.
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("provider_id", Text, primary_key=True),
+    Column("organization", Text),
+    Column("workspace", Text),
+    Column("n", BigInteger, nullable=False),
+    Column("created_us", BigInteger),
+    Column("seen_us", BigInteger, nullable=False),
+    Column("foreign", Boolean, nullable=False),
+)
+
+# Which sighted batches a submission of unknown end may turn out to be.
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("submission", Text, ForeignKey("batches.submission"), primary_key=True),
+    Column("provider_id", Text, ForeignKey("sightings.provider_id"), primary_key=True),
 )
 
 ledger = Table(
