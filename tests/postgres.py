@@ -73,6 +73,15 @@ def create_database(url: str) -> str:
     return _with_database(url, name)
 
 
+def copy_database(server: str, original: str) -> str:
+    """The URL of a fresh copy of a database to which nobody is connected."""
+    from sqlalchemy import make_url
+
+    name = f"runner_test_{uuid.uuid4().hex[:16]}"
+    _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{make_url(original).database}"')
+    return _with_database(server, name)
+
+
 def drop_database(server: str, database: str) -> None:
     """Remove the database, whoever is still connected to it."""
     from sqlalchemy import make_url

@@ -134,7 +134,7 @@ class Input:
             if isinstance(self._stream, io.BufferedReader):
                 return self._stream
             return io.BufferedReader(cast("io.RawIOBase", self._stream))
-        opened = self._path.open("rb")  # noqa: SIM115 - closed by close()
+        opened = self._path.open("rb")
         self._open.append(opened)
         return opened
 

@@ -68,6 +68,9 @@ class Hold(Protocol):
     def extend(self, now_us: int, /) -> bool:
         """Say that we live; False when somebody took the run over."""
 
+    def check(self, connection: Connection, /) -> None:
+        """Raises RunLocked when somebody took the run over; if not, nobody does before this transaction ends."""
+
     def release(self) -> None: ...
 
 
@@ -95,6 +98,9 @@ class _LockedFile:
 
     def extend(self, _now_us: int) -> bool:
         return True
+
+    def check(self, _connection: Connection) -> None:
+        """A lock is not lost while its process lives."""
 
     def release(self) -> None:
         self._file.truncate(0)
@@ -138,8 +144,20 @@ class _Lease:
         )
         return changed == 1
 
+    def check(self, connection: Connection) -> None:
+        if connection.execute(queries.holder_of(self._run.id)).one().holder != self._me:
+            raise taken_over(self._run)
+
     def release(self) -> None:
         self._database.write(lambda c: c.execute(queries.release_lease(self._run.id, self._me)))
+
+
+def taken_over(run: Run) -> RunLocked:
+    """Whoever slept through its lease has lost the run."""
+    return RunLocked(
+        f"run {run.label} was taken over by another process.",
+        hints=(f"runner show {run.label}   shows how far it is",),
+    )
 
 
 def _locked(run: Run, holder_text: str, now_us: int, beat_us: int | None) -> RunLocked:

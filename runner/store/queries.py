@@ -5,6 +5,7 @@ Statements that guard a state name the states they expect, taken from the transi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -77,6 +78,12 @@ def latest_run(job_name: str | None) -> Select[Any]:
 def runs_of_identity(identity: str) -> Select[Any]:
     """Keyless runs that ask the same thing, newest first."""
     return select(runs).where(runs.c.identity == identity, runs.c.key.is_(None)).order_by(runs.c.id.desc())
+
+
+def lock_question(question: str) -> Select[Any]:
+    """PostgreSQL: held until the transaction ends, by one at a time."""
+    digest = hashlib.blake2b(question.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return select(func.pg_advisory_xact_lock(int.from_bytes(digest, "big", signed=True)))
 
 
 def all_runs(limit: int) -> Select[Any]:

@@ -18,18 +18,25 @@ _LABEL_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 _LABEL_LENGTH = 6
 
 
+class MadeMeanwhile(Exception):
+    """Another process has made a run of the same question since the caller looked."""
+
+
 def new_label() -> str:
     return "r_" + "".join(secrets.choice(_LABEL_LETTERS) for _ in range(_LABEL_LENGTH))
 
 
-def create(connection: Connection, new: NewRun, label: str, now_us: int) -> Run:
+def create(connection: Connection, new: NewRun, label: str, now_us: int, *, newest: int | None = None) -> Run:
     """A new run in state `running`, with nothing staged, and its budget row.
 
-    The label is chosen before the transaction: by it, a replay knows the run that was made already.
+    The label is chosen before the transaction: by it, a replay knows the run that was made already. Raises
+    MadeMeanwhile when there is a run of the same question that is newer than `newest`; None asks for a run anyway.
     """
     made = connection.execute(queries.run_by_label(label)).first()
     if made is not None and (made.identity, made.created_us) == (new.job.identity(), now_us):
         return _value(made)
+    if newest is not None:
+        _refuse_newer(connection, new, newest)
     values = {
         "label": label,
         "job_name": new.job.name,
@@ -56,6 +63,15 @@ def create(connection: Connection, new: NewRun, label: str, now_us: int) -> Run:
     run = connection.execute(queries.create_run(), values).scalar_one()
     set_cap(connection, run, new.job.budget_pico)
     return by_id(connection, run)
+
+
+def _refuse_newer(connection: Connection, new: NewRun, newest: int) -> None:
+    """Of two commands that begin at once the second waits here for the first, and then sees its run."""
+    identity = new.job.identity()
+    if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
+        connection.execute(queries.lock_question(new.key or identity))
+    if any(run.id > newest for run in find(connection, identity, new.key)):
+        raise MadeMeanwhile
 
 
 def by_id(connection: Connection, run: int) -> Run:

@@ -27,6 +27,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._holds: dict[int, holder.Hold] = {}
 
     @staticmethod
     def open(url: str) -> Store:
@@ -50,10 +51,12 @@ class Store:
 
     # --- runs
 
-    def create_run(self, new: NewRun, now_us: int) -> Run:
+    def create_run(self, new: NewRun, now_us: int, *, newest: int | None = None) -> Run:
+        """`newest` is the newest run of the same question that the caller knows, 0 if it knows none: raises
+        MadeMeanwhile when there is a newer one by now."""
         failpoint(Failpoint.RUN_CREATE_BEFORE)
         label = runs.new_label()
-        run = self.database.write(lambda c: runs.create(c, new, label, now_us))
+        run = self.database.write(lambda c: runs.create(c, new, label, now_us, newest=newest))
         failpoint(Failpoint.RUN_CREATE_AFTER)
         return run
 
@@ -119,8 +122,17 @@ class Store:
         self.database.write(lambda c: claims.cancel(c, run, now_us, price_version))
 
     def hold(self, run: Run, now_us: Any) -> holder.Hold:
-        """Raises RunLocked when another process holds the run."""
-        return holder.take(self.database, run, now_us)
+        """Raises RunLocked when another process holds the run.
+
+        From then on nothing is staged or claimed for it by this store once the hold is lost: a chunk in the hands
+        of a process that is no longer the holder would be done by nobody.
+        """
+        hold = self._holds[run.id] = holder.take(self.database, run, now_us)
+        return hold
+
+    def _check_hold(self, connection: Connection, run: int) -> None:
+        if (hold := self._holds.get(run)) is not None:
+            hold.check(connection)
 
     # --- records in
 
@@ -132,7 +144,12 @@ class Store:
         key_hashes: Sequence[int] = (),
     ) -> None:
         failpoint(Failpoint.STAGE_BEFORE)
-        self.database.write(lambda c: staging.stage(c, run.id, run.fan, staged, mark, key_hashes))
+
+        def work(connection: Connection) -> None:
+            self._check_hold(connection, run.id)
+            staging.stage(connection, run.id, run.fan, staged, mark, key_hashes)
+
+        self.database.write(work)
         failpoint(Failpoint.STAGE_AFTER)
 
     def known_keys(self, run: int, hashes: Sequence[int]) -> set[int]:
@@ -156,6 +173,7 @@ class Store:
         first: list[claims.ClaimedChunk] = []  # a replay goes on with the chunk that is ours already, not the next
 
         def work(connection: Connection) -> claims.ClaimedChunk | None:
+            self._check_hold(connection, run)
             if first and claims.is_held(connection, run, first[-1].fence):
                 return first[-1]
             taken = claims.claim_next(connection, run, now_us, price_version)

@@ -18,7 +18,7 @@ from runner.domain.run import Run
 from runner.errors import RunLocked
 from runner.store.holder import LEASE_US, lease_from
 from runner.store.store import Store
-from tests.store.building import NOW_US, new_run, ready_store
+from tests.store.building import NOW_US, PRICES, claim, new_run, packed, ready_store, whole
 
 HOLD_AND_WAIT = textwrap.dedent(
     """
@@ -175,6 +175,20 @@ def test_on_postgresql_a_late_release_leaves_the_new_holder_alone(pg_store: Stor
     mine.release()
     assert (pg_store.run_by_id(run.id).holder, pg_store.run_by_id(run.id).heartbeat_us) == (None, None)
     pg_store.hold(run, lambda: NOW_US).release()
+
+
+def test_on_postgresql_a_store_that_lost_its_hold_claims_and_stages_no_more(pg_store: Store) -> None:
+    """What it took would be done by nobody, and the new holder would call the run done."""
+    run = pg_store.create_run(new_run(), NOW_US)
+    pg_store.hold(run, lambda: NOW_US)
+    pg_store.stage(run, packed((2,)), whole(2))
+    with Store.open(pg_store.database.url.render_as_string(hide_password=False)) as another:
+        another.hold(run, lambda: NOW_US + LEASE_US)
+        with pytest.raises(RunLocked, match="was taken over by another process"):
+            pg_store.claim_next(run.id, NOW_US, PRICES)
+        with pytest.raises(RunLocked, match="was taken over by another process"):
+            pg_store.stage(run, packed((2,)), whole(4))
+        assert claim(another, run).fence.epoch == 1
 
 
 def test_different_runs_are_held_side_by_side(store: Store) -> None:

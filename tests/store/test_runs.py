@@ -10,6 +10,7 @@ import pytest
 from runner.domain.job import InputSpec, Limits, Mode, OutputSpec
 from runner.domain.states import RUN_MOVES, ChunkState, PauseReason, RunState
 from runner.errors import StoreFault, UsageInvalid
+from runner.store.runs import MadeMeanwhile
 from runner.store.store import Store
 from tests.store.building import NOW_US, a_job, budget, execute, new_run, rows_of, settle_all, staged_run
 
@@ -52,6 +53,22 @@ def test_latest_is_the_run_made_last(store: Store) -> None:
     made = [store.create_run(new_run(), NOW_US).id for _ in range(3)]
     assert store.run("latest").id == made[-1]
     assert [run.id for run in store.recent_runs(2)] == [made[2], made[1]]
+
+
+@pytest.mark.parametrize("key", [None, "nightly"])
+def test_a_run_that_another_process_has_made_meanwhile_is_not_made_again(store: Store, key: str | None) -> None:
+    first = store.create_run(new_run(key=key), NOW_US, newest=0)
+    with pytest.raises(MadeMeanwhile):
+        store.create_run(new_run(key=key), NOW_US + 1, newest=0)
+    store.create_run(new_run(a_job(prompt="something else")), NOW_US + 2, newest=0)
+    assert [run.id for run in store.find_runs(first.identity, key)] == [first.id]
+
+
+def test_a_run_is_made_again_for_whoever_knows_the_newest_one_or_wants_another_anyway(store: Store) -> None:
+    first = store.create_run(new_run(), NOW_US, newest=0)
+    second = store.create_run(new_run(), NOW_US + 1, newest=first.id)
+    third = store.create_run(new_run(), NOW_US + 2)
+    assert [run.id for run in store.find_runs(first.identity, None)] == [third.id, second.id, first.id]
 
 
 def test_keyless_runs_are_found_by_what_they_ask_newest_first(store: Store) -> None:

@@ -1,0 +1,65 @@
+"""Simulators and stores that the fault tests share; each case begins with an empty bill and an empty store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.store.database import Database
+from tests import postgres
+from tests.faults.harness import Case, Row, SimulatorProcess, mixed_rows, simulator_process
+
+Simulators = Callable[..., SimulatorProcess]
+Cases = Callable[..., Case]
+
+
+@pytest.fixture(scope="session")
+def simulators() -> Iterator[Simulators]:
+    """`simulators(latency_s=0.02)`: one process for each config, kept for the next test."""
+    running: dict[str, SimulatorProcess] = {}
+    with ExitStack() as open_:
+
+        def simulator(**config: Any) -> SimulatorProcess:
+            name = repr(sorted(config.items()))
+            if name not in running:
+                running[name] = open_.enter_context(simulator_process(**config))
+            running[name].reset()
+            return running[name]
+
+        yield simulator
+
+
+@pytest.fixture(scope="session")
+def ready_database(pg_server: str) -> Iterator[str]:
+    """A PostgreSQL database with the newest schema, to be copied."""
+    url = postgres.create_database(pg_server)
+    database = Database(url)
+    database.upgrade()
+    database.close()
+    yield url
+    postgres.drop_database(pg_server, url)
+
+
+@pytest.fixture
+def cases(tmp_path: Path, simulators: Simulators, request: pytest.FixtureRequest) -> Iterator[Cases]:
+    """`cases("sqlite")`: a run that has not begun, with a folder and a store of its own."""
+    made: list[str] = []
+
+    def case(kind: str, rows: Sequence[Row] | None = None, *, latency_s: float = 0.005, **more: Any) -> Case:
+        folder = tmp_path / f"case-{len(list(tmp_path.iterdir()))}"
+        if kind == "sqlite":
+            url = f"sqlite:///{folder / 'runner.db'}"
+        else:
+            server = request.getfixturevalue("pg_server")
+            url = postgres.copy_database(server, request.getfixturevalue("ready_database"))
+            made.append(url)
+        simulator = simulators(latency_s=latency_s)
+        return Case(folder, url, simulator, mixed_rows(24) if rows is None else rows, **more)
+
+    yield case
+    for url in made:
+        postgres.drop_database(request.getfixturevalue("pg_server"), url)
