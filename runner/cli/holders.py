@@ -11,7 +11,8 @@ import socket
 from dataclasses import dataclass
 
 from runner.domain.run import Run
-from runner.store.holder import LEASE_US, Holder
+from runner.store.holder import Holder
+from runner.store.lease import LEASE_US
 from runner.store.store import Store
 
 

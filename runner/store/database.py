@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runner.errors import RunnerError, SchemaMismatch, StoreFault
+from runner.store import lease
 from runner.store.tables import HEAD_REVISION
 
 # How long a SQLite writer waits for another process's transaction; ours last milliseconds.
@@ -216,7 +217,7 @@ def _sqlite_engine(url: URL, *, begin: str) -> Engine:
 
 def _postgresql_engine(url: URL) -> Engine:
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             pool_pre_ping=True,
             hide_parameters=True,
@@ -235,6 +236,14 @@ def _postgresql_engine(url: URL) -> Engine:
             name="postgres-extra",
             hints=("pip install 'claude-job-runner[postgres]'",),
         ) from error
+
+    @event.listens_for(engine, "connect")
+    def prepare(dbapi_connection: Any, _record: object) -> None:
+        with dbapi_connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {lease.LEASE_US // 1000}")
+        dbapi_connection.commit()
+
+    return engine
 
 
 @contextmanager

@@ -2,19 +2,17 @@
 
 SQLite: an operating system lock on a file beside the database, free the moment its process dies, however it dies.
 PostgreSQL: a lease of 30 s in shared time, extended by the holder's heartbeat; a newcomer waits it out.
-`RUNNER_LEASE_S` makes the lease longer or shorter; all processes that share a store must be told the same.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -25,20 +23,8 @@ from runner.domain.run import Run
 from runner.errors import RunLocked
 from runner.store import queries
 from runner.store.database import Database
+from runner.store.lease import LEASE_US
 
-DEFAULT_LEASE_S = 30.0
-
-
-def lease_from(env: Mapping[str, str]) -> float:
-    """The lease in seconds; what cannot be one is as good as not said."""
-    try:
-        told_s = float(env.get("RUNNER_LEASE_S", ""))
-    except ValueError:
-        return DEFAULT_LEASE_S
-    return told_s if 0 < told_s < math.inf else DEFAULT_LEASE_S
-
-
-LEASE_US = round(lease_from(os.environ) * 1e6)
 # Several beats a lease: one or two may be late.
 HEARTBEAT_S = LEASE_US / 6e6
 # How long a newcomer waits between two looks at a lease.

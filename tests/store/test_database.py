@@ -20,7 +20,7 @@ from tenacity import stop_after_attempt, wait_none
 
 from runner.errors import RunnerError, SchemaMismatch, StoreFault
 from runner.store import database as database_module
-from runner.store import runs
+from runner.store import lease, runs
 from runner.store.database import Database
 from runner.store.store import Store
 from tests.store.building import (
@@ -360,3 +360,28 @@ def test_a_copied_sqlite_database_opens_elsewhere(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "runner.db", tmp_path / "copy")
     with Store.open(f"sqlite:///{tmp_path / 'copy' / 'runner.db'}") as copy:
         assert copy.run(run.label).total_rows == 3
+
+
+def test_the_locks_of_a_process_that_fell_asleep_in_a_transaction_are_free_after_the_lease(
+    pg_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped or suspended in mid-transaction, it would else keep everybody out for as long as it sleeps."""
+    monkeypatch.setattr(lease, "LEASE_US", 300_000)
+    with ready_store(pg_url) as sleeper, ready_store(pg_url) as other:
+        run = staged_run(sleeper, 1)
+        locked, awake = threading.Event(), threading.Event()
+
+        def fall_asleep(connection: Connection) -> None:
+            connection.execute(text("UPDATE runs SET wanted = 'sleep'"))
+            locked.set()
+            awake.wait(30)
+
+        asleep = threading.Thread(target=sleeper.database.write, args=(fall_asleep,))
+        asleep.start()
+        assert locked.wait(10)
+        other.ask(run.id, "pause")
+        assert other.wanted(run.id) == "pause"
+        awake.set()
+        asleep.join(30)
+        # Awake again, its lost transaction is replayed like any other.
+        assert other.wanted(run.id) == "sleep"

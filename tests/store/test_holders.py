@@ -16,7 +16,7 @@ import pytest
 
 from runner.domain.run import Run
 from runner.errors import RunLocked
-from runner.store.holder import LEASE_US, lease_from
+from runner.store.lease import LEASE_US, lease_from
 from runner.store.store import Store
 from tests.store.building import NOW_US, PRICES, claim, new_run, packed, ready_store, whole
 
