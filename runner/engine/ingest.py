@@ -25,8 +25,8 @@ from runner.files.source import Block, Input, records
 from runner.store.staging import CHUNK_BYTES, CHUNK_RECORDS, IngestMark, StagedChunk, pack
 from runner.store.store import Store
 
-# Blocks of about 1 MB that share a transaction: a few thousand rows of 1 KB.
-BLOCKS_A_COMMIT = 4
+# Blocks of about 1 MB that share a transaction: a thousand rows of 1 KB, and as little in hand as that.
+BLOCKS_A_COMMIT = 1
 
 
 @dataclass(slots=True)
