@@ -110,6 +110,7 @@ class Live:
             if self._stop.is_asked() or self._gate.is_held:
                 # The commit took its time: what another slot was told meanwhile holds for this call too.
                 await self._end(call, released(call, self._clock.now_us()))
+                self._gate.correct(*call.estimate)
                 continue
             decision = await self._call(call)
             if not isinstance(decision, Continue):
@@ -124,9 +125,10 @@ class Live:
     async def _reserve(self, work: Work, key: str | None, request: MessagesRequest) -> Call | None:
         """Wait for room, then write the send and its reservation; None when the call is not to be made."""
         request = continued(request, [turn.message for turn in work.turns])
-        await self._gate.admit(*self._estimate(request))
+        estimate = self._estimate(request)
+        await self._gate.admit(*estimate)
         while not self._stop.is_asked():
-            call = self._new_call(work, key, request)
+            call = self._new_call(work, key, request, estimate)
             since = self._room.asked()
             verdict = await self._writer.submit(_intent(call))
             if verdict is Verdict.STORED:
@@ -139,7 +141,7 @@ class Live:
                 return None
         return None
 
-    def _new_call(self, work: Work, key: str | None, request: MessagesRequest) -> Call:
+    def _new_call(self, work: Work, key: str | None, request: MessagesRequest, estimate: tuple[float, float]) -> Call:
         return Call(
             work=work,
             key=key,
@@ -148,6 +150,7 @@ class Live:
             try_=work.last_try,
             turn=len(work.turns),
             worst_pico=self._worst(request),
+            estimate=estimate,
             sent_us=self._clock.now_us(),
         )
 
@@ -204,18 +207,18 @@ class Live:
 
     def _learn(self, call: Call, outcome: Outcome, now_us: int, latency_s: float) -> None:
         """What this outcome says about the scope, the limits and the estimates."""
-        estimate = self._estimate(call.request)
         if isinstance(outcome, Answer):
             self._gate.succeeded(now_us)
             self.origin = self.origin or outcome.origin
             self._meter.answered(self._clock.monotonic(), latency_s, outcome.usage)
             fresh = outcome.usage.prompt_tokens - outcome.usage.cache_read
-            self._gate.correct(estimate[0] - fresh, estimate[1] - outcome.usage.output_tokens)
+            likely_input, likely_output = call.estimate
+            self._gate.correct(likely_input - fresh, likely_output - outcome.usage.output_tokens)
             seen = outcome.usage.prompt_tokens / max(1, len(call.request.body))
             self._input_ratio += 0.02 * (seen - self._input_ratio)
             return
         if not outcome.perhaps_billed:
-            self._gate.correct(*estimate)
+            self._gate.correct(*call.estimate)
         if outcome.kind is FailureKind.RATE_LIMITED:
             self._meter.rate_limited += 1
         elif outcome.kind is FailureKind.OVERLOADED:

@@ -17,7 +17,8 @@ from runner.store.group import AttemptRecord, Booking, BookingKind, Settlement, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One call that was sent: for which row, as which try and turn, and the most that it can cost."""
+    """One call that was sent: for which row, as which try and turn, the most that it can cost, and the input and
+    output tokens that it was thought to take when the gate admitted it."""
 
     work: Work
     key: str | None
@@ -26,6 +27,7 @@ class Call:
     try_: int
     turn: int
     worst_pico: int | None
+    estimate: tuple[float, float]
     sent_us: int
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from runner.domain.states import CHUNK_MOVES, RUN_MOVES, ChunkState, RowStatus, leading_to
+from runner.store.report_queries import results_in
 from runner.store.tables import (
     answers,
     attempts,
@@ -359,23 +360,8 @@ def pause_scope(scope: str, until_us: int) -> Update:
 # --- rounds and cancellation
 
 
-def failed_results(run: int, seq_first_idx: int, seq_end_idx: int) -> Select[Any]:
-    return (
-        select(results, answers.c.message)
-        .join_from(
-            results,
-            answers,
-            and_(answers.c.run == results.c.run, answers.c.idx == results.c.idx),
-            isouter=True,
-        )
-        .where(
-            results.c.run == run,
-            results.c.idx >= seq_first_idx,
-            results.c.idx < seq_end_idx,
-            results.c.status != RowStatus.SUCCEEDED,
-        )
-        .order_by(results.c.idx)
-    )
+def failed_results(run: int, first_idx: int, end_idx: int) -> Select[Any]:
+    return results_in(run, first_idx, end_idx).where(results.c.status != RowStatus.SUCCEEDED)
 
 
 def delete_results(run: int, idxs: Collection[int]) -> Delete:
