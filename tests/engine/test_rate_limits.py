@@ -9,6 +9,7 @@ import pytest
 from runner.domain.outcome import AccountTrouble, FailureKind, Origin, Outcome
 from runner.domain.request import MessagesRequest
 from runner.domain.states import PauseReason
+from runner.engine.gate import Gate
 from runner.simulator import Fault
 from tests.engine.house import Books, House, Scripted, answered, failed, prompts, served
 
@@ -122,3 +123,29 @@ async def test_our_own_limit_keeps_the_service_from_refusing(house: House) -> No
         assert api.simulator.ledger.refused == {}
     times = [at / 1e6 for at, _ in api.order]
     assert max(sum(1 for at in times if start <= at < start + 60) for start in times) <= 63
+
+
+async def test_the_limits_are_charged_what_the_answers_took_and_nothing_else(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls are admitted by an estimate that changes from answer to answer; each gives back by its own."""
+    charged = [0.0, 0.0]
+    admit, correct = Gate.admit, Gate.correct
+
+    async def seen_admit(gate: Gate, input_tokens: float, output_tokens: float) -> None:
+        charged[0] += input_tokens
+        charged[1] += output_tokens
+        await admit(gate, input_tokens, output_tokens)
+
+    def seen_correct(gate: Gate, input_tokens: float, output_tokens: float) -> None:
+        charged[0] -= input_tokens
+        charged[1] -= output_tokens
+        correct(gate, input_tokens, output_tokens)
+
+    monkeypatch.setattr(Gate, "admit", seen_admit)
+    monkeypatch.setattr(Gate, "correct", seen_correct)
+    run = house.new_run([*prompts(40), *prompts(4, "[[sim:flaky=1:500:api_error]]")], repeat=2)
+    async with served(house, rpm=600, burst_s=1.0) as api:
+        await house.work(run, api)
+    took = house.store.tokens(run.id)
+    assert charged == pytest.approx([took.prompt_tokens, took.output_tokens])
