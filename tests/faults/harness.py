@@ -244,6 +244,8 @@ class Case:
         code = process.wait(patience_s)
         self.kills += code == KILLED
         said: str = process.said.read_text()  # type: ignore[attr-defined]
+        if "Fatal Python error: init" in said:
+            code = -signal.SIGINT  # it met the interpreter before our first line, which says so in its own way
         assert code not in (1, 2, 11), said
         self.compare_final_rows()
         return Ended(code=code, stderr=said)
