@@ -10,6 +10,7 @@ import anyio
 
 from runner.api.client import Client, Connection
 from runner.api.credentials import Credential, find_credential
+from runner.cli.heap import share_one_heap
 from runner.cli.launch import Launch
 from runner.clock import Clock
 from runner.domain.job import Job
@@ -44,6 +45,7 @@ def check_credential(job: Job, settings: Settings) -> None:
 
 def send(launched: Launch, sending: Sending) -> RunEnd:
     """Work on the run until its rows have ended or it pauses. Blocks."""
+    share_one_heap()
     return anyio.run(_send, launched, sending, backend_options={"use_uvloop": True})
 
 
