@@ -52,7 +52,9 @@ AGAIN = {
     6: "after the job or the input is mended",
     7: "later",
     8: "after `runner db upgrade`, or with the newer program",
+    10: "later",
     11: "later",
+    12: "no",
     75: "yes",
     130: "yes",
 }
@@ -114,7 +116,7 @@ def exit_codes_page() -> str:
         _table(("code", "word", "meaning", "run it again?"), rows),
         (
             "A run found already finished ends with its own code again. Where several hold, the first of "
-            "11, 5, 4, 3 decides."
+            "11, 5, 4, 12, 10, 3 decides."
         ),
         "## The tree of errors",
         f"```\n{_tree_text()}\n```",

@@ -27,6 +27,11 @@ class Clock(Protocol):
         """Sleep; returns early only by cancellation."""
 
 
+def local_utc_offset_s(at_s: int) -> int:
+    """How many seconds the wall clock of this machine is ahead of UTC at `at_s`, in seconds since 1970 UTC."""
+    return time.localtime(at_s).tm_gmtoff
+
+
 class SystemClock:
     """The machine's clock, moved by `offset_us` to shared time."""
 

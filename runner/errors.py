@@ -12,7 +12,9 @@ What the service normally answers (a 429, an overload, a refusal) is not here: t
     |   +-- InputChanged         6   the input of an unfinished run is not the one it began with
     +-- RunLocked                7   somebody else holds the run
     +-- SchemaMismatch           8   the database is behind or ahead of this program
+    +-- UnknownBatches          10   submissions of unknown outcome are held
     +-- StoreFault              11   disk full, database unreachable or damaged
+    +-- DuplicateBatch          12   a duplicate batch was found and priced
     +-- Stalled                 75   saved, safe to run again
     +-- Interrupted        130/143   SIGINT or SIGTERM, saved
 """
@@ -82,9 +84,19 @@ class SchemaMismatch(RunnerError):
     name = "schema"
 
 
+class UnknownBatches(RunnerError):
+    exit_code = 10
+    name = "unknown-batches"
+
+
 class StoreFault(RunnerError):
     exit_code = 11
     name = "store"
+
+
+class DuplicateBatch(RunnerError):
+    exit_code = 12
+    name = "duplicate-batch"
 
 
 class Stalled(RunnerError):

@@ -47,6 +47,10 @@ class Settings:
     otpm: int | None = None
     concurrency: int | None = None
     max_usd: Decimal | None = None
+    batch_poll_s: float | None = None
+    batch_window_s: float | None = None
+    batch_settle_s: float | None = None
+    batch_max_requests: int | None = None
     log_level: str = "info"
     log_format: str = "auto"
     no_input: bool = False

@@ -40,6 +40,16 @@ def _positive(told: str) -> int:
     return number
 
 
+def _seconds(told: str) -> float:
+    try:
+        seconds = float(told.strip())
+    except ValueError:
+        raise Unusable(f"must be a number of seconds, not {told!r}") from None
+    if not 0 < seconds < float("inf"):
+        raise Unusable(f"must be a number of seconds above 0, not {told!r}")
+    return seconds
+
+
 def _money(told: str) -> Decimal:
     try:
         amount = Decimal(told.strip().removeprefix("$"))
@@ -96,6 +106,10 @@ SETTINGS: Mapping[str, Setting] = {
     "otpm": Setting("RUNNER_OTPM", _positive),
     "concurrency": Setting("RUNNER_CONCURRENCY", _positive),
     "max_usd": Setting("RUNNER_MAX_USD", _money),
+    "batch_poll_s": Setting("RUNNER_BATCH_POLL_S", _seconds),
+    "batch_window_s": Setting("RUNNER_BATCH_WINDOW_S", _seconds),
+    "batch_settle_s": Setting("RUNNER_BATCH_SETTLE_S", _seconds),
+    "batch_max_requests": Setting("RUNNER_BATCH_MAX_REQUESTS", _positive),
     "log_level": Setting("RUNNER_LOG_LEVEL", _one_of(LOG_LEVELS)),
     "log_format": Setting("RUNNER_LOG_FORMAT", _one_of(LOG_FORMATS)),
     "no_input": Setting("RUNNER_NO_INPUT", _truth),

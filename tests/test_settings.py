@@ -143,6 +143,13 @@ def test_on_postgresql_the_store_of_simulated_runs_must_be_named(cwd: Path) -> N
         ("RUNNER_ITPM", "0", "at least 1"),
         ("RUNNER_OTPM", "-3", "at least 1"),
         ("RUNNER_CONCURRENCY", "1e3", "whole number"),
+        ("RUNNER_BATCH_MAX_REQUESTS", "0", "at least 1"),
+        ("RUNNER_BATCH_MAX_REQUESTS", "1.5", "whole number"),
+        ("RUNNER_BATCH_POLL_S", "0", "above 0"),
+        ("RUNNER_BATCH_WINDOW_S", "-1", "above 0"),
+        ("RUNNER_BATCH_SETTLE_S", "10m", "number of seconds"),
+        ("RUNNER_BATCH_SETTLE_S", "nan", "above 0"),
+        ("RUNNER_BATCH_SETTLE_S", "inf", "above 0"),
         ("RUNNER_MAX_USD", "-1", "at least 0"),
         ("RUNNER_MAX_USD", "nan", "at least 0"),
         ("RUNNER_MAX_USD", "ten", "US dollars"),
@@ -173,6 +180,14 @@ def test_values_are_read(cwd: Path) -> None:
     assert (told.max_usd, told.no_input, told.log_level) == (Decimal("12.50"), True, "debug")
     assert (told.itpm, told.rpm) == (2_000_000, None)
     assert told.service.custom_headers == {"X-Team": "blue", "X-Url": "http://x:1"}
+
+
+def test_the_times_and_the_size_of_batches_are_read(cwd: Path) -> None:
+    (cwd / "runner.toml").write_text("batch_settle_s = 30\nbatch_poll_s = 5")
+    told = loaded(cwd, RUNNER_BATCH_POLL_S="0.25", RUNNER_BATCH_WINDOW_S="1e2", RUNNER_BATCH_MAX_REQUESTS="10_000")
+    assert (told.batch_poll_s, told.batch_window_s, told.batch_settle_s) == (0.25, 100.0, 30.0)
+    assert told.batch_max_requests == 10_000
+    assert (loaded(cwd.parents[1]).batch_poll_s, loaded(cwd.parents[1]).batch_max_requests) == (None, None)
 
 
 def test_a_value_may_lie_in_a_file(cwd: Path) -> None:

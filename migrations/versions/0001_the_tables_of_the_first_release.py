@@ -81,17 +81,6 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_schedules_next_fire_us"), ["next_fire_us"], unique=False)
 
     op.create_table(
-        "sightings",
-        sa.Column("provider_id", sa.Text(), nullable=False),
-        sa.Column("organization", sa.Text(), nullable=True),
-        sa.Column("workspace", sa.Text(), nullable=True),
-        sa.Column("n", sa.BigInteger(), nullable=False),
-        sa.Column("created_us", sa.BigInteger(), nullable=True),
-        sa.Column("seen_us", sa.BigInteger(), nullable=False),
-        sa.Column("foreign", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("provider_id", name=op.f("pk_sightings")),
-    )
-    op.create_table(
         "runs",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
@@ -187,6 +176,7 @@ def upgrade() -> None:
         sa.Column("key_fingerprint", sa.Text(), nullable=False),
         sa.Column("organization", sa.Text(), nullable=True),
         sa.Column("workspace", sa.Text(), nullable=True),
+        sa.Column("question", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_batches_run_runs")),
         sa.PrimaryKeyConstraint("submission", name=op.f("pk_batches")),
         sa.UniqueConstraint("provider_id", name=op.f("uq_batches_provider_id")),
@@ -220,6 +210,7 @@ def upgrade() -> None:
         sa.Column("next_at_us", sa.BigInteger(), nullable=True),
         sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("riding", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_chunks_run_runs")),
         sa.PrimaryKeyConstraint("run", "seq", name=op.f("pk_chunks")),
     )
@@ -334,6 +325,29 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run", "idx", "try", "turn", name=op.f("pk_turns")),
     )
     op.create_table(
+        "riders",
+        sa.Column("submission", sa.Text(), nullable=False),
+        sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("rows", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["submission"], ["batches.submission"], name=op.f("fk_riders_submission_batches")),
+        sa.PrimaryKeyConstraint("submission", "seq", name=op.f("pk_riders")),
+    )
+    op.create_table(
+        "sightings",
+        sa.Column("provider_id", sa.Text(), nullable=False),
+        sa.Column("organization", sa.Text(), nullable=True),
+        sa.Column("workspace", sa.Text(), nullable=True),
+        sa.Column("n", sa.BigInteger(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=True),
+        sa.Column("seen_us", sa.BigInteger(), nullable=False),
+        sa.Column("foreign", sa.Boolean(), nullable=False),
+        sa.Column("duplicate_of", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["duplicate_of"], ["batches.submission"], name=op.f("fk_sightings_duplicate_of_batches")
+        ),
+        sa.PrimaryKeyConstraint("provider_id", name=op.f("pk_sightings")),
+    )
+    op.create_table(
         "candidates",
         sa.Column("submission", sa.Text(), nullable=False),
         sa.Column("provider_id", sa.Text(), nullable=False),
@@ -344,14 +358,6 @@ def upgrade() -> None:
             ["submission"], ["batches.submission"], name=op.f("fk_candidates_submission_batches")
         ),
         sa.PrimaryKeyConstraint("submission", "provider_id", name=op.f("pk_candidates")),
-    )
-    op.create_table(
-        "riders",
-        sa.Column("submission", sa.Text(), nullable=False),
-        sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("rows", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["submission"], ["batches.submission"], name=op.f("fk_riders_submission_batches")),
-        sa.PrimaryKeyConstraint("submission", "seq", name=op.f("pk_riders")),
     )
 
     for statement in TRIGGERS[op.get_bind().dialect.name]:

@@ -7,6 +7,7 @@ cloned folder cannot carry a key away.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -58,6 +59,11 @@ class Credential:
     def shown(self) -> str:
         """What people may see of it."""
         return f"...{self.secret[-4:]}" if len(self.secret) >= SHOWABLE_LENGTH else "..."
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells one key from another, and no more: a short keyed hash."""
+        return hashlib.blake2b(self.secret.encode(), key=b"runner key fingerprint", digest_size=8).hexdigest()
 
     def __repr__(self) -> str:
         return f"Credential(kind={self.kind!r}, secret={self.shown!r}, source={self.source!r})"

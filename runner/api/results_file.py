@@ -136,17 +136,24 @@ class ResultLines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.unfinished = b""
+        self.unfinished_at = 0
 
     def __iter__(self) -> Iterator[bytes]:
+        return (line for _, line in self.located())
+
+    def located(self) -> Iterator[tuple[int, bytes]]:
+        """Each line with the place in the file at which it begins."""
         self.unfinished = b""
+        next_at = 0
         with self._path.open("rb", buffering=WRITE_BYTES) as file:
             while line := file.readline(MAX_LINE_BYTES + 1):
+                at, next_at = next_at, next_at + len(line)
                 if not line.endswith(b"\n"):
                     if len(line) > MAX_LINE_BYTES:
                         raise LineTooLong(f"{self._path}: a line of more than {MAX_LINE_BYTES} bytes")
-                    self.unfinished = line.strip(b"\r \t")
-                elif line := line.strip(b"\r\n \t"):
-                    yield line
+                    self.unfinished, self.unfinished_at = line.strip(b"\r \t"), at
+                elif line := line.rstrip(b"\r\n \t"):
+                    yield at, line
 
 
 def result_lines(path: Path) -> ResultLines:

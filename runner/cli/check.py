@@ -13,8 +13,16 @@ from runner.cli.job_argument import job_of
 from runner.cli.job_sample import Sample, job_warnings, sample_of, used_columns
 from runner.cli.launch import check_model, opened_input, settled
 from runner.cli.messages import warning
-from runner.cli.options import base_url_option, input_option, json_option, limit_option, pace_options, param_option
-from runner.domain.job import Job, OnBadRow
+from runner.cli.options import (
+    base_url_option,
+    input_option,
+    json_option,
+    limit_option,
+    mode_option,
+    pace_options,
+    param_option,
+)
+from runner.domain.job import Job, Mode, OnBadRow
 from runner.domain.pricing import shipped_prices
 from runner.errors import InputInvalid
 from runner.files.check import InputReport, check_input, refuse_bad_rows
@@ -28,6 +36,7 @@ from runner.views.tables import facts_lines
 @command("check", examples=("runner check job.yaml", "runner check job.yaml -i tonight.jsonl --json"))
 @click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
 @input_option
+@mode_option
 @click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
 @limit_option
 @param_option
@@ -40,6 +49,7 @@ def check(
     context: Context,
     job_file: str,
     input_path: str | None,
+    mode: str | None,
     model: str | None,
     limit: int | None,
     params: Mapping[str, str],
@@ -50,7 +60,13 @@ def check(
 
     Exit 6 when a run could not begin.
     """
-    overrides = {"input.path": input_path, "model": model, "input.limit": limit, "input.on_bad_row": on_bad_row}
+    overrides = {
+        "input.path": input_path,
+        "mode": mode,
+        "model": model,
+        "input.limit": limit,
+        "input.on_bad_row": on_bad_row,
+    }
     job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
     prices = shipped_prices()
     check_model(job, prices, any_model=any_model)
@@ -61,7 +77,7 @@ def check(
             refuse_bad_rows(report, source.place)
         if report.records == 0:
             raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
-        sample = sample_of(source, renderer, prices)
+        sample = sample_of(source, renderer, prices, batch=job.mode is Mode.BATCH)
     if context.json:
         context.print_json(_as_json(job, report, sample))
         return

@@ -21,6 +21,17 @@ from runner.store.database import Database
 from runner.store.tables import HEAD_REVISION
 
 SHOWN_VERSIONS = ("httpx", "sqlalchemy", "anyio")
+SHOWN_SETTINGS = (
+    "concurrency",
+    "rpm",
+    "itpm",
+    "otpm",
+    "max_usd",
+    "batch_max_requests",
+    "batch_poll_s",
+    "batch_window_s",
+    "batch_settle_s",
+)
 # SQLite's locks and write-ahead log need a file system of this machine.
 NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
@@ -42,7 +53,7 @@ def at_settings(context: Context) -> Iterator[Finding]:
     where = str(settings.project_file) if settings.project_file else "none found; runner init writes one"
     yield _finding("settings", f"project file: {where}", "note")
     yield _finding("settings", f"state folder: {settings.home}", "note")
-    for name in ("concurrency", "rpm", "itpm", "otpm", "max_usd"):
+    for name in SHOWN_SETTINGS:
         if name in settings.origin:
             yield _finding("settings", f"{name} {getattr(settings, name)}, from {settings.origin[name]}", "note")
 

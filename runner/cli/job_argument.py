@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.domain.job import CURRENT_API_VERSION, InputSpec, Job, Mode, OnBadRow, OutputSpec
+from runner.domain.job import CURRENT_API_VERSION, AutoSpec, InputSpec, Job, Mode, OnBadRow, OutputSpec
 from runner.errors import UsageInvalid
 from runner.files.job_file import load_job
 from runner.files.sink import STDOUT
@@ -35,6 +35,7 @@ def job_of(job_file: str, params: Mapping[str, str], overrides: Mapping[str, Any
             on_bad_row=OnBadRow(given.get("input.on_bad_row", OnBadRow.FAIL)),
         ),
         api_version=given.get("api_version", CURRENT_API_VERSION),
+        auto=AutoSpec(finish_by=given.get("auto.finish_by")),
         output=OutputSpec(path=absolute_output(given.get("output.path"))),
     )
 

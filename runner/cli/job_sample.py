@@ -29,10 +29,10 @@ class Sample:
     mean_worst_pico: int | None
 
 
-def sample_of(source: Input, renderer: Renderer, prices: PriceBook) -> Sample:
-    """Renders the first good rows."""
-    requests = list(islice(_requests(source, renderer), SAMPLE_ROWS))
-    worst = [_worst(request, prices) for request in requests]
+def sample_of(source: Input, renderer: Renderer, prices: PriceBook, *, batch: bool = False) -> Sample:
+    """Renders the first good rows, with `batch` as they would ride in one, and at its prices."""
+    requests = list(islice(_requests(source, renderer, batch=batch), SAMPLE_ROWS))
+    worst = [_worst(request, prices, batch=batch) for request in requests]
     known = [pico for pico in worst if pico is not None]
     return Sample(
         rows=len(requests),
@@ -41,22 +41,23 @@ def sample_of(source: Input, renderer: Renderer, prices: PriceBook) -> Sample:
     )
 
 
-def _requests(source: Input, renderer: Renderer) -> Iterator[MessagesRequest]:
+def _requests(source: Input, renderer: Renderer, *, batch: bool) -> Iterator[MessagesRequest]:
     for block in source.blocks():
         for _number, payload in records(block):
             try:
-                yield renderer.request(renderer.parse(payload))
+                yield renderer.request(renderer.parse(payload), batch=batch)
             except BadRow:
                 continue
 
 
-def _worst(request: MessagesRequest, prices: PriceBook) -> int | None:
+def _worst(request: MessagesRequest, prices: PriceBook, *, batch: bool) -> int | None:
     if request.prompt_tokens_bound is None:
         return None
     return prices.bound_pico(
         request.model,
         prompt_tokens=request.prompt_tokens_bound,
         max_tokens=request.max_tokens,
+        batch=batch,
         geo=request.inference_geo,
         speed=request.speed,
     )

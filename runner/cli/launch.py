@@ -14,11 +14,13 @@ from typing import Any
 
 from runner.api.credentials import check_base_url
 from runner.clock import Clock
-from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, Mode, OnBadRow
+from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, OnBadRow
 from runner.domain.model_rules import model_problem
+from runner.domain.packing import API_MAX_REQUESTS
 from runner.domain.pricing import PICO_PER_USD, PriceBook
 from runner.domain.run import NewRun, Run
 from runner.domain.states import FINISHED_RUN
+from runner.domain.submission import Timing
 from runner.errors import InputChanged, InputInvalid, JobInvalid, UsageInvalid
 from runner.files.check import (
     InputReport,
@@ -68,11 +70,28 @@ def settled(job: Job, settings: Settings, *, simulated: bool, betas: Sequence[st
     return replace(
         job,
         limits=limits,
+        batch=replace(job.batch, max_requests=_smallest(job.batch.max_requests, settings.batch_max_requests)),
         budget_pico=int(budget_usd * PICO_PER_USD) if isinstance(budget_usd, Decimal) else budget_usd,
         base_url=DEFAULT_BASE_URL if simulated else check_base_url(settings.service.base_url or DEFAULT_BASE_URL),
         simulated=simulated,
         betas=tuple(dict.fromkeys((*job.betas, *betas, *_betas_of(settings.service.custom_headers)))),
     )
+
+
+def _smallest(*told: int | None) -> int | None:
+    """The requests of a batch: nobody's word is exceeded, the API's included; None where nobody says."""
+    given = [number for number in told if number is not None]
+    return min(*given, API_MAX_REQUESTS) if given else None
+
+
+def timing_of(settings: Settings) -> Timing:
+    """The times of the batch protocol, its defaults where the environment says nothing."""
+    told = {
+        "window_s": settings.batch_window_s,
+        "settle_s": settings.batch_settle_s,
+        "poll_s": settings.batch_poll_s,
+    }
+    return Timing(**{name: seconds for name, seconds in told.items() if seconds is not None})
 
 
 def _betas_of(headers: Mapping[str, str]) -> list[str]:
@@ -87,14 +106,6 @@ def _chosen(settings: Settings, name: str, of_job: Any, *, unset: Any = None) ->
         return of_job
     above = settings.layer.get(name) in ABOVE_THE_JOB
     return of_settings if above or of_job == unset else of_job
-
-
-def check_mode(job: Job) -> None:
-    """Raises JobInvalid for a way of sending that this version has not."""
-    if job.mode is not Mode.LIVE:
-        raise JobInvalid(
-            f"mode: {job.mode} is not supported by this version.", name="mode", hints=("leave it out, or say live",)
-        )
 
 
 def check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from runner.cli.context import PROGRESS_KINDS, Context
+from runner.domain.job import Mode
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
@@ -87,6 +88,13 @@ input_option: Decorator[Any] = click.option(
 )
 output_option: Decorator[Any] = click.option(
     "-o", "--output", "output_path", metavar="FILE", help="Where results go; - is stdout."
+)
+
+
+mode_option: Decorator[Any] = click.option(
+    "--mode",
+    type=click.Choice([mode.value for mode in Mode]),
+    help="How to send: live, batch (half the price, within 24 h) or auto.",
 )
 
 

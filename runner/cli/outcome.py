@@ -14,7 +14,7 @@ from runner.domain.states import PauseReason, RunState
 from runner.engine.export import export
 from runner.engine.run import RunEnd
 from runner.engine.stop import Pause
-from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RowsFailed, Stalled
+from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RowsFailed, Stalled, UnknownBatches
 from runner.files.sink import STDOUT
 from runner.store.store import Store
 from runner.views.failure_advice import pause_advice
@@ -31,6 +31,9 @@ EXIT_OF_PAUSE = {
     PauseReason.BAD_ROW: JobInvalid.exit_code,
     PauseReason.STALLED: Stalled.exit_code,
     PauseReason.MAX_FAILURES: RowsFailed.exit_code,
+    PauseReason.SUBMITTED: Stalled.exit_code,
+    PauseReason.UNKNOWN_BATCH: UnknownBatches.exit_code,
+    PauseReason.REFUSED: JobInvalid.exit_code,
 }
 
 

@@ -15,8 +15,8 @@ from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.job_argument import job_of
 from runner.cli.launch import opened_input, settled
-from runner.cli.options import base_url_option, input_option, json_option, limited_to, param_option
-from runner.domain.job import Job
+from runner.cli.options import base_url_option, input_option, json_option, limited_to, mode_option, param_option
+from runner.domain.job import Job, Mode
 from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
 from runner.errors import CredentialsRefused
@@ -43,6 +43,7 @@ class Shown:
     key: str | None
     request: MessagesRequest
     headers: list[tuple[str, str]]
+    batch: bool
 
     @property
     def worst_pico(self) -> int | None:
@@ -53,6 +54,7 @@ class Shown:
             self.request.model,
             prompt_tokens=bound,
             max_tokens=self.request.max_tokens,
+            batch=self.batch,
             geo=self.request.inference_geo,
             speed=self.request.speed,
         )
@@ -62,22 +64,29 @@ class Shown:
 @click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
 @limited_to("How many rows.", default=SHOWN_ROWS, show_default=True)
 @input_option
+@mode_option
 @click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
 @param_option
 @base_url_option
 @json_option
 def preview(
-    context: Context, job_file: str, limit: int, input_path: str | None, model: str | None, params: Mapping[str, str]
+    context: Context,
+    job_file: str,
+    limit: int,
+    input_path: str | None,
+    mode: str | None,
+    model: str | None,
+    params: Mapping[str, str],
 ) -> None:
     """The requests of the first rows, byte for byte what would be sent, and their headers with the key hidden."""
-    overrides = {"input.path": input_path, "model": model}
+    overrides = {"input.path": input_path, "mode": mode, "model": model}
     job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
     check_base_url(job.base_url)
     with opened_input(job, context.settings.home) as (job, source):
         shown = list(_requests(job, source, context.settings, limit))
     if context.json:
         told = [_as_json(one) for one in shown]
-        context.print_json({"job": job.name, "url": f"{job.base_url}/v1/messages", "requests": told})
+        context.print_json({"job": job.name, "url": _url(job), "requests": told})
         return
     for one in shown:
         for line in _lines(job, one):
@@ -87,6 +96,7 @@ def preview(
 
 def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterator[Shown]:
     renderer = Renderer(job)
+    batch = job.mode is Mode.BATCH
     auth = shown_auth(settings)
     custom = hidden_secrets(check_custom_headers({**settings.service.custom_headers, **job.headers}))
     made = 0
@@ -96,13 +106,13 @@ def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterat
                 return
             try:
                 row = renderer.parse(payload)
-                request, key = renderer.request(row), renderer.key(row)
+                request, key = renderer.request(row, batch=batch), renderer.key(row)
             except BadRow as bad:
                 raise bad_rows_error([BadLine.of(number, payload, bad)], 1, source.place, records=made) from None
             betas = (*job.betas, *request.betas)
             headers = request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas)
             made += 1
-            yield Shown(line=number, key=key, request=request, headers=headers)
+            yield Shown(line=number, key=key, request=request, headers=headers, batch=batch)
 
 
 def shown_auth(settings: Settings) -> tuple[str, str]:
@@ -127,11 +137,15 @@ def hidden_secrets(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _url(job: Job) -> str:
+    return f"{job.base_url}/v1/messages{'/batches' if job.mode is Mode.BATCH else ''}"
+
+
 def _lines(job: Job, shown: Shown) -> Iterator[str]:
     key = "" if shown.key is None else f"  key {safe_line(shown.key)}"
     size = count(len(shown.request.body))
     yield f"--- line {shown.line}{key}  {size} bytes  costs at most {dollars(shown.worst_pico)}"
-    yield f"POST {job.base_url}/v1/messages"
+    yield f"POST {_url(job)}{'   (the params of one of its requests)' if shown.batch else ''}"
     for name, value in shown.headers:
         yield f"{name}: {value}"
     yield ""

@@ -11,13 +11,14 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.job_argument import absolute_output, job_of
-from runner.cli.launch import Launch, Wish, check_mode, check_model, launch, opened_input, relaunch, settled
+from runner.cli.launch import Launch, Wish, check_model, launch, opened_input, relaunch, settled
 from runner.cli.messages import say
 from runner.cli.options import (
     base_url_option,
     input_option,
     json_option,
     limit_option,
+    mode_option,
     output_option,
     pace_options,
     param_option,
@@ -26,6 +27,7 @@ from runner.cli.options import (
 )
 from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
+from runner.domain.deadline import check_deadline
 from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow, OutputSpec
 from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
@@ -34,6 +36,17 @@ from runner.engine.run import RunEnd
 from runner.errors import UsageInvalid
 from runner.store.store import Store
 from runner.views.progress_view import ProgressView, progress_view
+
+_SENT = {Mode.LIVE: "live", Mode.BATCH: "in batches"}
+
+
+def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str | None) -> str | None:
+    if told is not None:
+        try:
+            check_deadline(told)
+        except ValueError as problem:
+            raise click.BadParameter(f"{told!r} {problem}") from None
+    return told
 
 
 @command(
@@ -47,7 +60,13 @@ from runner.views.progress_view import ProgressView, progress_view
 @click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
 @input_option
 @output_option
-@click.option("--mode", type=click.Choice([mode.value for mode in Mode]), help="How to send; only live for now.")
+@mode_option
+@click.option(
+    "--finish-by",
+    metavar="TEXT",
+    callback=_finish_by,
+    help="In auto mode: when to be done, as 6h, 08:00 or 2026-11-22T08:00.",
+)
 @click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
 @limit_option
 @param_option
@@ -71,6 +90,7 @@ def run(
     input_path: str | None,
     output_path: str | None,
     mode: str | None,
+    finish_by: str | None,
     model: str | None,
     limit: int | None,
     params: Mapping[str, str],
@@ -93,15 +113,18 @@ def run(
         "input.path": input_path,
         "output.path": output_path,
         "mode": mode,
+        "auto.finish_by": finish_by,
         "model": model,
         "api_version": api_version,
         "input.limit": limit,
         "input.on_bad_row": on_bad_row,
     }
     job = job_of(job_file, params, overrides)
+    if finish_by is not None and job.mode is not Mode.AUTO:
+        hints = ("--mode auto chooses by the time that is left",)
+        raise UsageInvalid(f"--finish-by is for auto mode, and this job is sent {_SENT[job.mode]}.", hints=hints)
     job = settled(job, context.settings, simulated=context.simulate, betas=betas)
     prices = shipped_prices()
-    check_mode(job)
     check_model(job, prices, any_model=any_model)
     check_credential(job, context.settings)
     with ExitStack() as open_:

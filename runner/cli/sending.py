@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import anyio
 
+from runner.api.batches import Batches
 from runner.api.client import Client, Connection
 from runner.api.credentials import Credential, find_credential
 from runner.cli.heap import share_one_heap
-from runner.cli.launch import Launch
+from runner.cli.launch import Launch, timing_of
 from runner.clock import Clock
 from runner.domain.job import Job
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
-from runner.engine.run import Parts, RunEnd, work_on
+from runner.engine.batch.events import Tell, silence
+from runner.engine.run import Batching, Parts, RunEnd, work_on
 from runner.settings import Settings
 from runner.store.store import Store
 
@@ -35,6 +37,8 @@ class Sending:
     clock: Clock
     on_progress: Callable[[Progress], None] | None
     retry: bool = False
+    waits: bool = True
+    on_batch: Tell = silence
 
 
 def check_credential(job: Job, settings: Settings) -> None:
@@ -63,6 +67,14 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
             on_progress=sending.on_progress,
             job=launched.job,
             retry=sending.retry,
+            batches=Batching(
+                service=Batches(client),
+                timing=timing_of(sending.settings),
+                spool=sending.settings.home / "spool",
+                fingerprint=connection.credential.fingerprint,
+                waits=sending.waits,
+                tell=sending.on_batch,
+            ),
         )
         return await work_on(launched.run, parts)
 

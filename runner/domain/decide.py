@@ -125,6 +125,26 @@ def decide(
     return _try_again(outcome, row, scope, policy, now_us, chance)
 
 
+# A row that a batch ended without sending, for the last time that it may be tried.
+STATUS_OF_UNSENT = {"expired": RowStatus.EXPIRED, "canceled": RowStatus.CANCELED}
+
+
+def decide_line(outcome: Outcome, row: RowHistory, policy: RetryPolicy) -> Decision:
+    """The decision for a line of a batch's results. What goes again rides in the next batch, so nothing waits here;
+    every try counts, because a batch that fails whole says nothing about a passing state of the service."""
+    if isinstance(outcome, Answer):
+        return _of_answer(outcome, row, policy)
+    if outcome.kind is FailureKind.ROW:
+        return _given_up(outcome)
+    if outcome.kind is FailureKind.ACCOUNT:
+        trouble = outcome.trouble or AccountTrouble.CREDENTIALS
+        return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=outcome.message)
+    if row.counted + 1 < policy.max_attempts:
+        return TryAgain(at_us=0, counted=True)
+    status = STATUS_OF_UNSENT.get(outcome.type, RowStatus.ERRORED)
+    return Finish(status=status, error_type=outcome.type, error_message=outcome.message)
+
+
 def _of_answer(answer: Answer, row: RowHistory, policy: RetryPolicy) -> Decision:
     if answer.stop_reason not in CONTINUED_STOPS:
         return Finish(status=STATUS_OF_STOP.get(answer.stop_reason, RowStatus.SUCCEEDED))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
 from runner.domain.decide import RetryPolicy
+from runner.domain.packing import DEFAULT_MAX_BYTES
+from runner.domain.submission import OnUnknown
 
 CURRENT_API_VERSION = "2026-10-21"
 API_VERSIONS = (CURRENT_API_VERSION, "2023-06-01")
@@ -21,6 +23,8 @@ DEFAULT_BASE_URL = "https://api.anthropic.com"
 DEFAULT_MAX_TOKENS = 4096
 # About 100 answers a minute at a few seconds each: inside the smallest tier's 1,000 requests a minute.
 DEFAULT_CONCURRENCY = 32
+# In auto mode: fewer rows than this are answered sooner than a batch is worth waiting for.
+DEFAULT_AUTO_THRESHOLD = 2_000
 
 
 class Mode(StrEnum):
@@ -51,6 +55,51 @@ class Limits:
 
     def policy(self) -> RetryPolicy:
         return RetryPolicy(max_attempts=self.max_attempts, max_turns=self.max_turns)
+
+
+class WarmCache(StrEnum):
+    """Whether one row goes ahead to fill the prompt cache where rows share a prefix."""
+
+    AUTO = "auto"  # where it pays
+    NEVER = "never"
+
+
+class DeleteAfter(StrEnum):
+    """When a batch is deleted at the provider, who otherwise keeps its results for 29 days."""
+
+    NEVER = "never"
+    INGEST = "ingest"  # as soon as its results are stored here
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchSpec:
+    """How batches are made and looked after.
+
+    `max_requests` None: as many as the API takes, or the environment says. `max_bytes` is of a create's body.
+    `max_queued` counts requests with the API at once, over all batches of the run; None: until the API refuses.
+    `workspace_exclusive` states that nobody else makes batches in this workspace. With `probe` one row of each
+    parameter shape goes ahead of a large batch.
+    """
+
+    max_requests: int | None = None
+    max_bytes: int = DEFAULT_MAX_BYTES
+    max_queued: int | None = None
+    on_unknown: OnUnknown = OnUnknown.WAIT
+    workspace_exclusive: bool = False
+    delete_after: DeleteAfter = DeleteAfter.NEVER
+    probe: bool = True
+    warm_cache: WarmCache = WarmCache.AUTO
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoSpec:
+    """What decides between live and batch in auto mode: the number of rows, and when they have to be there.
+
+    `finish_by` as it was written; `deadline.deadline_us` says which moment it means. None: no hurry.
+    """
+
+    threshold: int = DEFAULT_AUTO_THRESHOLD
+    finish_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +144,8 @@ class Job:
     limits: Limits = Limits()
     budget_pico: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    batch: BatchSpec = BatchSpec()
+    auto: AutoSpec = AutoSpec()
 
     def identity(self) -> str:
         """A hash that two jobs share exactly when they ask the same thing: hex, 32 characters.
@@ -117,13 +168,15 @@ class Job:
 
     @staticmethod
     def from_json(text: str) -> Job:
-        """The job of a snapshot made by `to_json`."""
+        """The job of a snapshot made by `to_json`, of this release or an older one."""
         told = json.loads(text)
         told["input"] = InputSpec(**{**told["input"], "on_bad_row": OnBadRow(told["input"]["on_bad_row"])})
         told["output"] = OutputSpec(**told["output"])
         told["limits"] = Limits(**told["limits"])
         told["mode"] = Mode(told["mode"])
         told["betas"] = tuple(told["betas"])
+        told["batch"] = _batch_of(told.get("batch", {}))
+        told["auto"] = AutoSpec(**told.get("auto", {}))
         return Job(**told)
 
     def with_changes_of(self, other: Job) -> Job:
@@ -131,5 +184,14 @@ class Job:
         return replace(self, **{name: getattr(other, name) for name in CHANGEABLE_FIELDS})
 
 
-CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags")
+def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
+    words: dict[str, Callable[[str], Any]] = {
+        "on_unknown": OnUnknown,
+        "delete_after": DeleteAfter,
+        "warm_cache": WarmCache,
+    }
+    return BatchSpec(**{name: words[name](value) if name in words else value for name, value in told.items()})
+
+
+CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags", "batch", "auto")
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

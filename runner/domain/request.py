@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # The API takes 32 MB for a Messages call; it does not say which MB, so the smaller one.
 MAX_BODY_BYTES = 32_000_000
 # Above this an answer may take minutes: streamed, so that no middlebox drops a silent connection.
 STREAM_ABOVE_TOKENS = 8_192
+
+# What a call may ask for and a batch may not; beside them `stream`, a preview and an answer of no tokens.
+NOT_IN_BATCHES = (
+    "speed",
+    "store",
+    "previous_thread_event_id",
+    "thread",
+    "cache_hint",
+    "context_hint",
+    "fallbacks",
+)
+PREVIEW_NOT_IN_BATCHES = "research_preview_2026_02"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,3 +40,16 @@ class MessagesRequest:
     inference_geo: str | None = None
     speed: str | None = None
     betas: tuple[str, ...] = ()
+
+
+def refused_in_batch(fields: Mapping[str, Any]) -> str | None:
+    """The first of these request fields that a batch would refuse, None where it takes them all.
+
+    A field without a value counts as left out; `stream` is not looked at, it is never sent in a batch.
+    """
+    for name in NOT_IN_BATCHES:
+        if fields.get(name) is not None:
+            return name
+    if fields.get(PREVIEW_NOT_IN_BATCHES) == "active":
+        return PREVIEW_NOT_IN_BATCHES
+    return "max_tokens" if fields.get("max_tokens") == 0 else None

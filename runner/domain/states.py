@@ -64,6 +64,9 @@ class PauseReason(StrEnum):
     STALLED = "stalled"  # 900 s without one success in the scope
     MAX_FAILURES = "max_failures"
     BAD_ROW = "bad_row"  # a streamed input turned out to hold one
+    SUBMITTED = "submitted"  # all that can be sent is with the API, and nobody was to wait for it
+    UNKNOWN_BATCH = "unknown_batch"  # a person has to say what became of a submission
+    REFUSED = "refused"  # the service refuses what every row has in common
 
 
 Moves = Mapping[StrEnum, Mapping[str, StrEnum]]
@@ -71,16 +74,17 @@ Moves = Mapping[StrEnum, Mapping[str, StrEnum]]
 CHUNK_MOVES: Moves = {
     ChunkState.PENDING: {
         "claimed": ChunkState.RUNNING,
-        "packed": ChunkState.IN_BATCH,
         "run canceled": ChunkState.CANCELED,
     },
     ChunkState.RUNNING: {
         "claimed again": ChunkState.RUNNING,
         "released": ChunkState.PENDING,
+        "packed": ChunkState.IN_BATCH,
         "last row settled": ChunkState.DONE,
         "run canceled": ChunkState.CANCELED,
     },
     ChunkState.IN_BATCH: {
+        "claimed for its other rows": ChunkState.RUNNING,
         "last row settled": ChunkState.DONE,
         "rows go again": ChunkState.PENDING,
         "run canceled": ChunkState.CANCELED,
@@ -100,10 +104,12 @@ BATCH_MOVES: Moves = {
     BatchState.UNKNOWN: {
         "found in a listing": BatchState.CLAIMED,
         "settled and not listed": BatchState.ABSENT,
+        "let go": BatchState.ABSENT,
+        "gone with its simulator": BatchState.ABSENT,
     },
-    BatchState.CLAIMED: {"ended": BatchState.ENDED, "proved foreign": BatchState.UNKNOWN},
-    BatchState.ACCEPTED: {"ended": BatchState.ENDED},
-    BatchState.ENDED: {"all lines stored": BatchState.INGESTED},
+    BatchState.CLAIMED: {"ended": BatchState.ENDED, "gone with its simulator": BatchState.ABSENT},
+    BatchState.ACCEPTED: {"ended": BatchState.ENDED, "gone with its simulator": BatchState.ABSENT},
+    BatchState.ENDED: {"all lines stored": BatchState.INGESTED, "gone with its simulator": BatchState.ABSENT},
     BatchState.REFUSED: {},
     BatchState.NOT_SENT: {},
     BatchState.ABSENT: {},
@@ -126,6 +132,10 @@ RUN_MOVES: Moves = {
 
 TABLES: Mapping[str, Moves] = {"run": RUN_MOVES, "chunk": CHUNK_MOVES, "batch": BATCH_MOVES}
 
+# A submission in one of these has rows riding, whatever becomes of it.
+RIDING_BATCH = frozenset(
+    {BatchState.SENDING, BatchState.ACCEPTED, BatchState.UNKNOWN, BatchState.CLAIMED, BatchState.ENDED}
+)
 FINISHED_RUN = frozenset({RunState.DONE, RunState.DONE_WITH_FAILURES, RunState.CANCELED})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from runner.clock import Clock
 from runner.domain.pricing import PriceBook
 from runner.domain.run import Run
-from runner.domain.states import PauseReason, RunState
+from runner.domain.states import RIDING_BATCH, BatchState, PauseReason, RunState
 from runner.engine.stop import Stop
 from runner.errors import RunnerError
 from runner.store.store import Store
@@ -17,15 +17,34 @@ def ended_run(run: Run, stop: Stop, error: RunnerError | None, store: Store, clo
         return store.pause_run(run.id, PauseReason.BAD_ROW, error.message)
     if stop.canceled:
         return cancel(run, store, clock.now_us(), prices.version)
+    if stop.pause is None and store.unfinished_chunks(run.id):
+        stop.pause_for(*_why_unfinished(run, store))
     if stop.pause is not None:
         return store.pause_run(run.id, stop.pause.reason, stop.pause.message)
     event = "all rows succeeded" if store.tally(run.id).failed == 0 else "all rows ended"
     return store.move_run(run.id, event, ended_us=clock.now_us(), wanted=None)
 
 
+def _why_unfinished(run: Run, store: Store) -> tuple[PauseReason, str]:
+    """Nobody was to wait for what is with the API."""
+    found = store.submissions_of(run.id)
+    unknown = [one for one in found if one.state is BatchState.UNKNOWN]
+    if unknown:
+        rows = sum(one.n for one in unknown)
+        return PauseReason.UNKNOWN_BATCH, f"what became of {rows:,} rows in {len(unknown)} batches is not known yet"
+    riding = [one for one in found if one.state in RIDING_BATCH]
+    rows = sum(one.n for one in riding)
+    return PauseReason.SUBMITTED, f"{rows:,} rows are with the API in {len(riding)} batches"
+
+
 def cancel(run: Run, store: Store, now_us: int, price_version: str) -> Run:
-    """Cancel a run that nobody works on any more; also one whose cancel was begun and not finished."""
+    """Cancel a run that nobody works on any more; also one whose cancel was begun and not finished.
+
+    While it has batches with the API it stays `canceling`: what they have finished is still to be fetched.
+    """
     if run.state is not RunState.CANCELING:
-        store.move_run(run.id, "cancel asked", wanted=None)
+        run = store.move_run(run.id, "cancel asked", wanted=None)
+    if store.has_riding(run.id):
+        return run
     store.cancel_rows(run.id, now_us, price_version)
     return store.move_run(run.id, "nothing in flight", ended_us=now_us)

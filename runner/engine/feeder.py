@@ -109,14 +109,14 @@ class Feeder:
         return None
 
     async def _open_chunk(self) -> bool:
-        """Claim a chunk and take its rows that have not ended; False when there is none to claim now."""
+        """Claim a chunk and take its rows that are free; False when there is none to claim now."""
         chunk = await self._claim()
         if chunk is None:
             return False
         rows = [
             self._work(chunk, idx)
             for idx in range(chunk.first_idx, chunk.first_idx + chunk.n)
-            if idx not in chunk.ended
+            if idx not in chunk.taken
         ]
         self._fresh.extend(rows)
         self._in_hand += len(rows)

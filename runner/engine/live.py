@@ -146,6 +146,7 @@ class Live:
             work=work,
             key=key,
             round=self._round,
+            model=request.model,
             request=request,
             try_=work.last_try,
             turn=len(work.turns),

@@ -8,19 +8,26 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
 from runner.clock import SECOND, Clock
-from runner.domain.job import Job, Limits
+from runner.domain.job import Job, Limits, Mode
 from runner.domain.limits import Buckets
+from runner.domain.outcome import Origin
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
+from runner.domain.submission import Timing
+from runner.engine.batch.calls import BatchCalls, BatchService
+from runner.engine.batch.common import Common
+from runner.engine.batch.events import Tell, silence
+from runner.engine.batch.lane import Lane, LaneParts
 from runner.engine.ending import ended_run
-from runner.engine.feeder import Feeder
+from runner.engine.feeder import Claim, Feeder
 from runner.engine.gate import Gate
 from runner.engine.ingest import Ingest
 from runner.engine.live import Live, Service
@@ -55,6 +62,20 @@ class RunEnd:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Batching:
+    """What batches are made with. `spool` is a folder for bodies and results; `fingerprint` tells one key from
+    another without showing it. Without `waits` everything is done that can be done at once, and batches are left
+    to themselves."""
+
+    service: BatchService
+    timing: Timing
+    spool: Path
+    fingerprint: str
+    waits: bool = True
+    tell: Tell = silence
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """What a run is worked with; made by the command line or a test.
 
@@ -68,6 +89,7 @@ class Parts:
     renderer: Renderer
     prices: PriceBook
     clock: Clock
+    batches: Batching | None = None
     on_progress: Callable[[Progress], None] | None = None
     job: Job | None = None
     retry: bool = False
@@ -138,37 +160,75 @@ class _Engine:
         self._meter.done, self._meter.failed = before.done, before.failed
         money = parts.store.money(run.id)
         self._meter.spent_pico, self._meter.committed_pico = money.spent_pico, money.committed_pico
-        if run.state is RunState.CANCELING:
-            self._stop.cancel()
         self._scope = scope_of(run, parts.prices)
         # Until the first answer nobody knows whose limits these are; what was noted then holds for this run too.
         scopes = {self._scope, scope_of(replace(run, organization=None), parts.prices)}
         held = max(parts.store.paused_until_us(scope) or 0 for scope in scopes)
         self._remembered_us = held
         self._gate = Gate(clock, _buckets(limits, clock), concurrency=limits.concurrency, held_until_us=held)
-        self._feeder = Feeder(
-            self._claim,
-            clock,
+        self._origin: Origin | None = None
+        self._feeder = self._new_feeder(self._claim)
+        self._lane = self._new_lane()
+        if run.state is RunState.CANCELING and self._lane is None:
+            self._stop.cancel()
+
+    def _new_feeder(self, claim: Claim) -> Feeder:
+        return Feeder(
+            claim,
+            self._parts.clock,
             self._stop,
-            fan=run.fan,
+            fan=self._run.fan,
             slots=self._slots,
             staged_all=lambda: self._ingest.done,
         )
-        self._live = Live(
-            job=run.job,
-            round_=run.round,
-            feeder=self._feeder,
+
+    def _new_live(self, feeder: Feeder) -> Live:
+        return Live(
+            job=self._run.job,
+            round_=self._run.round,
+            feeder=feeder,
             writer=self._writer,
             gate=self._gate,
-            service=parts.service,
-            renderer=parts.renderer,
-            prices=parts.prices,
+            service=self._parts.service,
+            renderer=self._parts.renderer,
+            prices=self._parts.prices,
             meter=self._meter,
-            clock=clock,
+            clock=self._parts.clock,
             stop=self._stop,
             most_failures=self._most_failures,
             remember_hold=self._remember_hold,
         )
+
+    def _new_lane(self) -> Lane | None:
+        """For a run that makes batches, or has some with the API from earlier."""
+        batching, run = self._parts.batches, self._run
+        makes = run.job.mode is Mode.BATCH and run.state is not RunState.CANCELING
+        if batching is None or not (makes or self._parts.store.has_riding(run.id)):
+            return None
+        common = Common(
+            run=run,
+            store=self._parts.store,
+            service=batching.service,
+            calls=BatchCalls(batching.service, self._parts.clock, self._stop),
+            renderer=self._parts.renderer,
+            prices=self._parts.prices,
+            clock=self._parts.clock,
+            stop=self._stop,
+            meter=self._meter,
+            timing=batching.timing,
+            spool=batching.spool,
+            fingerprint=batching.fingerprint,
+            writes=self._writes,
+            tell=batching.tell,
+        )
+        parts = LaneParts(
+            writer=self._writer,
+            ask_live=self._ask_live,
+            staged_all=lambda: self._ingest.done,
+            submits=makes,
+            waits=batching.waits,
+        )
+        return Lane(common, parts)
 
     async def serve(self) -> None:
         """Everything at once; ends when the rows have ended, or soon after the run was asked to stop."""
@@ -181,8 +241,7 @@ class _Engine:
                     helpers.start_soon(self._obey_signals, workers.cancel_scope)
                 helpers.start_soon(self._let_end, workers.cancel_scope)
                 workers.start_soon(self._read_input)
-                workers.start_soon(self._feeder.serve)
-                workers.start_soon(self._live.serve, self._slots)
+                workers.start_soon(self._work)
             helpers.cancel_scope.cancel()
         if self._parts.on_progress is not None:
             self._parts.on_progress(self.progress())
@@ -205,6 +264,51 @@ class _Engine:
         except JobInvalid as error:
             self._input_error = error
             self._stop.pause_for(PauseReason.BAD_ROW, error.message)
+
+    async def _work(self) -> None:
+        """Every row live, or in batches, or both side by side while batches of an earlier mode are out."""
+        lane = self._lane
+        if lane is None:
+            await self._live_pass(self._feeder)
+            return
+        async with anyio.create_task_group() as both:
+            both.start_soon(self._batches, lane)
+            if self._run.state is not RunState.CANCELING:
+                await self._live_beside(lane)
+
+    async def _batches(self, lane: Lane) -> None:
+        if self._run.state is RunState.CANCELING:
+            await lane.cancel_open()
+        await lane.serve()
+
+    async def _live_beside(self, lane: Lane) -> None:
+        """What no batch is to have is asked live; what a batch leaves over comes later."""
+        await lane.live_wanted.wait()
+        while not self._stop.is_asked():
+            done = lane.done
+            self._feeder = self._new_feeder(self._claim)
+            await self._live_pass(self._feeder)
+            if done:
+                return
+            await lane.until_changed()
+
+    async def _ask_live(self, chunks: list[ClaimedChunk]) -> None:
+        """Ask the free rows of chunks in hand, and return when they have ended."""
+        left = list(chunks)
+
+        async def next_chunk() -> ClaimedChunk | None:
+            return left.pop(0) if left else None
+
+        await self._live_pass(self._new_feeder(next_chunk))
+
+    async def _live_pass(self, feeder: Feeder) -> None:
+        live = self._new_live(feeder)
+        try:
+            async with anyio.create_task_group() as pool:
+                pool.start_soon(feeder.serve)
+                pool.start_soon(live.serve, self._slots)
+        finally:
+            self._origin = live.origin or self._origin
 
     async def _claim(self) -> ClaimedChunk | None:
         return await to_thread.run_sync(
@@ -248,9 +352,14 @@ class _Engine:
         """After the run was asked to stop: wait for what is in flight, but not longer than the grace."""
         await self._stop.asked.wait()
         with anyio.move_on_after(self._parts.grace_s):
-            while self._meter.in_flight > 0:  # noqa: ASYNC110 - the hot path keeps a count, not an event
+            while self._in_flight():  # noqa: ASYNC110 - the hot path keeps a count, not an event
                 await anyio.sleep(0.02)
+            if self._stop.canceled and self._lane is not None:
+                await self._lane.cancel_open()
         workers.cancel()
+
+    def _in_flight(self) -> bool:
+        return self._meter.in_flight > 0 or (self._lane is not None and self._lane.sending)
 
     # --- beside the work
 
@@ -290,9 +399,11 @@ class _Engine:
         if not self._hold.extend(self._parts.clock.now_us()):
             raise taken_over(run)
         store.release_running(run.id)
-        origin = self._live.origin
+        origin = self._origin
         if origin is not None and origin.organization != run.organization:
             store.note_origin(run.id, origin.organization, origin.workspace)
+        if error is None and self._run.state is RunState.CANCELING:
+            self._stop.cancel()
         ended = ended_run(run, self._stop, error, store, self._parts.clock, self._parts.prices)
         if error is not None:
             raise error

@@ -16,23 +16,33 @@ from runner.store.group import AttemptRecord, Booking, BookingKind, Settlement, 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
-    """One call that was sent: for which row, as which try and turn, the most that it can cost, and the input and
-    output tokens that it was thought to take when the gate admitted it."""
+class Try:
+    """One try of a row, or one turn of it, and the most that it can cost. In a batch, `batch` is the service's id
+    and `custom_id` the name of the line, under which it is booked."""
 
     work: Work
     key: str | None
     round: int
-    request: MessagesRequest
+    model: str
     try_: int
     turn: int
     worst_pico: int | None
+    batch: str | None = None
+    custom_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call(Try):
+    """A try that was sent alone, and the input and output tokens that it was thought to take when the gate admitted
+    it."""
+
+    request: MessagesRequest
     estimate: tuple[float, float]
     sent_us: int
 
 
 def settlement(
-    call: Call, outcome: Outcome, decision: Decision, prices: PriceBook, *, now_us: int, latency_us: int
+    call: Try, outcome: Outcome, decision: Decision, prices: PriceBook, *, now_us: int, latency_us: int | None
 ) -> Settlement:
     """Everything that the end of this call leaves in the store."""
     cost_pico = _cost(outcome, prices)
@@ -51,8 +61,10 @@ def settlement(
     )
 
 
-def unsendable(work: Work, key: str | None, round_: int, reason: str, now_us: int) -> Settlement:
-    """The end of a row that cannot be made into a request; nothing was sent."""
+def unsendable(
+    work: Work, key: str | None, round_: int, reason: str, now_us: int, *, error_type: str = "bad_row"
+) -> Settlement:
+    """The end of a row that cannot be made into a request that the service takes; nothing was paid."""
     result = RowResult(
         idx=work.idx,
         record=work.record,
@@ -70,13 +82,13 @@ def unsendable(work: Work, key: str | None, round_: int, reason: str, now_us: in
         attempts=work.history.counted,
         latency_us=None,
         batch=None,
-        error_type="bad_row",
+        error_type=error_type,
         error_message=reason,
     )
     return Settlement(fence=work.fence, idx=work.idx, try_=work.last_try, turn=0, at_us=now_us, result=result)
 
 
-def released(call: Call, now_us: int) -> Settlement:
+def released(call: Try, now_us: int) -> Settlement:
     """The send was written, but the call is not made after all."""
     return Settlement(fence=call.work.fence, idx=call.work.idx, try_=call.try_, turn=call.turn, at_us=now_us)
 
@@ -90,22 +102,24 @@ def _cost(outcome: Outcome, prices: PriceBook) -> int | None:
     return None if outcome.perhaps_billed else 0
 
 
-def _booking(call: Call, outcome: Outcome, cost_pico: int | None, prices: PriceBook) -> Booking | None:
+def _booking(call: Try, outcome: Outcome, cost_pico: int | None, prices: PriceBook) -> Booking | None:
     if not (outcome.billed if isinstance(outcome, Answer) else outcome.perhaps_billed):
         return None
     answered = isinstance(outcome, Answer)
     return Booking(
         kind=BookingKind.SPEND if answered else BookingKind.UNKNOWN,
-        model=outcome.model if isinstance(outcome, Answer) else call.request.model,
+        model=outcome.model if isinstance(outcome, Answer) else call.model,
         cost_pico=cost_pico,
         bound_pico=call.worst_pico if cost_pico is None else None,
         usage=encode_usage(outcome.usage) if isinstance(outcome, Answer) else None,
         price_version=prices.version,
         request_id=outcome.origin.request_id,
+        batch=call.batch,
+        key=call.custom_id,
     )
 
 
-def _attempt(call: Call, outcome: Outcome, decision: Decision, latency_us: int) -> AttemptRecord | None:
+def _attempt(call: Try, outcome: Outcome, decision: Decision, latency_us: int | None) -> AttemptRecord | None:
     """A try that used up an attempt or may have cost something. A 429 is neither, and leaves no trace."""
     if not isinstance(outcome, Failure):
         return None
@@ -130,19 +144,19 @@ def _turn(outcome: Outcome, decision: Decision, cost_pico: int | None) -> TurnRe
     return TurnRecord(message=outcome.message, usage=encode_usage(outcome.usage), cost_pico=cost_pico)
 
 
-def _message(call: Call, outcome: Outcome) -> bytes | None:
+def _message(call: Try, outcome: Outcome) -> bytes | None:
     if isinstance(outcome, Failure):
         return None
     return joined([turn.message for turn in call.work.turns], outcome.message)
 
 
 def _result(
-    call: Call,
+    call: Try,
     outcome: Outcome,
     decision: Decision,
     cost_pico: int | None,
     prices: PriceBook,
-    latency_us: int,
+    latency_us: int | None,
 ) -> RowResult:
     assert isinstance(decision, Finish)  # noqa: S101 - the caller has just looked
     answer = outcome if isinstance(outcome, Answer) else None
@@ -164,13 +178,13 @@ def _result(
         workspace=outcome.origin.workspace,
         attempts=call.work.history.counted + 1,
         latency_us=latency_us,
-        batch=None,
+        batch=call.batch,
         error_type=decision.error_type,
         error_message=decision.error_message,
     )
 
 
-def _total_usage(call: Call, answer: Answer | None) -> Usage | None:
+def _total_usage(call: Try, answer: Answer | None) -> Usage | None:
     usages = [decode_usage(turn.usage) for turn in call.work.turns]
     if answer is not None:
         usages.append(answer.usage)
@@ -182,7 +196,7 @@ def _total_usage(call: Call, answer: Answer | None) -> Usage | None:
     return total
 
 
-def _total_cost(call: Call, cost_pico: int | None) -> int | None:
+def _total_cost(call: Try, cost_pico: int | None) -> int | None:
     costs = [turn.cost_pico for turn in call.work.turns] + [cost_pico]
     known = [cost for cost in costs if cost is not None]
     return sum(known) if len(known) == len(costs) else None

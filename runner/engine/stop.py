@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from runner.clock import Clock
 from runner.domain.states import PauseReason
 
 
@@ -43,6 +44,18 @@ class Stop:
         if self.pause is None and not self.canceled:
             self.pause = pause
         self.asked.set()
+
+    async def sleep(self, clock: Clock, seconds: float) -> None:
+        """Sleep, but not beyond the moment at which the run is to stop."""
+        async with anyio.create_task_group() as either:
+
+            async def until_asked() -> None:
+                await self.asked.wait()
+                either.cancel_scope.cancel()
+
+            either.start_soon(until_asked)
+            await clock.sleep(seconds)
+            either.cancel_scope.cancel()
 
     @property
     def why(self) -> str | None:

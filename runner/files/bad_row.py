@@ -24,6 +24,15 @@ class BadRow(Exception):
         self.missing = missing
 
 
+class BatchRefuses(BadRow):
+    """A row that may be asked live and not in a batch, because of the request field `field`."""
+
+    def __init__(self, field: str) -> None:
+        what, fix = ('a "max_tokens" of 0', "ask for 1") if field == "max_tokens" else (f'"{field}"', "remove it")
+        super().__init__(f"has {what}, which a batch refuses: {fix}, or say mode: live")
+        self.field = field
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BadLine:
     """A bad row with its place in the file and the beginning of its bytes, for a person to look at."""

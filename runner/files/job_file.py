@@ -10,11 +10,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from runner.domain.job import CURRENT_API_VERSION, InputSpec, Job, Limits, Mode, OnBadRow, OutputSpec
+from runner.domain.job import (
+    CURRENT_API_VERSION,
+    AutoSpec,
+    BatchSpec,
+    DeleteAfter,
+    InputSpec,
+    Job,
+    Limits,
+    Mode,
+    OnBadRow,
+    OutputSpec,
+    WarmCache,
+)
 from runner.domain.nearest import did_you_mean, suggest
+from runner.domain.submission import OnUnknown
 from runner.errors import JobInvalid
 from runner.files.job_problems import problems_of
-from runner.files.job_schema import JobSection, LimitsSection
+from runner.files.job_schema import BatchSection, JobSection, LimitsSection
 from runner.files.job_templates import rendered_path, template_problems, template_texts
 from runner.files.job_yaml import MAX_FILE_BYTES, Document, Place, Problem, YamlInvalid, read_yaml
 from runner.files.job_yaml import Path as KeyPath
@@ -110,9 +123,17 @@ def _override(document: Document, overrides: Mapping[str, Any]) -> None:
 def _problems_together(document: Document) -> Iterator[Problem]:
     """What no single value shows."""
     values = document.values
-    if values.get("mode") in ("batch", "auto"):
-        place = document.value_place(("mode",))
-        yield Problem(place=place, sentence=f"mode: {values['mode']} is not supported by this version; use live")
+    batch = values.get("batch")
+    if (
+        isinstance(batch, dict)
+        and batch.get("on_unknown") == "cancel"
+        and batch.get("workspace_exclusive") is not True
+    ):
+        sentence = (
+            "batch.on_unknown: cancel stops the batch that looks like ours, and it could be somebody else's: "
+            "it needs workspace_exclusive: true, in a workspace where nobody else makes batches"
+        )
+        yield Problem(place=document.value_place(("batch", "on_unknown")), sentence=sentence)
     request = values.get("request")
     if not isinstance(request, dict):
         return
@@ -205,12 +226,27 @@ def _job(
         limits=_limits(told.limits),
         budget_pico=told.budget.usd if told.budget else None,
         tags=told.tags,
+        batch=_batch(told.batch),
+        auto=AutoSpec(threshold=told.auto.threshold, finish_by=told.auto.finish_by),
     )
 
 
 def _name_of(path: str) -> str:
     """A job without a name is called as its file is."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in Path(path).stem)[:64]
+
+
+def _batch(told: BatchSection) -> BatchSpec:
+    return BatchSpec(
+        max_requests=told.max_requests,
+        max_bytes=told.max_bytes,
+        max_queued=told.max_queued,
+        on_unknown=OnUnknown(told.on_unknown),
+        workspace_exclusive=told.workspace_exclusive,
+        delete_after=DeleteAfter(told.delete_after),
+        probe=told.probe,
+        warm_cache=WarmCache(told.warm_cache),
+    )
 
 
 def _limits(told: LimitsSection) -> Limits:

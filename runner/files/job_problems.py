@@ -15,6 +15,7 @@ from runner.files.job_yaml import Document, Path, Problem
 
 KINDS = {
     "string_type": "text",
+    "bool_type": "true or false",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from runner.domain.job import API_VERSIONS, DEFAULT_CONCURRENCY, Limits
+from runner.domain.deadline import FORMS, check_deadline
+from runner.domain.job import API_VERSIONS, DEFAULT_AUTO_THRESHOLD, DEFAULT_CONCURRENCY, BatchSpec, Limits
+from runner.domain.packing import API_MAX_BYTES, API_MAX_REQUESTS
 from runner.domain.pricing import PICO_PER_USD
 
 MAX_CONCURRENCY = 4_096
@@ -19,6 +21,11 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _BETA = re.compile(r"[A-Za-z0-9._-]+")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(kb|mb)", re.IGNORECASE)
+# Powers of ten, as the API's limits are read.
+_BYTES = {"kb": 1_000, "mb": 1_000_000}
+# Less holds no request; it is more likely that somebody meant megabytes.
+MIN_BATCH_BYTES = 1_000
 
 # Headers that the program sets itself, and where to say instead what they would say.
 SECRET_HEADERS = frozenset({"x-api-key", "authorization", "proxy-authorization", "cookie"})
@@ -82,6 +89,28 @@ def _seconds(value: Any) -> float:
     if not 1 <= seconds <= 86_400:
         raise ValueError("must be between 1s and 24h")
     return seconds
+
+
+def _bytes(value: Any) -> int:
+    """`150MB`, `1.5 MB`, `500KB`, or a number of bytes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+        size = int(Decimal(found[1]) * _BYTES[found[2].lower()])
+    else:
+        raise ValueError("must be a size such as 150MB or a number of bytes")
+    if not MIN_BATCH_BYTES <= size <= API_MAX_BYTES:
+        raise ValueError(f"must be between 1KB and {API_MAX_BYTES // _BYTES['mb']}MB")
+    return size
+
+
+def _finish_by(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"must be {FORMS}")
+    check_deadline(value)
+    return value.strip()
 
 
 def _failures(value: Any) -> int | float:
@@ -161,6 +190,22 @@ class LimitsSection(Section):
     max_failures: Annotated[int | float | None, BeforeValidator(_failures)] = None
 
 
+class BatchSection(Section):
+    max_requests: Annotated[int, Field(ge=1, le=API_MAX_REQUESTS)] | None = None
+    max_bytes: Annotated[int, BeforeValidator(_bytes)] = BatchSpec().max_bytes
+    max_queued: Count | None = None
+    on_unknown: Literal["wait", "cancel", "resubmit"] = "wait"
+    workspace_exclusive: bool = False
+    delete_after: Literal["never", "ingest"] = "never"
+    probe: bool = True
+    warm_cache: Literal["auto", "never"] = "auto"
+
+
+class AutoSection(Section):
+    threshold: Count = DEFAULT_AUTO_THRESHOLD
+    finish_by: Annotated[str | None, BeforeValidator(_finish_by)] = None
+
+
 class JobSection(Section):
     """A whole job file."""
 
@@ -173,6 +218,8 @@ class JobSection(Section):
     input: InputSection = InputSection()
     output: OutputSection = OutputSection()
     mode: Literal["live", "batch", "auto"] = "live"
+    batch: BatchSection = BatchSection()
+    auto: AutoSection = AutoSection()
     limits: LimitsSection = LimitsSection()
     budget: Annotated[BudgetSection | None, BeforeValidator(_amount_alone)] = None
     api_version: Annotated[str, AfterValidator(_api_version)] = API_VERSIONS[0]
@@ -195,8 +242,6 @@ REFUSED_KEYS = {
             "variants",
             "match",
             "eval",
-            "batch",
-            "auto",
             "tools",
             "files",
             "notify",

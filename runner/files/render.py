@@ -2,6 +2,9 @@
 
 The rules of precedence: the row's own request fields win over the job's, key by key; what the row says about
 `stream` does not count, because how an answer travels is the program's business.
+
+A request is made for a call of its own or, with `batch`, to ride in a batch, which takes no stream and refuses some
+fields. Where a job may only be sent in batches, such fields are found when it is compiled and its rows are checked.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job
-from runner.domain.request import MAX_BODY_BYTES, STREAM_ABOVE_TOKENS, MessagesRequest
+from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job, Mode
+from runner.domain.request import MAX_BODY_BYTES, STREAM_ABOVE_TOKENS, MessagesRequest, refused_in_batch
 from runner.errors import JobInvalid
-from runner.files.bad_row import BadRow
+from runner.files.bad_row import BadRow, BatchRefuses
 from runner.files.request_tree import Tree, compiled_tree, constant
 from runner.files.sandbox import TemplateEnvironment
 from runner.files.shapes import checked_messages, fields_of
@@ -33,7 +36,8 @@ _encode = msgspec.json.Encoder().encode
 class Renderer:
     """A job's templates and fixed request fields, ready for rows.
 
-    `dropped_fields` gathers what rows brought that has no counterpart in a Messages request.
+    `dropped_fields` gathers what rows brought that has no counterpart in a Messages request. `batch_refuses` is the
+    first of the job's own fields that a batch refuses, None where a batch takes them all.
     """
 
     def __init__(self, job: Job) -> None:
@@ -53,6 +57,10 @@ class Renderer:
         # The first row is rendered in any case: what fails for all rows alike is seen there.
         self._rendered_once = False
         self._fixed = self._fixed_fields(job)
+        self.batch_refuses = refused_in_batch(job.request)
+        self._only_batches = job.mode is Mode.BATCH
+        if self._only_batches and self.batch_refuses is not None:
+            raise not_in_batches(self.batch_refuses)
         self._model = job.model or job.request.get("model")
         if self._messages is not None and not self._model:
             raise no_model()
@@ -75,14 +83,17 @@ class Renderer:
         `size` is the row's length in bytes.
         """
         if size > RENDER_CHECK_ABOVE_BYTES or not self._rendered_once or not self._surely_renders(row):
-            self.request(row)
+            self.request(row, batch=self._only_batches)
             self._rendered_once = True
         elif self._messages is None:
-            self._fields_of_row(row)
+            self._fields_of_row(row, batch=self._only_batches)
 
-    def request(self, row: Mapping[str, Any]) -> MessagesRequest:
-        """The request of a row. Raises BadRow."""
-        body = self.body(row)
+    def request(self, row: Mapping[str, Any], *, batch: bool = False) -> MessagesRequest:
+        """The request of a row. Raises BadRow; with `batch`, BatchRefuses for one that may only be asked live.
+
+        A batch has one set of betas, told when it is created: rows whose `betas` differ cannot ride together.
+        """
+        body = self.body(row, batch=batch)
         betas = body.pop("betas", ())
         try:
             encoded = _encode(body)
@@ -101,19 +112,21 @@ class Renderer:
             betas=tuple(betas),
         )
 
-    def body(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def body(self, row: Mapping[str, Any], *, batch: bool = False) -> dict[str, Any]:
         """The request of a row as a value; `betas`, if the row brings any, are still in it."""
+        if batch and self.batch_refuses is not None:
+            raise BatchRefuses(self.batch_refuses)
         names = {**row, "row": row, **self._about_job} if self._templates else {}
         body = {"model": self._model, "max_tokens": DEFAULT_MAX_TOKENS, **self._fixed}
         body["system"] = self._system.build(row, names)
         if self._messages is None:
-            body |= self._fields_of_row(row)
+            body |= self._fields_of_row(row, batch=batch)
         else:
             body["messages"] = _not_blank(self._messages.build(row, names))
         if _is_blank(body["system"]):
             del body["system"]
         body.pop("stream", None)
-        if body["max_tokens"] > STREAM_ABOVE_TOKENS:
+        if not batch and body["max_tokens"] > STREAM_ABOVE_TOKENS:
             body["stream"] = True
         return body
 
@@ -125,18 +138,21 @@ class Renderer:
             return False
         return all(template.plain and template.columns <= columns for template in self._system.templates)
 
-    def _fields_of_row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _fields_of_row(self, row: Mapping[str, Any], *, batch: bool) -> dict[str, Any]:
         fields = fields_of(row, sampling_allowed=self._sampling_allowed, drop=self.dropped_fields.add)
         if len(fields) > 1:
-            self._check_fields(fields)
+            self._check_fields(fields, batch=batch)
         if not self._model and "model" not in fields:
             raise BadRow("names no model, and the job names none either: set one with -m MODEL")
         return fields
 
-    def _check_fields(self, fields: Mapping[str, Any]) -> None:
+    def _check_fields(self, fields: Mapping[str, Any], *, batch: bool) -> None:
         problem = _problem_with(fields, sampling_allowed=self._sampling_allowed)
         if problem:
             raise BadRow(f"has {problem}")
+        refused = refused_in_batch(fields) if batch else None
+        if refused is not None:
+            raise BatchRefuses(refused)
 
     def _fixed_fields(self, job: Job) -> dict[str, Any]:
         problem = _problem_with(job.request, sampling_allowed=self._sampling_allowed)
@@ -152,6 +168,10 @@ def no_model() -> JobInvalid:
         name="no-model",
         hints=("fix: -m MODEL, or model: in the job file; runner models lists them",),
     )
+
+
+def not_in_batches(field: str) -> JobInvalid:
+    return JobInvalid(f"request {BatchRefuses(field)}.", name="batch-refuses")
 
 
 def _messages_tree(environment: TemplateEnvironment, job: Job) -> Tree | None:

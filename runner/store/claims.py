@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runner.domain.decide import RowHistory
+from runner.domain.packing import rows_of
 from runner.domain.states import ChunkState
-from runner.store import queries
+from runner.store import batch_queries, queries
 from runner.store.group import (
     AttemptRecord,
     Booking,
@@ -21,6 +22,8 @@ from runner.store.group import (
     attempt_row,
     ledger_line,
 )
+from runner.store.queries import Wanted
+from runner.store.submissions import Riding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,20 +46,28 @@ class PastTries:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimedChunk:
-    """A chunk that is ours: its records' bytes, the rows that have ended, and the past of the others by idx."""
+    """A chunk that is ours: its records' bytes, the rows that are not to be taken because they have ended or ride
+    in a batch, and the past of the others by idx."""
 
     fence: Fence
     first_idx: int
     n: int
     first_record: int
     lines: list[bytes]
-    ended: frozenset[int]
+    taken: frozenset[int]
     past: Mapping[int, PastTries]
 
 
-def claim_next(connection: Connection, run: int, now_us: int, price_version: str) -> ClaimedChunk | None:
-    """Claim the first chunk that is pending and due; None when there is none now."""
-    found = connection.execute(queries.next_claimable(run, now_us)).first()
+def claim_next(
+    connection: Connection,
+    run: int,
+    now_us: int,
+    price_version: str,
+    wanted: Wanted = Wanted.WAITING,
+    after_seq: int = -1,
+) -> ClaimedChunk | None:
+    """Claim the first chunk of this kind behind `after_seq` that is due; None when there is none now."""
+    found = connection.execute(queries.next_claimable(run, now_us, wanted, after_seq)).first()
     if found is None:
         return None
     connection.execute(queries.claim_chunk(run, found.seq))
@@ -72,9 +83,16 @@ def claim_next(connection: Connection, run: int, now_us: int, price_version: str
         n=found.n,
         first_record=payload.first_record,
         lines=zlib.decompress(payload.lines).split(b"\n"),
-        ended=frozenset(connection.scalars(queries.ended_in(*span))),
-        past=_past(connection, span, round_),
+        taken=frozenset(connection.scalars(queries.ended_in(*span))).union(_riding(connection, run, found)),
+        past=past_of(connection, span, round_),
     )
+
+
+def _riding(connection: Connection, run: int, chunk: Any) -> list[int]:
+    if not chunk.riding:
+        return []
+    bitmaps = connection.scalars(batch_queries.riding_in(run, chunk.seq))
+    return [idx for bits in bitmaps for idx in rows_of(chunk.first_idx, chunk.n, bits)]
 
 
 def is_held(connection: Connection, run: int, fence: Fence) -> bool:
@@ -122,7 +140,23 @@ def _book_unknown(
     connection.execute(queries.insert_attempts(dialect), tries)
 
 
-def _past(connection: Connection, span: tuple[int, int, int], round_: int) -> dict[int, PastTries]:
+def records_and_past(
+    connection: Connection, run: int, riding: Sequence[Riding]
+) -> tuple[dict[int, list[bytes]], dict[int, PastTries], frozenset[int]]:
+    """Of some chunks: their records' lines by chunk, their rows' past, and the rows that have ended."""
+    round_ = connection.execute(queries.run_by_id(run)).one().round
+    payloads = connection.execute(batch_queries.payloads_of(run, [one.seq for one in riding]))
+    lines = {row.seq: zlib.decompress(row.lines).split(b"\n") for row in payloads}
+    past: dict[int, PastTries] = {}
+    ended: set[int] = set()
+    for one in riding:
+        span = (run, one.first_idx, one.first_idx + one.n)
+        past |= past_of(connection, span, round_)
+        ended.update(connection.scalars(queries.ended_in(*span)))
+    return lines, past, frozenset(ended)
+
+
+def past_of(connection: Connection, span: tuple[int, int, int], round_: int) -> dict[int, PastTries]:
     tries = {row.idx: row for row in connection.execute(queries.history_in(*span, round_))}
     turns = _turns(connection, span)
     return {idx: _past_of(tries.get(idx), turns.get(idx, [])) for idx in sorted({*tries, *turns})}

@@ -50,7 +50,10 @@ class BookingKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Booking:
-    """A line of the ledger for one call. `cost_pico` is None when it is not known exactly."""
+    """A line of the ledger for one call. `cost_pico` is None when it is not known exactly.
+
+    `key` names the call where row, epoch, try and turn do not: a line of a batch is named by its custom id.
+    """
 
     kind: BookingKind
     model: str
@@ -60,6 +63,7 @@ class Booking:
     price_version: str
     request_id: str | None
     batch: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,19 +122,23 @@ def commit_group(
     connection: Connection, run: int, scopes: Sequence[str], operations: Sequence[Operation]
 ) -> list[Verdict]:
     """Carry out a group; one verdict for each operation, in order. `scopes` are the budgets that pay for it."""
-    dialect = connection.dialect.name
     fences = _fences(connection, run, operations)
     settled = [op for op in operations if isinstance(op, Settlement)]
-    ledger = _settle(connection, dialect, run, settled, fences)
-    if scopes and (ledger.spent_pico or ledger.committed_pico):
-        connection.execute(queries.change_budget(scopes, ledger.spent_pico, ledger.committed_pico))
+    given_back = _take_out_sends(connection, run, settled) if settled else 0
+    change = settle(connection, run, settled, fences)
+    change_budget(connection, scopes, change.spent_pico, change.committed_pico - given_back)
     sends = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences.sending)]
     refused = _admit(connection, run, scopes, sends)
     return [refused.get(id(op)) or _verdict(op, fences) for op in operations]
 
 
+def change_budget(connection: Connection, scopes: Sequence[str], spent_pico: int, committed_pico: int) -> None:
+    if scopes and (spent_pico or committed_pico):
+        connection.execute(queries.change_budget(scopes, spent_pico, committed_pico))
+
+
 @dataclass(kw_only=True, slots=True)
-class _Fences:
+class Fences:
     """The (seq, epoch) that hold. A chunk that its last row has closed, in this group or before, takes no more
     sends, but its holder may still settle: a replay of the group that closed it must say the same."""
 
@@ -142,10 +150,10 @@ class _Fences:
 _SETTLING = frozenset({ChunkState.RUNNING, ChunkState.DONE})
 
 
-def _fences(connection: Connection, run: int, operations: Iterable[Operation]) -> _Fences:
+def _fences(connection: Connection, run: int, operations: Iterable[Operation]) -> Fences:
     seqs = {op.fence.seq for op in operations}
     found = connection.execute(queries.fences_of(run, seqs)).all()
-    return _Fences(
+    return Fences(
         sending={(row.seq, row.epoch) for row in found if row.state == ChunkState.RUNNING},
         settling={(row.seq, row.epoch) for row in found if row.state in _SETTLING},
         left={row.seq: row.n - row.done - row.failed for row in found},
@@ -156,28 +164,25 @@ def _holds(fence: Fence, fences: Collection[tuple[int, int]]) -> bool:
     return (fence.seq, fence.epoch) in fences
 
 
-def _verdict(operation: Operation, fences: _Fences) -> Verdict:
+def _verdict(operation: Operation, fences: Fences) -> Verdict:
     held = fences.sending if isinstance(operation, SendIntent) else fences.settling
     return Verdict.STORED if _holds(operation.fence, held) else Verdict.FENCED
 
 
 @dataclass
-class _BudgetChange:
+class BudgetChange:
+    """What is spent now, and what more is held back for calls whose cost is not known."""
+
     spent_pico: int = 0
     committed_pico: int = 0
 
 
-def _settle(
-    connection: Connection,
-    dialect: str,
-    run: int,
-    settled: Sequence[Settlement],
-    fences: _Fences,
-) -> _BudgetChange:
-    change = _BudgetChange()
+def settle(connection: Connection, run: int, settled: Sequence[Settlement], fences: Fences) -> BudgetChange:
+    """Store what these calls gave, as far as it is not there yet; what that changes in the budgets."""
+    change = BudgetChange()
     if not settled:
         return change
-    change.committed_pico -= _take_out_sends(connection, run, settled)
+    dialect = connection.dialect.name
     taken = _insert_results(connection, dialect, run, settled, fences.settling)
     _tally(connection, run, taken, fences)
     holding = [op for op in settled if _holds(op.fence, fences.settling)]
@@ -270,7 +275,7 @@ def plain_text(value: str | None) -> str | None:
     return value.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
 
 
-def _tally(connection: Connection, run: int, taken: Mapping[int, Settlement], fences: _Fences) -> None:
+def _tally(connection: Connection, run: int, taken: Mapping[int, Settlement], fences: Fences) -> None:
     """Count the rows that have ended; a chunk whose last one that was takes no more sends."""
     done: Counter[int] = Counter()
     failed: Counter[int] = Counter()
@@ -338,7 +343,7 @@ def _book(
     run: int,
     settled: Sequence[Settlement],
     taken: Mapping[int, Settlement],
-    change: _BudgetChange,
+    change: BudgetChange,
 ) -> None:
     lines: dict[str, dict[str, Any]] = {}
     for op in settled:
@@ -360,10 +365,12 @@ def _book(
             change.spent_pico += line["cost_pico"]
 
 
-def ledger_line(run: int, idx: int, epoch: int, try_: int, turn: int, booking: Booking, at_us: int) -> dict[str, Any]:
+def ledger_line(
+    run: int, idx: int | None, epoch: int, try_: int, turn: int, booking: Booking, at_us: int
+) -> dict[str, Any]:
     """A booking as a row of the ledger. The key names the call, so a call is booked once whoever books it."""
     return {
-        "key": f"{run}.{idx}.{epoch}.{try_}.{turn}",
+        "key": booking.key or f"{run}.{idx}.{epoch}.{try_}.{turn}",
         "run": run,
         "idx": idx,
         "kind": booking.kind,
@@ -388,7 +395,7 @@ def _admit(
     if not sends:
         return {}
     written = _written(connection, run, sends)
-    room = _room(connection, scopes)
+    room = room_in(connection, scopes)
     refused: dict[int, Verdict] = {}
     admitted: list[SendIntent] = []
     for op in sends:
@@ -418,7 +425,7 @@ def _written(connection: Connection, run: int, sends: Sequence[SendIntent]) -> s
     return {(row.idx, row.epoch) for row in rows}
 
 
-def _room(connection: Connection, scopes: Sequence[str]) -> int | None:
+def room_in(connection: Connection, scopes: Sequence[str]) -> int | None:
     """What the tightest cap leaves; None without a cap."""
     if not scopes:
         return None

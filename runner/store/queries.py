@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Delete,
     Insert,
     Select,
@@ -19,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    exists,
     func,
     insert,
     or_,
@@ -162,27 +165,82 @@ def payloads_from(run: int, seq: int, limit: int) -> Select[Any]:
 # --- claims
 
 
+# Other rows of the chunk may ride in a batch meanwhile.
+_RELEASED = case((chunks.c.riding > 0, ChunkState.IN_BATCH), else_=CHUNK_MOVES[ChunkState.RUNNING]["released"])
+
+
 def release_running(run: int) -> Update:
     """Chunks that a dead holder left running. Only whoever holds the run may do this."""
+    return update(chunks).where(chunks.c.run == run, chunks.c.state == ChunkState.RUNNING).values(state=_RELEASED)
+
+
+def release_chunk(run: int, seq: int, epoch: int) -> Update:
+    """Give a chunk back that was claimed and not finished."""
     return (
         update(chunks)
-        .where(chunks.c.run == run, chunks.c.state == ChunkState.RUNNING)
-        .values(state=CHUNK_MOVES[ChunkState.RUNNING]["released"])
+        .where(
+            chunks.c.run == run,
+            chunks.c.seq == seq,
+            chunks.c.epoch == epoch,
+            chunks.c.state == ChunkState.RUNNING,
+        )
+        .values(state=_RELEASED)
     )
 
 
-def next_claimable(run: int, now_us: int) -> Select[Any]:
-    """The first pending chunk that is due; a chunk that somebody else is claiming is passed over."""
+class Wanted(StrEnum):
+    """Which chunks a claim is after."""
+
+    WAITING = "waiting"  # none of its rows is under way
+    FREE = "free"  # it has rows that are not under way
+    CONTINUED = "continued"  # it has rows whose turn is paused: they go on live
+
+
+def next_claimable(run: int, now_us: int, wanted: Wanted, after_seq: int = -1) -> Select[Any]:
+    """The first chunk of this kind that is due; one that somebody else is claiming is passed over."""
+    waiting = chunks.c.state.in_(leading_to(CHUNK_MOVES, "claimed"))
+    free = and_(
+        chunks.c.state.in_(leading_to(CHUNK_MOVES, "claimed for its other rows")),
+        chunks.c.n > chunks.c.done + chunks.c.failed + chunks.c.riding,
+    )
+    kind = {
+        Wanted.WAITING: waiting,
+        Wanted.FREE: or_(waiting, free),
+        Wanted.CONTINUED: and_(or_(waiting, free), _has_paused_turns()),
+    }
     return (
         select(chunks)
         .where(
             chunks.c.run == run,
-            chunks.c.state.in_(leading_to(CHUNK_MOVES, "claimed")),
+            chunks.c.seq > after_seq,
+            kind[wanted],
             or_(chunks.c.next_at_us.is_(None), chunks.c.next_at_us <= now_us),
         )
         .order_by(chunks.c.seq)
         .limit(1)
         .with_for_update(skip_locked=True)
+    )
+
+
+def _has_paused_turns() -> ColumnElement[bool]:
+    """Turns of this round without a result of their row."""
+    ended = exists().where(results.c.run == turns.c.run, results.c.idx == turns.c.idx)
+    closed = exists().where(
+        attempts.c.run == turns.c.run,
+        attempts.c.idx == turns.c.idx,
+        attempts.c["try"] >= turns.c["try"],
+        attempts.c.round < select(runs.c.round).where(runs.c.id == turns.c.run).scalar_subquery(),
+    )
+    return (
+        exists()
+        .where(
+            turns.c.run == chunks.c.run,
+            turns.c.idx >= chunks.c.first_idx,
+            turns.c.idx < chunks.c.first_idx + chunks.c.n,
+            ~ended,
+            ~closed,
+        )
+        .correlate(chunks)
     )
 
 
@@ -218,6 +276,15 @@ def history_in(run: int, first_idx: int, end_idx: int, round_: int) -> Select[An
         )
         .where(attempts.c.run == run, attempts.c.idx >= first_idx, attempts.c.idx < end_idx)
         .group_by(attempts.c.idx)
+    )
+
+
+def fresh_rows(run: int, now_us: int) -> Select[Any]:
+    """How many rows are not under way in chunks that are due."""
+    return select(func.coalesce(func.sum(chunks.c.n - chunks.c.done - chunks.c.failed - chunks.c.riding), 0)).where(
+        chunks.c.run == run,
+        chunks.c.state.in_([ChunkState.PENDING, ChunkState.IN_BATCH]),
+        or_(chunks.c.next_at_us.is_(None), chunks.c.next_at_us <= now_us),
     )
 
 

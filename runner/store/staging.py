@@ -102,6 +102,7 @@ def _chunk_row(run: int, fan: int, chunk: StagedChunk) -> dict[str, Any]:
         "epoch": 0,
         "done": 0,
         "failed": 0,
+        "riding": 0,
     }
 
 

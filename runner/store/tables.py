@@ -95,6 +95,7 @@ chunks = Table(
     Column("next_at_us", BigInteger),
     Column("done", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
+    Column("riding", Integer, nullable=False),
 )
 _UNFINISHED = text("state NOT IN ('done', 'canceled')")
 Index(
@@ -235,6 +236,7 @@ batches = Table(
     Column("key_fingerprint", Text, nullable=False),
     Column("organization", Text),
     Column("workspace", Text),
+    Column("question", Text),
 )
 # One POST at a time per workspace: two unknown ones of equal size could not be told apart.
 _SENDING = text("state = 'sending'")
@@ -254,8 +256,8 @@ riders = Table(
     Column("rows", LargeBinary, nullable=False),
 )
 
-# Batches that the workspace has shown, whoever owns them: what proves that we look at the right place, and what is
-# known to be somebody else's.
+# Batches that the workspace has shown, whoever owns them: what proves that we look at the right place, what is known
+# to be somebody else's, and what is ours a second time.
 sightings = Table(
     "sightings",
     metadata,
@@ -266,6 +268,7 @@ sightings = Table(
     Column("created_us", BigInteger),
     Column("seen_us", BigInteger, nullable=False),
     Column("foreign", Boolean, nullable=False),
+    Column("duplicate_of", Text, ForeignKey("batches.submission")),
 )
 
 # Which sighted batches a submission of unknown end may turn out to be.

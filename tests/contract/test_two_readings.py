@@ -1,7 +1,9 @@
-"""The runner's price book and the simulator's were written apart; they agree on every call."""
+"""The runner's price book and reading of the rules, and the simulator's, were written apart; they agree."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,7 +12,10 @@ from hypothesis import strategies as st
 
 from runner.domain.outcome import Usage
 from runner.domain.pricing import shipped_prices
+from runner.domain.request import refused_in_batch
+from runner.simulator.batch_verdicts import Judge
 from runner.simulator.billing import PICO_PER_USD, cost_usd
+from runner.simulator.config import SimulatorConfig
 from runner.simulator.facts import Model, facts
 
 COUNTS = st.integers(0, 300_000)
@@ -68,3 +73,37 @@ def test_both_know_the_same_models_windows_and_limit_classes() -> None:
             if model.line != "mythos":  # no class is published for it
                 assert known.limit_class == model.limit_class, name
     assert {found.id for found in book.models.values()} == set(MODELS)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"speed": "standard"},
+        {"speed": None},
+        {"store": False},
+        {"previous_thread_event_id": "e"},
+        {"thread": {"type": "create"}},
+        {"cache_hint": "x"},
+        {"context_hint": "x"},
+        {"fallbacks": "default"},
+        {"research_preview_2026_02": "active"},
+        {"research_preview_2026_02": "passive"},
+        {"max_tokens": 0},
+        {"max_tokens": 1},
+        {"stop_sequences": ["x"], "metadata": {"user_id": "u"}, "service_tier": "auto"},
+    ],
+    ids=str,
+)
+def test_both_refuse_the_same_fields_in_a_batch(extra: dict[str, Any]) -> None:
+    params = {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "x"}],
+        **extra,
+    }
+    refused = refused_in_batch(params)
+    told = Judge(SimulatorConfig(), {}, Counter()).result(json.dumps(params).encode())
+    about = told["error"]["error"]["message"].split(":")[0] if told["type"] == "errored" else None
+    batches = "message batches" in json.dumps(told)
+    assert (about if batches else None) == refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 
 import pytest
@@ -11,13 +12,19 @@ from hypothesis import strategies as st
 from runner.domain.job import (
     CHANGEABLE_FIELDS,
     IDENTITY_FIELDS,
+    AutoSpec,
+    BatchSpec,
+    DeleteAfter,
     InputSpec,
     Job,
     Limits,
     Mode,
     OnBadRow,
     OutputSpec,
+    WarmCache,
 )
+from runner.domain.packing import Packer
+from runner.domain.submission import OnUnknown
 
 JOB = Job(
     name="tickets",
@@ -56,6 +63,8 @@ OTHER_WAYS: dict[str, object] = {
     "limits": Limits(concurrency=1),
     "budget_pico": None,
     "tags": {},
+    "batch": BatchSpec(max_requests=10, on_unknown=OnUnknown.RESUBMIT),
+    "auto": AutoSpec(threshold=1, finish_by="6h"),
 }
 
 
@@ -122,6 +131,18 @@ JOBS = st.builds(
     limits=st.builds(Limits, rpm=st.none() | st.integers(1), stall_s=st.floats(1, 1e6)),
     budget_pico=st.none() | st.integers(0),
     tags=st.dictionaries(NAMES, NAMES, max_size=2),
+    batch=st.builds(
+        BatchSpec,
+        max_requests=st.none() | st.integers(1, 100_000),
+        max_bytes=st.integers(1, 256_000_000),
+        max_queued=st.none() | st.integers(1),
+        on_unknown=st.sampled_from(OnUnknown),
+        workspace_exclusive=st.booleans(),
+        delete_after=st.sampled_from(DeleteAfter),
+        probe=st.booleans(),
+        warm_cache=st.sampled_from(WarmCache),
+    ),
+    auto=st.builds(AutoSpec, threshold=st.integers(1), finish_by=st.none() | st.sampled_from(["6h", "08:00"])),
 )
 
 
@@ -131,6 +152,26 @@ def test_a_snapshot_gives_back_the_same_job(job: Job) -> None:
     assert again == job
     assert again.identity() == job.identity()
     assert (type(again.mode), type(again.input.on_bad_row)) == (Mode, OnBadRow)
+    words = (again.batch.on_unknown, again.batch.delete_after, again.batch.warm_cache)
+    assert tuple(map(type, words)) == (OnUnknown, DeleteAfter, WarmCache)
+
+
+def test_a_snapshot_from_before_there_were_batches_is_read() -> None:
+    told = json.loads(JOB.to_json())
+    del told["batch"], told["auto"]
+    assert Job.from_json(json.dumps(told)) == JOB
+
+
+def test_a_snapshot_with_some_of_the_batch_keys_has_the_defaults_for_the_others() -> None:
+    told = json.loads(JOB.to_json())
+    told["batch"], told["auto"] = {"on_unknown": "cancel", "workspace_exclusive": True}, {"threshold": 5}
+    job = Job.from_json(json.dumps(told))
+    assert job.batch == BatchSpec(on_unknown=OnUnknown.CANCEL, workspace_exclusive=True)
+    assert job.auto == AutoSpec(threshold=5)
+
+
+def test_what_a_job_says_of_batches_by_default_a_packer_takes() -> None:
+    assert Packer(max_bytes=BatchSpec().max_bytes).max_bytes == BatchSpec().max_bytes
 
 
 @given(st.text(max_size=5))

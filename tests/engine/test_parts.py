@@ -169,7 +169,7 @@ def _claims(chunks: int, rows: int) -> Callable[[], Any]:
             return None
         return ClaimedChunk(
             fence=Fence(seq=seq, epoch=1), first_idx=seq * rows, n=rows, first_record=seq * rows,
-            lines=[b"{}"] * rows, ended=frozenset(), past={},
+            lines=[b"{}"] * rows, taken=frozenset(), past={},
         )  # fmt: skip
 
     return claim

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from runner.domain.job import Job, Mode, OnBadRow
+from runner.domain.job import AutoSpec, BatchSpec, DeleteAfter, Job, Mode, OnBadRow, WarmCache
+from runner.domain.submission import OnUnknown
 from runner.errors import JobInvalid
 from runner.files.job_file import load_job
 
@@ -89,6 +90,80 @@ def test_a_budget_is_exact(tmp_path: Path, text: str, pico: int) -> None:
     assert load_job(written(tmp_path, f"budget: {text}\n")).budget_pico == pico
 
 
+@pytest.mark.parametrize("mode", list(Mode))
+def test_every_mode_may_stand_in_a_job(tmp_path: Path, mode: Mode) -> None:
+    assert load_job(written(tmp_path, f"mode: {mode}\n")).mode is mode
+
+
+def test_a_job_that_says_nothing_of_batches_has_their_defaults(tmp_path: Path) -> None:
+    for text in ("name: a\n", "batch: {}\nauto: {}\n", "auto: { finish_by: null }\nbatch: { max_requests: null }\n"):
+        job = load_job(written(tmp_path, text))
+        assert (job.batch, job.auto) == (BatchSpec(), AutoSpec())
+
+
+def test_a_job_may_say_all_of_batches(tmp_path: Path) -> None:
+    text = """\
+mode: auto
+batch:
+  max_requests: 50000
+  max_bytes: 150MB
+  max_queued: 200000
+  on_unknown: cancel
+  workspace_exclusive: true
+  delete_after: ingest
+  probe: false
+  warm_cache: never
+auto: { threshold: 500, finish_by: 08:00 }
+"""
+    job = load_job(written(tmp_path, text))
+    assert job.batch == BatchSpec(
+        max_requests=50_000,
+        max_bytes=150_000_000,
+        max_queued=200_000,
+        on_unknown=OnUnknown.CANCEL,
+        workspace_exclusive=True,
+        delete_after=DeleteAfter.INGEST,
+        probe=False,
+        warm_cache=WarmCache.NEVER,
+    )
+    assert job.auto == AutoSpec(threshold=500, finish_by="08:00")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("150MB", 150_000_000),
+        ("150 mb", 150_000_000),
+        ("1.5MB", 1_500_000),
+        ("500KB", 500_000),
+        ("1000", 1_000),
+        ("256MB", 256_000_000),
+    ],
+)
+def test_the_size_of_a_batch_is_read(tmp_path: Path, text: str, size: int) -> None:
+    assert load_job(written(tmp_path, f"batch: {{ max_bytes: {text} }}\n")).batch.max_bytes == size
+
+
+@pytest.mark.parametrize("text", ["6h", "90m", "8:00", "22:30", "2026-11-22T08:00", "2026-11-22T08:00Z"])
+def test_when_to_be_done_is_kept_as_it_was_written(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, f"auto: {{ finish_by: {text} }}\n")
+    assert load_job(path).auto.finish_by == text
+    assert load_job(path, overrides={"auto.finish_by": "3h"}).auto.finish_by == "3h"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("2026-11-22 08:00:30", "2026-11-22T08:00:30"),
+        ("2026-11-22T08:00:30+01:00", "2026-11-22T08:00:30+01:00"),
+        ("2026-11-22T08:00:30Z", "2026-11-22T08:00:30+00:00"),
+        ("2026-11-22T08:00:30 -5", "2026-11-22T08:00:30-05:00"),
+    ],
+)
+def test_what_yaml_takes_for_a_time_stays_the_same_moment(tmp_path: Path, text: str, kept: str) -> None:
+    assert load_job(written(tmp_path, f"auto: {{ finish_by: {text} }}\n")).auto.finish_by == kept
+
+
 ONE_ERROR = [
     ("name: x\nmodle: y\n", '2:1: unknown key modle (did you mean "model"?)'),
     ("model: x\nmodle: y\n", "2:1: unknown key modle"),
@@ -97,8 +172,29 @@ ONE_ERROR = [
     ("name: a b\n", "1:7: name must be 1 to 64 letters"),
     ("model: 5\n", "1:8: model must be text, not a number (put it in quotes)"),
     ("prompt: ''\n", "1:9: prompt is empty"),
-    ("mode: batch\n", "1:7: mode: batch is not supported by this version; use live"),
     ("mode: lvie\n", '1:7: mode must be live or batch or auto, not lvie (did you mean "live"?)'),
+    ("batch: 3\n", "1:8: batch must be a map of keys and values, not a number"),
+    ("batch: { max_request: 3 }\n", '1:10: unknown key max_request in batch (did you mean "max_requests"?)'),
+    ("batch: { max_requests: 0 }\n", "1:24: batch.max_requests must be at least 1"),
+    ("batch: { max_requests: 100001 }\n", "1:24: batch.max_requests must be at most 100000"),
+    ("batch: { max_bytes: 150 }\n", "1:21: batch.max_bytes must be between 1KB and 256MB"),
+    ("batch: { max_bytes: 257MB }\n", "1:21: batch.max_bytes must be between 1KB and 256MB"),
+    ("batch: { max_bytes: 256000001 }\n", "1:21: batch.max_bytes must be between 1KB and 256MB"),
+    ("batch: { max_bytes: 1GB }\n", "1:21: batch.max_bytes must be a size such as 150MB"),
+    ("batch: { max_bytes: true }\n", "1:21: batch.max_bytes must be a size such as 150MB"),
+    ("batch: { max_queued: 0 }\n", "1:22: batch.max_queued must be at least 1"),
+    ("batch: { on_unknown: hope }\n", "1:22: batch.on_unknown must be wait or cancel or resubmit, not hope"),
+    ("batch:\n  on_unknown: cancel\n", "2:15: batch.on_unknown: cancel stops the batch that looks like ours"),
+    ("batch: { on_unknown: cancel, workspace_exclusive: false }\n", "1:22: batch.on_unknown: cancel stops the batch"),
+    ("batch: { workspace_exclusive: yes }\n", "1:31: batch.workspace_exclusive must be true or false, not text"),
+    ("batch: { probe: 1 }\n", "1:17: batch.probe must be true or false, not a number"),
+    ("batch: { warm_cache: always }\n", "1:22: batch.warm_cache must be auto or never, not always"),
+    ("batch: { delete_after: 3d }\n", "1:24: batch.delete_after must be never or ingest, not 3d"),
+    ("auto: { threshold: 0 }\n", "1:20: auto.threshold must be at least 1"),
+    ("auto: { finish_by: soon }\n", "1:20: auto.finish_by must be a duration such as 6h, a time of day"),
+    ("auto: { finish_by: 6 }\n", "1:20: auto.finish_by must be a duration such as 6h"),
+    ("auto: { finish_by: 2026-02-30T08:00 }\n", "1:20: auto.finish_by is no date of the calendar"),
+    ("auto: { finish_by: 31d }\n", "1:20: auto.finish_by must be between 1s and 30d"),
     ("limits: { rpm: 0 }\n", "1:16: limits.rpm must be at least 1"),
     ("limits: { row_timeout: soon }\n", "1:24: limits.row_timeout must be a time such as 90s"),
     ("limits: { max_failures: 101% }\n", "1:25: limits.max_failures must be a number of rows or a percentage"),
@@ -146,7 +242,7 @@ def test_each_error_has_its_place_and_its_sentence(tmp_path: Path, text: str | b
 
 
 def test_all_errors_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
-    text = "modle: x\nmode: batch\nlimits: { rmp: 1 }\nprompt: '{{'\n"
+    text = "modle: x\nmode: btach\nlimits: { rmp: 1 }\nprompt: '{{'\n"
     assert [line.split(":")[0] for line in problems(tmp_path, text)] == ["1", "2", "3", "4"]
 
 

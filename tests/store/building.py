@@ -186,7 +186,7 @@ def stored(store: Store, run: Run, *operations: Operation) -> None:
 def settle_all(store: Store, run: Run, status: RowStatus = RowStatus.SUCCEEDED) -> None:
     """Claim what there is and end every row that way, in the run's round."""
     while (chunk := store.claim_next(run.id, NOW_US, PRICES)) is not None:
-        rows = [idx for idx in range(chunk.first_idx, chunk.first_idx + chunk.n) if idx not in chunk.ended]
+        rows = [idx for idx in range(chunk.first_idx, chunk.first_idx + chunk.n) if idx not in chunk.taken]
         tries = {idx: chunk.past[idx].last_try + 1 if idx in chunk.past else 1 for idx in rows}
         stored(store, run, *(send(chunk.fence, idx, try_=tries[idx]) for idx in rows))
         ends = [ended(chunk.fence, idx, status, try_=tries[idx], round=store.run_by_id(run.id).round) for idx in rows]

@@ -169,7 +169,7 @@ class RunsOfTwoStores(RuleBasedStateMachine):
         seq, chunk = expected
         assert claimed.fence == Fence(seq=seq, epoch=chunk.epoch)
         span = range(chunk.first_idx, chunk.first_idx + chunk.n)
-        assert claimed.ended == {idx for idx in span if idx in self.model.results}
+        assert claimed.taken == {idx for idx in span if idx in self.model.results}
         for idx in span:
             tries = [try_ for row, try_ in self.model.attempts if row == idx]
             if tries:

@@ -62,7 +62,7 @@ def test_a_new_round_moves_a_failed_result_into_the_attempts(store: Store, statu
         (ChunkState.PENDING, 1, 0)
     ]
     chunk = claim(store, run)
-    assert (chunk.ended, chunk.past[1].last_try) == ({0}, 3)
+    assert (chunk.taken, chunk.past[1].last_try) == ({0}, 3)
 
 
 def test_a_second_round_opened_at_once_changes_nothing(store: Store) -> None:

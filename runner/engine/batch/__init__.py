@@ -1,0 +1,1 @@
+"""Message Batches: rows packed, sent once, waited for and read to the end."""

@@ -1,0 +1,81 @@
+"""What the tasks of a run's batches share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from runner.clock import Clock
+from runner.domain.pricing import PriceBook
+from runner.domain.run import Run
+from runner.domain.submission import Timing
+from runner.engine.batch.calls import BatchCalls, BatchService
+from runner.engine.batch.events import BatchEvent, Tell
+from runner.engine.meter import Meter
+from runner.engine.stop import Stop
+from runner.files.render import Renderer
+from runner.store.store import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class Common:
+    """`spool` is the folder for bodies and results, `fingerprint` tells one key from another without showing it.
+
+    `changed` is set anew each time that something happened which others may wait for: rows got off, a batch ended.
+    """
+
+    run: Run
+    store: Store
+    service: BatchService
+    calls: BatchCalls
+    renderer: Renderer
+    prices: PriceBook
+    clock: Clock
+    stop: Stop
+    meter: Meter
+    timing: Timing
+    spool: Path
+    fingerprint: str
+    writes: anyio.CapacityLimiter
+    tell: Tell
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    async def write(self, transaction: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A transaction of the store, one at a time. A thread that has begun is waited for, whoever wants to stop."""
+        return await to_thread.run_sync(lambda: transaction(*args, **kwargs), limiter=self.writes)
+
+    async def read(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await to_thread.run_sync(lambda: question(*args, **kwargs))
+
+    def note(self, name: str, text: str, *, warning: bool = False, **facts: object) -> None:
+        self.tell(BatchEvent(name=name, text=text, facts=facts, warning=warning))
+
+    def wake(self) -> None:
+        """Something has changed for whoever waits."""
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    async def until_changed(self, at_most_s: float) -> None:
+        """Until something has changed, the run is to stop, or the time is over."""
+        changed = self.changed
+        async with anyio.create_task_group() as either:
+
+            async def wait() -> None:
+                await changed.wait()
+                either.cancel_scope.cancel()
+
+            either.start_soon(wait)
+            await self.stop.sleep(self.clock, at_most_s)
+            either.cancel_scope.cancel()
+
+    def file(self, submission: str, kind: str) -> Path:
+        """Where a submission's `body` or `results` lie; named so that a later start can clear what was left."""
+        return self.spool / f"{self.run.label}-{submission}.{kind}"

@@ -1,0 +1,179 @@
+"""Rows of claimed chunks written into the body of one create, chunk by chunk: its size and hash, who rides, and what
+it may cost. Blocks; memory does not grow with the number of rows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from runner.domain.packing import BODY_HEAD, BODY_SEPARATOR, BODY_TAIL, Fits, Full, Limit, Packer, TooLarge, entry
+from runner.domain.pricing import PriceBook
+from runner.domain.request import MessagesRequest
+from runner.domain.submission import custom_id
+from runner.errors import StoreFault
+from runner.files.bad_row import BadRow
+from runner.files.render import Renderer
+from runner.store.claims import ClaimedChunk
+from runner.store.submissions import Rider
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Misfit:
+    """A row that cannot ride, and why."""
+
+    chunk: ClaimedChunk
+    idx: int
+    reason: str
+
+
+@dataclass(kw_only=True, slots=True)
+class Added:
+    """What became of a chunk's rows. `full`: the next rows are for another submission, and which limit says so."""
+
+    misfits: list[Misfit] = field(default_factory=list)
+    full: Full | TooLarge | None = None
+    riding: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parcel:
+    """A body on the disk, ready to be sent. `idxs` are its rows in their order."""
+
+    submission: str
+    path: Path
+    size: int
+    digest: str
+    idxs: list[int]
+    riders: list[Rider]
+    worst_pico: int | None
+    betas: tuple[str, ...]
+
+
+Look = Callable[[int, MessagesRequest], None]
+
+
+class Spool:
+    """The body of one submission, being written. Readable by its owner alone; `close` without `finish` deletes it."""
+
+    def __init__(
+        self, submission: str, path: Path, packer: Packer, renderer: Renderer, prices: PriceBook, fan: int
+    ) -> None:
+        self.submission, self.path, self.packer = submission, path, packer
+        self._renderer, self._prices, self._fan = renderer, prices, fan
+        self._riders: list[Rider] = []
+        self._betas: tuple[str, ...] = ()
+        self._hash = hashlib.sha256()
+        self._file: BinaryIO | None = self._opened()
+
+    def _opened(self) -> BinaryIO:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.unlink(missing_ok=True)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise _fault(self.path, error) from error
+        return os.fdopen(descriptor, "wb")
+
+    def add(self, chunk: ClaimedChunk, passed_over: frozenset[int], look: Look | None = None) -> Added:
+        """Write the chunk's rows that are free, in order, as far as they fit. `look` sees each that rides."""
+        added = Added()
+        idxs: list[int] = []
+        for idx in range(chunk.first_idx, chunk.first_idx + chunk.n):
+            if idx in chunk.taken or idx in passed_over:
+                continue
+            try:
+                request = self._renderer.request(self._row(chunk, idx), batch=True)
+            except BadRow as bad:
+                added.misfits.append(Misfit(chunk=chunk, idx=idx, reason=bad.reason))
+                continue
+            verdict = self._offer(idx, request)
+            if isinstance(verdict, TooLarge) and verdict.limit is Limit.BYTES:
+                added.misfits.append(Misfit(chunk=chunk, idx=idx, reason=verdict.reason))
+            elif not isinstance(verdict, Fits):
+                added.full = verdict
+                break
+            else:
+                idxs.append(idx)
+                if look is not None:
+                    look(idx, request)
+        if idxs:
+            self._riders.append(Rider(fence=chunk.fence, first_idx=chunk.first_idx, n=chunk.n, idxs=idxs))
+        added.riding = len(idxs)
+        return added
+
+    def _row(self, chunk: ClaimedChunk, idx: int) -> dict[str, object]:
+        return self._renderer.parse(chunk.lines[idx // self._fan - chunk.first_record])
+
+    def _offer(self, idx: int, request: MessagesRequest) -> Fits | Full | TooLarge:
+        line = entry(custom_id(self.submission, idx), request.body)
+        first = not len(self.packer)
+        if not first and request.betas != self._betas:
+            return Full(limit=None)  # betas are told once for a whole batch
+        verdict = self.packer.offer(idx, len(line), worst_pico(request, self._prices))
+        if isinstance(verdict, Fits):
+            self._write(BODY_HEAD if first else BODY_SEPARATOR, line)
+            self._betas = request.betas
+        return verdict
+
+    def _write(self, *pieces: bytes) -> None:
+        if self._file is None:
+            raise ValueError("the spool is closed")
+        try:
+            for piece in pieces:
+                self._hash.update(piece)
+                self._file.write(piece)
+        except OSError as error:
+            raise _fault(self.path, error) from error
+
+    def finish(self) -> Parcel | None:
+        """The body is on the disk; None, and no file, where no row rides."""
+        if not len(self.packer):
+            self.close()
+            return None
+        self._write(BODY_TAIL)
+        if self._file is not None:
+            try:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+            except OSError as error:
+                raise _fault(self.path, error) from error
+            self._file = None
+        return Parcel(
+            submission=self.submission,
+            path=self.path,
+            size=self.packer.size_bytes,
+            digest=self._hash.hexdigest(),
+            idxs=self.packer.idxs,
+            riders=self._riders,
+            worst_pico=self.packer.worst_pico,
+            betas=self._betas,
+        )
+
+    def close(self) -> None:
+        """Give up what is not finished."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self.path.unlink(missing_ok=True)
+
+
+def worst_pico(request: MessagesRequest, prices: PriceBook) -> int | None:
+    """The most that a row of a batch can cost, None where nothing bounds it."""
+    if request.prompt_tokens_bound is None:
+        return None
+    return prices.bound_pico(
+        request.model,
+        prompt_tokens=request.prompt_tokens_bound,
+        max_tokens=request.max_tokens,
+        batch=True,
+        geo=request.inference_geo,
+    )
+
+
+def _fault(path: Path, error: OSError) -> StoreFault:
+    return StoreFault(f"cannot write {path}: {error.strerror or error}.", name="spool")

@@ -1,0 +1,527 @@
+"""Submissions in the store: written down before their POST, moved by what is learned, read to their end.
+
+Every function is one transaction's work and bears to be done twice: a move that has been made already is passed
+over. Which moves there are stands in `domain/states.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runner.domain.batch import BatchStatus
+from runner.domain.listings import Listing, Witness
+from runner.domain.packing import bitmap, rows_of
+from runner.domain.states import BATCH_MOVES, BatchState, ChunkState, leading_to
+from runner.domain.submission import Intent, ServerTime
+from runner.errors import UsageInvalid
+from runner.store import batch_queries, queries
+from runner.store.group import Booking, BookingKind, Fence, Fences, Settlement, change_budget, ledger_line, settle
+
+# Names in one `IN (...)`.
+NAMES_A_QUERY = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """A submission as it stands. `question` says why a person has to decide; `provisional` are the ids of batches
+    that it may turn out to own."""
+
+    id: str
+    run: int
+    round: int
+    n: int
+    state: BatchState
+    epoch: int
+    intent: Intent
+    sent_us: int | None
+    created_us: int | None
+    expires_us: int | None
+    ended_us: int | None
+    ingested_us: int | None
+    provider_id: str | None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    body_hash: str = ""
+    body_bytes: int = 0
+    worst_pico: int | None = None
+    key_fingerprint: str = ""
+    question: str | None = None
+    provisional: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rider:
+    """Rows of one chunk that is ours, ascending."""
+
+    fence: Fence
+    first_idx: int
+    n: int
+    idxs: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewSubmission:
+    """What is written down before a POST. `worst_pico` is reserved in the budget, None where nothing bounds it."""
+
+    intent: Intent
+    run: int
+    round: int
+    body_hash: str
+    body_bytes: int
+    worst_pico: int | None
+    key_fingerprint: str
+    riders: Sequence[Rider]
+
+
+class IntentVerdict(StrEnum):
+    """What became of an intent."""
+
+    STORED = "stored"
+    FENCED = "fenced"  # a chunk is no longer ours
+    OVER_BUDGET = "over_budget"
+    BUSY = "busy"  # another POST of this workspace is under way
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What the whole store knows of a workspace's batches, for whoever has to tell whose one is."""
+
+    witnesses: Mapping[str, Witness]
+    owned: frozenset[str]
+    foreign: frozenset[str]
+    duplicates: frozenset[str]
+    candidates: Mapping[str, frozenset[str]]  # by submission
+    unsettled: tuple[Intent, ...]
+    sizes: frozenset[int]
+
+    def claimed_elsewhere(self, submission: str) -> frozenset[str]:
+        others = [ids for owner, ids in self.candidates.items() if owner != submission]
+        return frozenset().union(*others)
+
+
+# --- before and after the POST
+
+
+def intend(
+    connection: Connection, new: NewSubmission, scopes: Sequence[str], room: int | None, overdue_us: int
+) -> IntentVerdict:
+    """Bind the rows, reserve what they may cost, write SENDING. Nothing is changed where that cannot be done.
+
+    `room` is what the budget leaves, None without one. A POST that began before `overdue_us` is over, however it
+    ended.
+    """
+    intent = new.intent
+    if connection.execute(batch_queries.batch(intent.submission)).first() is not None:
+        return IntentVerdict.STORED
+    if connection.dialect.name == "postgresql":
+        connection.execute(queries.lock_question(f"sending in {intent.workspace}"))
+    for other in connection.execute(batch_queries.sending_in(intent.workspace)).all():
+        if other.intent_us > overdue_us:
+            return IntentVerdict.BUSY
+        move(connection, other.submission, "end unknown")
+    if not _hold_all(connection, new):
+        return IntentVerdict.FENCED
+    if room is not None and (new.worst_pico is None or new.worst_pico > room):
+        return IntentVerdict.OVER_BUDGET
+    connection.execute(batch_queries.insert_batch(), _row(new))
+    connection.execute(batch_queries.insert_riders(), [_rider_row(intent.submission, rider) for rider in new.riders])
+    connection.execute(
+        batch_queries.get_on(new.run),
+        [{"of_seq": rider.fence.seq, "of_epoch": rider.fence.epoch, "more": len(rider.idxs)} for rider in new.riders],
+    )
+    change_budget(connection, scopes, 0, new.worst_pico or 0)
+    return IntentVerdict.STORED
+
+
+def _hold_all(connection: Connection, new: NewSubmission) -> bool:
+    held = {(rider.fence.seq, rider.fence.epoch) for rider in new.riders}
+    found = connection.execute(queries.fences_of(new.run, [seq for seq, _ in held])).all()
+    return held == {(row.seq, row.epoch) for row in found if row.state == ChunkState.RUNNING}
+
+
+def _row(new: NewSubmission) -> dict[str, Any]:
+    intent = new.intent
+    return {
+        "submission": intent.submission,
+        "run": new.run,
+        "round": new.round,
+        "n": intent.n,
+        "state": BATCH_MOVES[BatchState.PLANNED]["intent"],
+        "epoch": 1,
+        "intent_us": intent.intent_us,
+        "asked_server_us": intent.asked.server_us,
+        "asked_shared_us": intent.asked.shared_us,
+        "body_hash": new.body_hash,
+        "body_bytes": new.body_bytes,
+        "worst_pico": new.worst_pico,
+        "key_fingerprint": new.key_fingerprint,
+        "organization": intent.organization,
+        "workspace": intent.workspace,
+    }
+
+
+def _rider_row(submission: str, rider: Rider) -> dict[str, Any]:
+    return {
+        "submission": submission,
+        "seq": rider.fence.seq,
+        "rows": bitmap(rider.first_idx, rider.n, rider.idxs),
+    }
+
+
+def move(connection: Connection, submission: str, event: str, **values: Any) -> bool:
+    """Carry out a move; False when the submission is in no state that has it."""
+    return connection.execute(batch_queries.move_batch(submission, event, **values)).rowcount == 1
+
+
+def received(connection: Connection, submission: str, batch: BatchStatus, now_us: int) -> BatchState:
+    """The service has answered with an id: a fact, whoever holds the run by now. The state it leads to.
+
+    Where somebody has given the submission up meanwhile, its batch stays nobody's, and the sweep finds it.
+    """
+    told = {"sent_us": now_us, **_of_status(batch)}
+    if not move(connection, submission, "id received", **told):
+        move(connection, submission, "found in a listing", **told)
+    return BatchState(connection.execute(batch_queries.batch(submission)).one().state)
+
+
+def not_made(connection: Connection, submission: str, state: BatchState, scopes: Sequence[str]) -> None:
+    """REFUSED or NOT_SENT: there is no batch, the rows are free and so is what they held back."""
+    event = next(event for event, to in BATCH_MOVES[BatchState.SENDING].items() if to is state)
+    if move(connection, submission, event):
+        _let_off(connection, submission, scopes)
+
+
+def end_unknown(connection: Connection, submission: str) -> None:
+    move(connection, submission, "end unknown")
+
+
+def _let_off(connection: Connection, submission: str, scopes: Sequence[str], *, keep_reserved: bool = False) -> None:
+    """The rows that have not ended wait again; what was reserved is given back."""
+    found = connection.execute(batch_queries.batch(submission)).one()
+    _get_off(connection, found)
+    if not keep_reserved:
+        change_budget(connection, scopes, 0, -(found.worst_pico or 0))
+
+
+def _get_off(connection: Connection, found: Any) -> None:
+    off = [
+        {"of_seq": row.seq, "less": int.from_bytes(row.rows, "little").bit_count()}
+        for row in connection.execute(batch_queries.riders_of(found.submission))
+    ]
+    connection.execute(batch_queries.get_off(found.run), off)
+
+
+# --- unknown ends
+
+
+def take_up(connection: Connection, run: int) -> list[Submission]:
+    """All that a run has with the API, under a new fence; what was being sent is of unknown end now."""
+    connection.execute(batch_queries.take_up_sending(run))
+    connection.execute(batch_queries.raise_epochs(run))
+    return of_run(connection, run)
+
+
+def claim_provisionally(connection: Connection, submission: str, provider_ids: Sequence[str]) -> None:
+    rows = [{"submission": submission, "provider_id": one} for one in provider_ids]
+    connection.execute(batch_queries.insert_candidates(connection.dialect.name), rows)
+
+
+def claim(connection: Connection, submission: str, batch: BatchStatus) -> bool:
+    """The batch is proved to be this submission's. False when that is no longer of unknown end."""
+    claimed = move(connection, submission, "found in a listing", question=None, **_of_status(batch))
+    if claimed:
+        connection.execute(batch_queries.drop_candidates(submission))
+    return claimed
+
+
+def absent(connection: Connection, submission: str, scopes: Sequence[str]) -> bool:
+    """There is no batch: the rows are free. False when that was known or the submission is of known end."""
+    return _give_up(connection, submission, "settled and not listed", scopes)
+
+
+def gone(connection: Connection, submission: str, scopes: Sequence[str]) -> bool:
+    """A rehearsal's batch, which went with the process that had the simulator in it: nothing was paid."""
+    return _give_up(connection, submission, "gone with its simulator", scopes)
+
+
+def let_go(
+    connection: Connection, submission: str, scopes: Sequence[str], *, model: str, price_version: str, now_us: int
+) -> bool:
+    """The rows go again although a batch may exist: its worst cost stays in the books as an unknown one."""
+    if not _give_up(connection, submission, "let go", scopes, keep_reserved=True):
+        return False
+    found = connection.execute(batch_queries.batch(submission)).one()
+    booking = Booking(
+        kind=BookingKind.UNKNOWN,
+        model=model,
+        cost_pico=None,
+        bound_pico=found.worst_pico,
+        usage=None,
+        price_version=price_version,
+        request_id=None,
+        batch=submission,
+        key=f"{submission}-let-go",
+    )
+    line = ledger_line(found.run, None, 0, 0, 0, booking, now_us)
+    connection.execute(queries.insert_ledger(connection.dialect.name), [line])
+    return True
+
+
+def _give_up(
+    connection: Connection, submission: str, event: str, scopes: Sequence[str], *, keep_reserved: bool = False
+) -> bool:
+    gone = move(connection, submission, event, question=None)
+    if gone:
+        connection.execute(batch_queries.drop_candidates(submission))
+        _let_off(connection, submission, scopes, keep_reserved=keep_reserved)
+    return gone
+
+
+def ask(connection: Connection, submission: str, question: str | None) -> None:
+    connection.execute(batch_queries.set_batch(submission, question=question))
+
+
+# --- what listings show
+
+
+def note_listing(connection: Connection, listing: Listing) -> None:
+    """Remember what was shown: it may be a witness later. Who was seen before keeps his first time."""
+    rows = [
+        {
+            "provider_id": batch.id,
+            "organization": listing.organization,
+            "workspace": listing.workspace,
+            "n": batch.total,
+            "created_us": batch.created_us,
+            "seen_us": listing.taken_us,
+            "foreign": False,
+        }
+        for batch in listing.batches
+    ]
+    for start in range(0, len(rows), NAMES_A_QUERY):
+        part = rows[start : start + NAMES_A_QUERY]
+        known = set(connection.scalars(batch_queries.sighted([str(row["provider_id"]) for row in part])))
+        fresh = [row for row in part if row["provider_id"] not in known]
+        if fresh:
+            connection.execute(batch_queries.insert_sightings(connection.dialect.name), fresh)
+
+
+def note_foreign(connection: Connection, provider_id: str) -> None:
+    """Somebody else's: never read again, nobody's candidate any more."""
+    connection.execute(batch_queries.mark_sighting(provider_id, foreign=True))
+    connection.execute(batch_queries.drop_candidate(provider_id))
+
+
+def note_duplicate(connection: Connection, provider_id: str, submission: str) -> None:
+    """It holds the rows of a submission that had been given up, or that has another batch."""
+    connection.execute(batch_queries.mark_sighting(provider_id, duplicate_of=submission))
+    connection.execute(batch_queries.drop_candidate(provider_id))
+
+
+def book_duplicates(connection: Connection, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> int:
+    """Put lines of a duplicate batch in the books, each once; how much is spent by those that were not there."""
+    lines = {line["key"]: line for line in (ledger_line(run, idx, 0, 0, 0, one, now_us) for idx, one in bookings)}
+    for key in connection.scalars(queries.bookings_among(list(lines))):
+        del lines[key]
+    if lines:
+        connection.execute(queries.insert_ledger(connection.dialect.name), list(lines.values()))
+    return sum(line["cost_pico"] or 0 for line in lines.values())
+
+
+def known(connection: Connection, organization: str | None, workspace: str | None, young_us: int) -> Known:
+    """Everything that tells whose a batch is. `young_us`: older ones are no witnesses any more."""
+    by_submission: defaultdict[str, set[str]] = defaultdict(set)
+    for row in connection.execute(batch_queries.all_candidates()):
+        by_submission[row.submission].add(row.provider_id)
+    witnesses = {
+        row.provider_id: Witness(
+            id=row.provider_id,
+            created_us=row.created_us,
+            seen_us=row.seen_us,
+            organization=row.organization,
+            workspace=row.workspace,
+        )
+        for row in connection.execute(batch_queries.sightings_of(organization, workspace, young_us))
+    }
+    return Known(
+        witnesses=witnesses,
+        owned=frozenset(connection.scalars(batch_queries.owned_ids())),
+        foreign=frozenset(connection.scalars(batch_queries.foreign_ids())),
+        duplicates=frozenset(connection.scalars(batch_queries.duplicate_ids())),
+        candidates={owner: frozenset(ids) for owner, ids in by_submission.items()},
+        unsettled=tuple(_intent(row) for row in connection.execute(batch_queries.unsettled())),
+        sizes=frozenset(connection.scalars(batch_queries.sizes())),
+    )
+
+
+# --- results
+
+
+def ended(connection: Connection, submission: str, batch: BatchStatus) -> None:
+    """The batch has ended; its results are to be fetched."""
+    move(connection, submission, "ended", **_of_status(batch))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Riding:
+    """The rows of one chunk that ride in a submission."""
+
+    seq: int
+    first_idx: int
+    n: int
+    idxs: tuple[int, ...]
+
+
+def riding(connection: Connection, submission: str) -> list[Riding]:
+    """Which rows ride, chunk by chunk, in order."""
+    return [
+        Riding(
+            seq=row.seq,
+            first_idx=row.first_idx,
+            n=row.n,
+            idxs=tuple(rows_of(row.first_idx, row.n, row.rows)),
+        )
+        for row in connection.execute(batch_queries.riders_of(submission))
+    ]
+
+
+def ingest(
+    connection: Connection, submission: str, epoch: int, settled: Sequence[Settlement], scopes: Sequence[str]
+) -> bool:
+    """Store what some lines say. False when the submission is no longer in our hands: nothing was stored."""
+    found = connection.execute(batch_queries.locked_batch(submission)).one()
+    if (found.state, found.epoch) != (BatchState.ENDED, epoch):
+        return False
+    seqs = sorted({op.fence.seq for op in settled})
+    chunks = connection.execute(queries.fences_of(found.run, seqs)).all()
+    fences = Fences(
+        sending=set(),
+        settling={(op.fence.seq, op.fence.epoch) for op in settled},
+        left={row.seq: row.n - row.done - row.failed for row in chunks},
+    )
+    change = settle(connection, found.run, settled, fences)
+    change_budget(connection, scopes, change.spent_pico, change.committed_pico)
+    return True
+
+
+def ingested(connection: Connection, submission: str, epoch: int, now_us: int, scopes: Sequence[str]) -> bool:
+    """All lines are stored: rows that have not ended get off, and what is left of the reservation is given back."""
+    found = connection.execute(batch_queries.locked_batch(submission)).one()
+    if found.epoch != epoch or not move(connection, submission, "all lines stored", ingested_us=now_us):
+        return bool(found.state == BatchState.INGESTED and found.epoch == epoch)
+    _let_off(connection, submission, scopes)
+    return True
+
+
+# --- reading
+
+
+def of_run(connection: Connection, run: int) -> list[Submission]:
+    """All submissions of a run, oldest first."""
+    return [value(connection, row) for row in connection.execute(batch_queries.batches_of(run)).all()]
+
+
+def recent(connection: Connection, limit: int) -> list[Submission]:
+    """Of all runs, newest first."""
+    return [value(connection, row) for row in connection.execute(batch_queries.all_batches(limit)).all()]
+
+
+def named(connection: Connection, name: str) -> list[Submission]:
+    """Those that a person can mean by this beginning of an id; two when it fits several."""
+    return [value(connection, row) for row in connection.execute(batch_queries.batch_named(name)).all()]
+
+
+def the_one_named(connection: Connection, name: str) -> Submission:
+    """The only one that a person can mean. Raises UsageInvalid."""
+    found = named(connection, name)
+    if not found:
+        raise UsageInvalid(f"there is no batch {name!r} here.", name="no-batch", hints=("runner batches list",))
+    if len(found) > 1:
+        raise UsageInvalid(f"{name!r} fits several batches.", name="ambiguous-batch", hints=("type one more letter",))
+    return found[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Duplicate:
+    """A batch that holds rows a second time. `cost_pico` is what the books hold for it."""
+
+    provider_id: str
+    submission: str
+    n: int
+    created_us: int | None
+    cost_pico: int
+
+
+def duplicates_of(connection: Connection, run: int) -> list[Duplicate]:
+    return [
+        Duplicate(
+            provider_id=row.provider_id,
+            submission=row.submission,
+            n=row.n,
+            created_us=row.created_us,
+            cost_pico=int(connection.execute(batch_queries.spent_on(run, row.provider_id)).scalar() or 0),
+        )
+        for row in connection.execute(batch_queries.duplicates_of(run)).all()
+    ]
+
+
+def by_id(connection: Connection, submission: str) -> Submission | None:
+    row = connection.execute(batch_queries.batch(submission)).first()
+    return None if row is None else value(connection, row)
+
+
+def value(connection: Connection, row: Any) -> Submission:
+    """A row of the table as a value."""
+    provisional: Collection[str] = ()
+    if row.state in leading_to(BATCH_MOVES, "found in a listing"):
+        provisional = connection.scalars(batch_queries.candidates_of(row.submission)).all()
+    return Submission(
+        id=row.submission,
+        run=row.run,
+        round=row.round,
+        n=row.n,
+        state=BatchState(row.state),
+        epoch=row.epoch,
+        intent=_intent(row),
+        sent_us=row.sent_us,
+        created_us=row.created_us,
+        expires_us=row.expires_us,
+        ended_us=row.ended_us,
+        ingested_us=row.ingested_us,
+        provider_id=row.provider_id,
+        counts=json.loads(row.counts) if row.counts else {},
+        body_hash=row.body_hash,
+        body_bytes=row.body_bytes,
+        worst_pico=row.worst_pico,
+        key_fingerprint=row.key_fingerprint,
+        question=row.question,
+        provisional=tuple(provisional),
+    )
+
+
+def _intent(row: Any) -> Intent:
+    return Intent(
+        submission=row.submission,
+        n=row.n,
+        asked=ServerTime(server_us=row.asked_server_us, shared_us=row.asked_shared_us),
+        intent_us=row.intent_us,
+        organization=row.organization,
+        workspace=row.workspace,
+    )
+
+
+def _of_status(batch: BatchStatus) -> dict[str, Any]:
+    """What a reply says of a batch, as columns."""
+    return {
+        "provider_id": batch.id,
+        "created_us": batch.created_us,
+        "expires_us": batch.expires_us,
+        "ended_us": batch.ended_us,
+        "counts": json.dumps(dict(batch.counts)),
+    }
