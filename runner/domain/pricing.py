@@ -19,6 +19,8 @@ from runner.domain.outcome import Usage
 
 PICO_PER_USD = 10**12
 PICO_PER_MICRO = 10**6  # a price of 1 USD per million tokens is 10^6 pico-dollars a token
+# The most that any known model asks of a prefix before it caches it; what a book that does not say is taken to mean.
+LONGEST_MINIMUM_TOKENS = 4_096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +37,10 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFacts:
-    """What is known of a model. `bands` are ordered by `above_tokens`; the last that the prompt passes applies."""
+    """What is known of a model. `bands` are ordered by `above_tokens`; the last that the prompt passes applies.
+
+    A prefix of fewer than `min_cache_tokens` is silently not cached.
+    """
 
     id: str
     aliases: tuple[str, ...]
@@ -47,6 +52,7 @@ class ModelFacts:
     bands: tuple[Band, ...]
     fast_multiplier: Fraction | None
     us_geo_multiplier: Fraction | None
+    min_cache_tokens: int = LONGEST_MINIMUM_TOKENS
     retires: str | None = None
 
 
@@ -194,6 +200,7 @@ def _facts(entry: Mapping[str, Any]) -> ModelFacts:
         bands=tuple(_priced(band) for band in entry["bands"]),
         fast_multiplier=_fraction(entry["fast_multiplier"]),
         us_geo_multiplier=_fraction(entry["us_geo_multiplier"]),
+        min_cache_tokens=entry.get("min_cache_tokens", LONGEST_MINIMUM_TOKENS),
         retires=entry.get("retires"),
     )
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from runner.domain.batch_progress import BatchProgress
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """Counts of rows, unless named otherwise. `total` is None while the input is still being read.
 
     `failed` counts ended rows that did not succeed, `retrying` those that wait for a second try. Rates are per
-    minute over the last minute; latencies in seconds; money in pico-dollars.
+    minute over the last minute; latencies in seconds; money in pico-dollars. `batches` is set where rows go in
+    batches, or some of an earlier mode are still out; then no time is reckoned from the rate of rows.
     """
 
     run: str
@@ -44,3 +47,4 @@ class Progress:
     eta_s: float | None = None
     paused_for: str | None = None
     held_until_s: float | None = None
+    batches: BatchProgress | None = None

@@ -23,8 +23,9 @@ from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
 from runner.domain.submission import Timing
 from runner.engine.batch.calls import BatchCalls, BatchService
+from runner.engine.batch.choosing import chosen, deadline_of
 from runner.engine.batch.common import Common
-from runner.engine.batch.events import Tell, silence
+from runner.engine.batch.events import BatchEvent, Tell, silence
 from runner.engine.batch.lane import Lane, LaneParts
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
@@ -48,6 +49,8 @@ GRACE_S = 25.0
 # How often a running run looks whether another process has asked for something.
 LOOK_S = 1.0
 PROGRESS_S = 0.5
+# While the first rows are being staged.
+STAGED_LOOK_S = 0.02
 # A hold shorter than this need not outlive the process.
 REMEMBER_HOLD_US = 2 * SECOND
 
@@ -168,8 +171,9 @@ class _Engine:
         self._gate = Gate(clock, _buckets(limits, clock), concurrency=limits.concurrency, held_until_us=held)
         self._origin: Origin | None = None
         self._feeder = self._new_feeder(self._claim)
-        self._lane = self._new_lane()
-        if run.state is RunState.CANCELING and self._lane is None:
+        # What auto means is chosen once the first rows are there to be judged by.
+        self._lane = None if run.job.mode is Mode.AUTO else self._new_lane(run.job.mode)
+        if run.state is RunState.CANCELING and not parts.store.has_riding(run.id):
             self._stop.cancel()
 
     def _new_feeder(self, claim: Claim) -> Feeder:
@@ -199,10 +203,10 @@ class _Engine:
             remember_hold=self._remember_hold,
         )
 
-    def _new_lane(self) -> Lane | None:
+    def _new_lane(self, mode: Mode) -> Lane | None:
         """For a run that makes batches, or has some with the API from earlier."""
         batching, run = self._parts.batches, self._run
-        makes = run.job.mode is Mode.BATCH and run.state is not RunState.CANCELING
+        makes = mode is Mode.BATCH and run.state is not RunState.CANCELING
         if batching is None or not (makes or self._parts.store.has_riding(run.id)):
             return None
         common = Common(
@@ -227,6 +231,7 @@ class _Engine:
             staged_all=lambda: self._ingest.done,
             submits=makes,
             waits=batching.waits,
+            deadline_us=deadline_of(run),
         )
         return Lane(common, parts)
 
@@ -267,6 +272,8 @@ class _Engine:
 
     async def _work(self) -> None:
         """Every row live, or in batches, or both side by side while batches of an earlier mode are out."""
+        if self._run.job.mode is Mode.AUTO:
+            self._lane = self._new_lane(await self._chosen())
         lane = self._lane
         if lane is None:
             await self._live_pass(self._feeder)
@@ -275,6 +282,29 @@ class _Engine:
             both.start_soon(self._batches, lane)
             if self._run.state is not RunState.CANCELING:
                 await self._live_beside(lane)
+
+    async def _chosen(self) -> Mode:
+        """What auto means for the rows that are left, and why; said before anything is sent."""
+        while not (self._ingest.done or self._ingest.records or self._stop.is_asked()):  # noqa: ASYNC110
+            await anyio.sleep(STAGED_LOOK_S)
+        parts, run = self._parts, self._run
+        left = await to_thread.run_sync(parts.store.tally, run.id)
+        total = None if self._ingest.total is None else self._ingest.total * run.fan
+        choice = await to_thread.run_sync(
+            lambda: chosen(
+                run,
+                parts.store,
+                parts.renderer,
+                parts.prices,
+                rows=None if total is None else total - left.ended,
+                now_us=parts.clock.now_us(),
+                deadline_us=deadline_of(run),
+            )
+        )
+        if parts.batches is None:
+            return Mode.LIVE
+        parts.batches.tell(BatchEvent(name="mode_chosen", text=choice.reason, facts={"mode": choice.mode}))
+        return choice.mode
 
     async def _batches(self, lane: Lane) -> None:
         if self._run.state is RunState.CANCELING:
@@ -387,7 +417,7 @@ class _Engine:
     def progress(self) -> Progress:
         """The numbers of this moment."""
         return progress_of(
-            self._run, self._meter, self._ingest, self._feeder, self._gate, self._stop, self._parts.clock
+            self._run, self._meter, self._ingest, self._feeder, self._gate, self._stop, self._parts.clock, self._lane
         )
 
     def conclude(self, error: RunnerError | None) -> RunEnd:

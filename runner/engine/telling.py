@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner.clock import SECOND, Clock
 from runner.domain.progress import Progress
 from runner.domain.run import Run
+from runner.engine.batch.lane import Lane
 from runner.engine.feeder import Feeder
 from runner.engine.gate import Gate
 from runner.engine.ingest import Ingest
@@ -13,7 +14,7 @@ from runner.engine.stop import Stop
 
 
 def progress_of(
-    run: Run, meter: Meter, ingest: Ingest, feeder: Feeder, gate: Gate, stop: Stop, clock: Clock
+    run: Run, meter: Meter, ingest: Ingest, feeder: Feeder, gate: Gate, stop: Stop, clock: Clock, lane: Lane | None
 ) -> Progress:
     """The numbers of this moment."""
     now_s = clock.monotonic()
@@ -52,7 +53,9 @@ def progress_of(
         committed_pico=meter.committed_pico,
         cap_pico=run.job.budget_pico,
         failures=dict(meter.failures),
-        eta_s=left / row_rate * 60 if left is not None and row_rate > 0 else None,
+        # Results of batches come in heaps: their rate says nothing about the next one.
+        eta_s=left / row_rate * 60 if lane is None and left is not None and row_rate > 0 else None,
         paused_for=stop.why,
         held_until_s=held_s if held_s > 0 else None,
+        batches=None if lane is None else lane.progress(total),
     )

@@ -93,7 +93,10 @@ class Renderer:
 
         A batch has one set of betas, told when it is created: rows whose `betas` differ cannot ride together.
         """
-        body = self.body(row, batch=batch)
+        return self.request_of(self.body(row, batch=batch))
+
+    def request_of(self, body: dict[str, Any]) -> MessagesRequest:
+        """The request that a body of `body` makes; `betas` are taken out of it. Raises BadRow."""
         betas = body.pop("betas", ())
         try:
             encoded = _encode(body)

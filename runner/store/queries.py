@@ -206,7 +206,7 @@ def next_claimable(run: int, now_us: int, wanted: Wanted, after_seq: int = -1) -
     kind = {
         Wanted.WAITING: waiting,
         Wanted.FREE: or_(waiting, free),
-        Wanted.CONTINUED: and_(or_(waiting, free), _has_paused_turns()),
+        Wanted.CONTINUED: and_(or_(waiting, free), _has_paused_turns(run)),
     }
     return (
         select(chunks)
@@ -222,14 +222,14 @@ def next_claimable(run: int, now_us: int, wanted: Wanted, after_seq: int = -1) -
     )
 
 
-def _has_paused_turns() -> ColumnElement[bool]:
+def _has_paused_turns(run: int) -> ColumnElement[bool]:
     """Turns of this round without a result of their row."""
     ended = exists().where(results.c.run == turns.c.run, results.c.idx == turns.c.idx)
     closed = exists().where(
         attempts.c.run == turns.c.run,
         attempts.c.idx == turns.c.idx,
         attempts.c["try"] >= turns.c["try"],
-        attempts.c.round < select(runs.c.round).where(runs.c.id == turns.c.run).scalar_subquery(),
+        attempts.c.round < select(runs.c.round).where(runs.c.id == run).scalar_subquery(),
     )
     return (
         exists()

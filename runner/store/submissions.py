@@ -30,8 +30,8 @@ NAMES_A_QUERY = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """A submission as it stands. `question` says why a person has to decide; `provisional` are the ids of batches
-    that it may turn out to own."""
+    """A submission as it stands. The results of its rows below `read_upto` are stored. `question` says why a person
+    has to decide; `provisional` are the ids of batches that it may turn out to own."""
 
     id: str
     run: int
@@ -46,6 +46,7 @@ class Submission:
     ended_us: int | None
     ingested_us: int | None
     provider_id: str | None
+    read_upto: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     body_hash: str = ""
     body_bytes: int = 0
@@ -394,10 +395,18 @@ def riding(connection: Connection, submission: str) -> list[Riding]:
 def ingest(
     connection: Connection, submission: str, epoch: int, settled: Sequence[Settlement], scopes: Sequence[str]
 ) -> bool:
-    """Store what some lines say. False when the submission is no longer in our hands: nothing was stored."""
+    """Store what some lines say. False when the submission is no longer in our hands: nothing was stored.
+
+    Lines come in the order of their rows. Those that were stored before are passed over: a row that goes again or on
+    live has no result yet, and would be thought to have had another try.
+    """
     found = connection.execute(batch_queries.locked_batch(submission)).one()
     if (found.state, found.epoch) != (BatchState.ENDED, epoch):
         return False
+    settled = [op for op in settled if op.idx >= (found.read_upto or 0)]
+    if not settled:
+        return True
+    connection.execute(batch_queries.set_batch(submission, read_upto=settled[-1].idx + 1))
     seqs = sorted({op.fence.seq for op in settled})
     chunks = connection.execute(queries.fences_of(found.run, seqs)).all()
     fences = Fences(
@@ -495,6 +504,7 @@ def value(connection: Connection, row: Any) -> Submission:
         ended_us=row.ended_us,
         ingested_us=row.ingested_us,
         provider_id=row.provider_id,
+        read_upto=row.read_upto or 0,
         counts=json.loads(row.counts) if row.counts else {},
         body_hash=row.body_hash,
         body_bytes=row.body_bytes,

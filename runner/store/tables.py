@@ -227,6 +227,7 @@ batches = Table(
     Column("created_us", BigInteger),
     Column("expires_us", BigInteger),
     Column("ended_us", BigInteger),
+    Column("read_upto", BigInteger),
     Column("ingested_us", BigInteger),
     Column("provider_id", Text, unique=True),
     Column("counts", Text),

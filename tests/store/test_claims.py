@@ -85,7 +85,7 @@ def test_rows_that_have_ended_are_left_out(store: Store) -> None:
     stored(store, run, ended(second.fence, 3), ended(second.fence, 5, RowStatus.REFUSED))
     store.release_running(run.id)
     claim(store, run)
-    assert claim(store, run).ended == {3, 5}
+    assert claim(store, run).taken == {3, 5}
 
 
 def test_a_row_without_a_past_has_none(store: Store) -> None:

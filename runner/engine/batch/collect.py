@@ -300,13 +300,13 @@ class _Lines:
         self.trouble: PauseRun | None = None  # the account's, not the rows'
 
     def settle(self, part: Sequence[Riding]) -> list[Settlement]:
-        """What is to be stored of these rows; those that have ended already are passed over. Blocks."""
+        """What is to be stored of these rows; those whose lines are stored already are passed over. Blocks."""
         lines, past, ended = self._c.store.riding_records(self._c.run.id, part)
         settled: list[Settlement] = []
         for chunk in part:
             records = lines[chunk.seq]
             for idx in chunk.idxs:
-                if idx in ended:
+                if idx in ended or idx < self._submission.read_upto:
                     continue
                 record, repeat = divmod(idx, self._c.run.fan)
                 line = records[record - chunk.first_idx // self._c.run.fan]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from runner.domain.packing import BODY_HEAD, BODY_SEPARATOR, BODY_TAIL, Fits, Full, Limit, Packer, TooLarge, entry
 from runner.domain.pricing import PriceBook
@@ -53,7 +53,8 @@ class Parcel:
     betas: tuple[str, ...]
 
 
-Look = Callable[[int, MessagesRequest], None]
+# Sees each body that may ride, and gives back how it is to be sent.
+Look = Callable[[int, dict[str, Any]], dict[str, Any]]
 
 
 class Spool:
@@ -78,15 +79,16 @@ class Spool:
             raise _fault(self.path, error) from error
         return os.fdopen(descriptor, "wb")
 
-    def add(self, chunk: ClaimedChunk, passed_over: frozenset[int], look: Look | None = None) -> Added:
-        """Write the chunk's rows that are free, in order, as far as they fit. `look` sees each that rides."""
+    def add(self, chunk: ClaimedChunk, passed_over: frozenset[int], look: Look) -> Added:
+        """Write the chunk's rows that are free, in order, as far as they fit."""
         added = Added()
         idxs: list[int] = []
         for idx in range(chunk.first_idx, chunk.first_idx + chunk.n):
             if idx in chunk.taken or idx in passed_over:
                 continue
             try:
-                request = self._renderer.request(self._row(chunk, idx), batch=True)
+                body = self._renderer.body(self._row(chunk, idx), batch=True)
+                request = self._renderer.request_of(look(idx, body))
             except BadRow as bad:
                 added.misfits.append(Misfit(chunk=chunk, idx=idx, reason=bad.reason))
                 continue
@@ -98,8 +100,6 @@ class Spool:
                 break
             else:
                 idxs.append(idx)
-                if look is not None:
-                    look(idx, request)
         if idxs:
             self._riders.append(Rider(fence=chunk.fence, first_idx=chunk.first_idx, n=chunk.n, idxs=idxs))
         added.riding = len(idxs)

@@ -1,0 +1,87 @@
+"""What `mode: auto` means for a run, by its rows: how many are left, what they may cost, how much time there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+from runner.clock import local_utc_offset_s
+from runner.domain.choice import Choice, choose
+from runner.domain.deadline import deadline_us
+from runner.domain.outcome import Usage
+from runner.domain.pricing import PriceBook
+from runner.domain.run import Run
+from runner.files.bad_row import BadRow, BatchRefuses
+from runner.files.render import Renderer
+from runner.store.store import Store
+
+# Rows that stand for all of them.
+SAMPLE_ROWS = 50
+BYTES_PER_TOKEN = 4
+# Of what an answer may be; until there are answers, nobody knows better.
+LIKELY_SHARE_OF_MAX_TOKENS = 4
+
+
+def deadline_of(run: Run) -> int | None:
+    """Until when the run is to be finished, shared microseconds; None without `finish_by`."""
+    told = run.job.auto.finish_by
+    return None if told is None else deadline_us(told, run.created_us, local_utc_offset_s)
+
+
+def chosen(
+    run: Run,
+    store: Store,
+    renderer: Renderer,
+    prices: PriceBook,
+    *,
+    rows: int | None,
+    now_us: int,
+    deadline_us: int | None,
+) -> Choice:
+    """The choice for the rows that are left. Reads the first staged rows; blocks."""
+    sample = _sampled(run, store, renderer, prices)
+    return choose(
+        rows,
+        threshold=run.job.auto.threshold,
+        now_us=now_us,
+        deadline_us=deadline_us,
+        batch_refused=sample.refused,
+        batch_pico=_of_all(sample.batch_pico, sample.rows, rows),
+        live_pico=_of_all(sample.live_pico, sample.rows, rows),
+    )
+
+
+@dataclass(slots=True)
+class _Sample:
+    rows: int = 0
+    live_pico: int | None = 0
+    batch_pico: int | None = 0
+    refused: str | None = None
+
+
+def _sampled(run: Run, store: Store, renderer: Renderer, prices: PriceBook) -> _Sample:
+    sample = _Sample()
+    for line in islice(store.staged_lines(run.id), SAMPLE_ROWS):
+        try:
+            request = renderer.request(renderer.parse(line), batch=True)
+        except BatchRefuses as refused:
+            sample.refused = refused.reason
+            continue
+        except BadRow:
+            continue
+        usage = Usage(
+            input_tokens=len(request.body) // BYTES_PER_TOKEN,
+            output_tokens=request.max_tokens // LIKELY_SHARE_OF_MAX_TOKENS,
+        )
+        sample.rows += 1
+        sample.live_pico = _plus(sample.live_pico, prices.cost_pico(request.model, usage))
+        sample.batch_pico = _plus(sample.batch_pico, prices.cost_pico(request.model, usage, batch=True))
+    return sample
+
+
+def _plus(sum_pico: int | None, more_pico: int | None) -> int | None:
+    return None if sum_pico is None or more_pico is None else sum_pico + more_pico
+
+
+def _of_all(sample_pico: int | None, sampled: int, rows: int | None) -> int | None:
+    return None if sample_pico is None or rows is None or sampled == 0 else sample_pico * rows // sampled

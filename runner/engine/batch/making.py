@@ -1,0 +1,377 @@
+"""New batches: free rows packed and sent, one submission after the other, until no row is free.
+
+Rows are packed in their order. Some do not ride with the others: those whose turn is paused go on live, those that
+cannot ride end alone, and those that go ahead are sent before the rest.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
+
+from runner.clock import SECOND
+from runner.domain.decide import PAUSE_OF_TROUBLE
+from runner.domain.outcome import AccountTrouble, Failure, FailureKind, Usage
+from runner.domain.packing import API_MAX_REQUESTS, Full, Limit, Packer, TooLarge
+from runner.domain.priming import MAX_WAIT_S
+from runner.domain.states import RIDING_BATCH, BatchState, PauseReason
+from runner.domain.submission import named_request, new_submission_id
+from runner.engine.batch.ahead import Scout
+from runner.engine.batch.common import Common
+from runner.engine.batch.spool import Added, Misfit, Parcel, Spool
+from runner.engine.batch.submit import Sent, Submitter
+from runner.engine.batch.suspects import Suspects
+from runner.engine.feeder import NOTHING_BEHIND, Work
+from runner.engine.settle import unsendable
+from runner.engine.writer import Writer
+from runner.store.claims import ClaimedChunk
+from runner.store.group import Fence
+from runner.store.queries import Wanted
+from runner.store.submissions import IntentVerdict, Rider, Submission
+
+# While the input is still being read, this long until more of it may be there.
+STAGING_S = 0.2
+# The longest that anybody sleeps who waits for others.
+LOOK_S = 30.0
+# Ceilings of our own backoff between creates that were not accepted.
+SLOWEST_CREATE_S = 300.0
+
+AskLive = Callable[[list[ClaimedChunk]], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakerParts:
+    """`ask_live` asks the free rows of chunks in hand live and returns when they have ended. Without `waits` all is
+    sent that can be sent at once."""
+
+    writer: Writer
+    ask_live: AskLive
+    staged_all: Callable[[], bool]
+    waits: bool
+
+
+class Maker:
+    """Makes the batches of one run."""
+
+    def __init__(self, common: Common, parts: MakerParts) -> None:
+        self._c = common
+        self._p = parts
+        self._submitter = Submitter(common)
+        self._scout = Scout(common.run.job.batch, common.prices)
+        self._suspects = Suspects()
+        self._chance = random.Random()
+        self._setbacks = 0
+        self._trouble_since_us: int | None = None
+        self._not_before_us = 0
+        self._over_budget = False
+        self.stopped = False
+
+    @property
+    def sending(self) -> bool:
+        """A POST is under way."""
+        return self._submitter.sending
+
+    async def serve(self) -> None:
+        """Pack and send until no row is free and none will be; wait for what may become free again."""
+        c = self._c
+        try:
+            while not self.stopped and not c.stop.is_asked():
+                await self._continue_live()
+                wait_s = (self._not_before_us - c.clock.now_us()) / SECOND
+                if wait_s > 0:
+                    if not self._p.waits:
+                        return
+                    await c.until_changed(wait_s)
+                elif not await self._make_one():
+                    return
+        finally:
+            self.stopped = True
+            c.wake()
+
+    async def _make_one(self) -> bool:
+        """One more batch, or a wait for rows; False when there is nothing to wait for."""
+        parcel = await self._pack()
+        if self._c.stop.is_asked():
+            await self._give_back(parcel)
+            return False
+        if parcel is None:
+            return await self._more_to_come()
+        probes = self._scout.probes(parcel.idxs)
+        if probes:
+            await self._give_back(parcel)
+            await self._probe(parcel.riders, probes)
+        elif primers := self._scout.primers():
+            await self._give_back(parcel)
+            await self._prime(parcel.riders, primers)
+        else:
+            await self._send(parcel)
+            self._scout.forget_parcel()
+        return True
+
+    async def _open(self) -> list[Submission]:
+        found = await self._c.read(self._c.store.submissions_of, self._c.run.id)
+        return [one for one in found if one.state in RIDING_BATCH]
+
+    async def _more_to_come(self) -> bool:
+        """Wait for free rows; False when there will be none without somebody else's doing."""
+        c = self._c
+        if not self._p.staged_all():
+            await c.until_changed(STAGING_S)
+            return True
+        if self._over_budget:
+            return await self._budget_may_give_way()
+        if not self._p.waits or not await self._open():
+            return bool(await c.read(c.store.fresh_rows, c.run.id, c.clock.now_us())) and self._p.waits
+        await c.until_changed(LOOK_S)
+        return True
+
+    async def _budget_may_give_way(self) -> bool:
+        """A batch that ends gives back what it does not need; without one there will be no more room."""
+        self._over_budget = False
+        if await self._open():
+            if self._p.waits:
+                await self._c.until_changed(LOOK_S)
+            return self._p.waits
+        self._c.stop.pause_for(PauseReason.BUDGET, "the next row could pass the budget")
+        return False
+
+    # --- rows that go elsewhere
+
+    async def _claim(self, wanted: Wanted, after_seq: int) -> ClaimedChunk | None:
+        c = self._c
+        return await c.write(
+            c.store.claim_next, c.run.id, c.clock.now_us(), c.prices.version, wanted, after_seq=after_seq
+        )
+
+    async def _continue_live(self) -> None:
+        """Rows whose turn is paused go on live, in their chunks, which then wait again."""
+        while not self._c.stop.is_asked():
+            chunk = await self._claim(Wanted.CONTINUED, -1)
+            if chunk is None:
+                return
+            await self._ask_live(chunk, {idx for idx, past in chunk.past.items() if past.turns})
+
+    async def _ask_live(self, chunk: ClaimedChunk, idxs: Collection[int]) -> None:
+        others = set(range(chunk.first_idx, chunk.first_idx + chunk.n)).difference(idxs)
+        await self._p.ask_live([replace(chunk, taken=chunk.taken.union(others))])
+        await self._c.write(self._c.store.release_chunks, self._c.run.id, [chunk.fence])
+
+    async def _chunks_of(self, riders: list[Rider], idxs: Collection[int]) -> list[tuple[ClaimedChunk, set[int]]]:
+        """The chunks of some rows that were packed a moment ago, claimed again, each with its rows."""
+        found = []
+        for rider in riders:
+            own = set(rider.idxs).intersection(idxs)
+            chunk = await self._claim(Wanted.FREE, rider.fence.seq - 1) if own else None
+            if chunk is not None:
+                found.append((chunk, own))
+        return found
+
+    async def _probe(self, riders: list[Rider], idxs: Collection[int]) -> None:
+        """Rows that go ahead live, to try their parameters before all others ride. Their answers are kept."""
+        c = self._c
+        for chunk, own in await self._chunks_of(riders, idxs):
+            await self._ask_live(chunk, own)
+            for idx in own:
+                found = await c.read(c.store.exported_row, c.run, idx)
+                self._scout.probed(idx, None if found is None else found.result)
+        if (verdict := self._scout.verdict) is not None:
+            c.stop.pause_for(PauseReason.REFUSED, verdict)
+
+    async def _prime(self, riders: list[Rider], idxs: frozenset[int]) -> None:
+        """One small batch of rows that write the prefixes which the others share; those wait for it, but not long."""
+        c = self._c
+        spool = await self._new_spool()
+        if spool is None:
+            return
+        try:
+            for chunk, own in await self._chunks_of(riders, idxs):
+                others = frozenset(range(chunk.first_idx, chunk.first_idx + chunk.n)).difference(own)
+                await self._settle_misfits(chunk, await c.read(spool.add, chunk, others, self._scout.look_again))
+            parcel = await c.read(spool.finish)
+        finally:
+            spool.close()
+        if parcel is None:
+            self._scout.primed({}, c.clock.now_us())
+            return
+        c.note(
+            "batch_priming",
+            f"{len(parcel.idxs):,} rows go ahead to fill the prompt cache; the others wait for them",
+            rows=len(parcel.idxs),
+        )
+        await self._send(parcel)
+        await self._wait_for(parcel.submission)
+        self._scout.primed(await c.read(self._usages, idxs), c.clock.now_us())
+
+    async def _wait_for(self, submission: str) -> None:
+        c = self._c
+        until_us = c.clock.now_us() + MAX_WAIT_S * SECOND
+        while self._p.waits and not c.stop.is_asked() and c.clock.now_us() < until_us:
+            found = await c.read(c.store.submission_or_none, submission)
+            if found is None or found.state not in RIDING_BATCH:
+                return
+            await c.until_changed(min(LOOK_S, (until_us - c.clock.now_us()) / SECOND))
+
+    def _usages(self, idxs: Collection[int]) -> dict[int, Usage]:
+        rows = {idx: self._c.store.exported_row(self._c.run, idx) for idx in idxs}
+        return {
+            idx: row.result.usage for idx, row in rows.items() if row is not None and row.result.usage is not None
+        }
+
+    # --- packing
+
+    async def _pack(self) -> Parcel | None:
+        """The next body, of as many free rows as fit, in their order."""
+        c = self._c
+        spool = await self._new_spool()
+        if spool is None:
+            return None
+        unused: list[Fence] = []
+        seq = -1
+        self._scout.begin_parcel(c.clock.now_us())
+        try:
+            while not c.stop.is_asked():
+                chunk = await self._claim(Wanted.FREE, seq)
+                if chunk is None:
+                    if self._p.staged_all():
+                        break
+                    await c.until_changed(STAGING_S)
+                    continue
+                seq = chunk.fence.seq
+                added = await c.read(spool.add, chunk, self._passed_over(chunk), self._scout.look)
+                await self._settle_misfits(chunk, added)
+                if not added.riding:
+                    unused.append(chunk.fence)
+                if added.full is not None:
+                    self._note_full(spool, added.full)
+                    break
+            return await c.read(spool.finish)
+        finally:
+            spool.close()
+            await c.write(c.store.release_chunks, c.run.id, unused)
+
+    async def _new_spool(self) -> Spool | None:
+        """None while there is no room for one more request."""
+        c, batch = self._c, self._c.run.job.batch
+        most = batch.max_requests or API_MAX_REQUESTS
+        if self._suspects.limit is not None:
+            most = min(most, self._suspects.limit)
+        if batch.max_queued is not None:
+            most = min(most, batch.max_queued - sum(one.n for one in await self._open()))
+        if most < 1:
+            return None
+        room = await c.read(c.store.budget_room, c.run.id)
+        packer = Packer(most, batch.max_bytes, None if room is None else max(0, room))
+        submission = new_submission_id(secrets.randbits)
+        path = c.file(submission, "body")
+        return await c.read(Spool, submission, path, packer, c.renderer, c.prices, c.run.fan)
+
+    def _passed_over(self, chunk: ClaimedChunk) -> frozenset[int]:
+        """Rows that go on live, and those that the service has refused by name."""
+        continued = {idx for idx, past in chunk.past.items() if past.turns}
+        return frozenset(continued).union(self._suspects.refused)
+
+    async def _settle_misfits(self, chunk: ClaimedChunk, added: Added) -> None:
+        """Rows that cannot ride end here, alone."""
+        own = range(chunk.first_idx, chunk.first_idx + chunk.n)
+        refused = [
+            Misfit(chunk=chunk, idx=idx, reason=reason)
+            for idx, reason in self._suspects.refused.items()
+            if idx in own and idx not in chunk.taken
+        ]
+        for misfit in added.misfits:
+            await self._end(misfit, "bad_row")
+        for misfit in refused:
+            await self._end(misfit, "invalid_request_error")
+            del self._suspects.refused[misfit.idx]
+
+    async def _end(self, misfit: Misfit, error_type: str) -> None:
+        c, chunk = self._c, misfit.chunk
+        record, repeat = divmod(misfit.idx, c.run.fan)
+        past = chunk.past.get(misfit.idx, NOTHING_BEHIND)
+        work = Work(
+            fence=chunk.fence,
+            idx=misfit.idx,
+            record=record,
+            repeat=repeat,
+            line=chunk.lines[record - chunk.first_record],
+            last_try=past.last_try + 1,
+            history=past.history,
+        )
+        operation = unsendable(work, None, c.run.round, misfit.reason, c.clock.now_us(), error_type=error_type)
+        await self._p.writer.submit(operation)
+        c.meter.ended(c.clock.monotonic(), failure=error_type)
+
+    def _note_full(self, spool: Spool, full: Full | TooLarge) -> None:
+        """A budget that has no room for even one row ends the run, unless something may still give room back."""
+        if len(spool.packer) or not isinstance(full, TooLarge):
+            return
+        if full.limit is Limit.UNPRICED:
+            self._c.stop.pause_for(PauseReason.BUDGET, full.reason)
+        else:
+            self._over_budget = True
+
+    async def _give_back(self, parcel: Parcel | None) -> None:
+        """A body that is not to be sent."""
+        if parcel is not None:
+            fences = [rider.fence for rider in parcel.riders]
+            await self._c.write(self._c.store.release_chunks, self._c.run.id, fences)
+            parcel.path.unlink(missing_ok=True)
+
+    # --- sending
+
+    async def _send(self, parcel: Parcel) -> None:
+        c = self._c
+        sent = await self._submitter.send(parcel)
+        if isinstance(sent, Failure):
+            await self._give_back(parcel)
+            self._back_off(sent)
+        elif sent.verdict is not IntentVerdict.STORED:
+            await self._give_back(parcel)
+            if sent.verdict is IntentVerdict.BUSY:
+                self._not_before_us = c.clock.now_us() + round(c.timing.poll_s / 10 * SECOND)
+        else:
+            self._after(sent, parcel)
+        c.wake()
+
+    def _after(self, sent: Sent, parcel: Parcel) -> None:
+        """What the end of a create says about the next one."""
+        if sent.state in (BatchState.ACCEPTED, BatchState.CLAIMED):
+            self._setbacks, self._trouble_since_us = 0, None
+            self._suspects.accepted(len(parcel.idxs))
+            return
+        failure = sent.failure
+        if sent.state is BatchState.UNKNOWN or failure is None:
+            return
+        if failure.kind is FailureKind.ACCOUNT:
+            trouble = failure.trouble or AccountTrouble.CREDENTIALS
+            self._c.stop.pause_for(PAUSE_OF_TROUBLE[trouble], failure.message)
+        elif failure.kind is FailureKind.ROW:
+            self._refused(parcel, failure)
+        else:
+            self._back_off(failure)
+
+    def _refused(self, parcel: Parcel, failure: Failure) -> None:
+        """The whole create was refused for what is in it: find the row that is meant, and send the rest."""
+        named = named_request(failure.message)
+        reason = f"the service refused it: {failure.message}"
+        if named is not None and named < len(parcel.idxs):
+            self._suspects.name(parcel.idxs[named], reason)
+        else:
+            self._suspects.refuse(parcel.idxs, reason)
+        if self._suspects.hopeless:
+            self._c.stop.pause_for(PauseReason.REFUSED, f"the service refuses every row: {failure.message}")
+
+    def _back_off(self, failure: Failure) -> None:
+        """Not now: wait as long as the service says, or longer with each time; a batch that ends may make room."""
+        c = self._c
+        now_us = c.clock.now_us()
+        self._trouble_since_us = self._trouble_since_us or now_us
+        if now_us - self._trouble_since_us > c.run.job.limits.stall_s * SECOND:
+            minutes = c.run.job.limits.stall_s / 60
+            c.stop.pause_for(PauseReason.STALLED, f"no batch could be created for {minutes:g} minutes")
+        self._setbacks += 1
+        ceiling_s = min(SLOWEST_CREATE_S, 2.0**self._setbacks)
+        wait_s = failure.retry_after_s or max(0.05, self._chance.random()) * ceiling_s
+        self._not_before_us = now_us + round(wait_s * SECOND)
