@@ -1,6 +1,7 @@
 """The message that a body gets: always the same one for the same body and seed, whatever the hour or the order.
 
-Pure: a request and a seed in, a message out. It neither checks the request nor knows streams, limits or money.
+Pure: a request, a seed and what of it was cached in, a message out. It neither checks the request nor knows streams,
+limits or money.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from runner.simulator import prompt
+from runner.simulator.caches import NO_CACHE, CacheUse
 from runner.simulator.directives import NO_WISHES, Wishes, user_texts, without_directives
 from runner.simulator.facts import Model, find_model
 from runner.simulator.instances import instance_of
@@ -46,9 +48,15 @@ class Draft:
 
 
 def compose_message(
-    params: Params, *, seed: int, body: bytes, wishes: Wishes = NO_WISHES, default_tokens: int | None = None
+    params: Params,
+    *,
+    seed: int,
+    body: bytes,
+    wishes: Wishes = NO_WISHES,
+    default_tokens: int | None = None,
+    cached: CacheUse = NO_CACHE,
 ) -> dict[str, Any]:
-    """The whole message object for a valid request."""
+    """The whole message object for a valid request. What was cached shows in its usage and nowhere else."""
     digest = prompt.prompt_digest(params)
     draft = _Writer(params, f"{seed}:{digest}", digest, wishes, default_tokens).draft()
     model = find_model(params["model"])
@@ -63,19 +71,22 @@ def compose_message(
         "stop_details": draft.stop_details,
         "container": None,
         "diagnostics": None,
-        "usage": _usage(params, draft, model),
+        "usage": _usage(params, draft, model, cached),
     }
     return _strange(message) if "unknown_fields" in wishes else message
 
 
-def _usage(params: Params, draft: Draft, model: Model | None) -> dict[str, Any]:
+def _usage(params: Params, draft: Draft, model: Model | None, cached: CacheUse) -> dict[str, Any]:
     searched = {"web_search_requests": draft.web_searches, "web_fetch_requests": 0}
     fast = params.get("speed") == "fast" and model is not None and model.fast != "ignored"
     return {
-        "input_tokens": prompt.input_tokens(params),
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        "input_tokens": prompt.input_tokens(params) - cached.tokens,
+        "cache_creation_input_tokens": cached.written_5m + cached.written_1h,
+        "cache_read_input_tokens": cached.read,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": cached.written_5m,
+            "ephemeral_1h_input_tokens": cached.written_1h,
+        },
         "output_tokens": draft.output_tokens,
         "output_tokens_details": {"thinking_tokens": draft.thinking_tokens},
         "server_tool_use": searched if draft.web_searches else None,

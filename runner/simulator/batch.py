@@ -25,6 +25,7 @@ class Pace:
     cancel_seconds: float
     canceled_share: float | None  # None: whatever the clock has left undone
     expired_share: float
+    expires_s: float
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,7 +49,7 @@ class Batch:
 
     @property
     def expires_us(self) -> int:
-        return self.created_us + EXPIRES_S * SECOND_US
+        return self.created_us + round(self.pace.expires_s * SECOND_US)
 
     @property
     def ends_us(self) -> int:

@@ -6,12 +6,13 @@ It reads params only now, long after they were accepted. Time and money are not 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Container, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
 from runner.simulator.answers import compose_message
+from runner.simulator.caches import MARK_BYTES, NO_CACHE, NOTHING_WARM, CacheUse, Entry, cache_use
 from runner.simulator.config import SimulatorConfig
 from runner.simulator.directives import MARK, NO_WISHES, body_key, wished_trouble, wishes_of
 from runner.simulator.messages import params_problem
@@ -33,33 +34,65 @@ _FLAKY_BYTES = b"[[sim:flaky"
 Result = dict[str, Any]
 
 
-class Judge:
-    """Answers the requests of one batch; version and betas were told once, for all of them."""
+class Verdict(NamedTuple):
+    """The `result` object of a line, and what its request leaves in the caches."""
 
-    def __init__(self, config: SimulatorConfig, headers: Mapping[str, str], flaky: Counter[bytes]) -> None:
+    result: Result
+    entries: tuple[Entry, ...] = ()
+
+
+class Judge:
+    """Answers the requests of one batch; version and betas were told once, for all of them.
+
+    `warm` is what its prompts find in the caches: what was there when it was created.
+    """
+
+    def __init__(
+        self,
+        config: SimulatorConfig,
+        headers: Mapping[str, str],
+        flaky: Counter[bytes],
+        workspace_id: str = "",
+        warm: Container[Entry] = NOTHING_WARM,
+    ) -> None:
         self._config = config
+        self._workspace_id = workspace_id
+        self._warm = warm
         self._headers = {name: headers[name] for name in ("anthropic-version", "anthropic-beta") if name in headers}
         self._flaky = flaky
 
     def result(self, body: bytes) -> Result:
         """The `result` object of its line: `succeeded` or `errored`."""
+        return self.verdict(body).result
+
+    def verdict(self, body: bytes) -> Verdict:
+        """The same, and what is cached by it."""
         params = self._read(body)
         if isinstance(params, Problem):
-            return _errored(params)
+            return Verdict(_errored(params))
         wishes = wishes_of(params) if _MARK_BYTES in body else NO_WISHES
         trouble = wished_trouble(wishes, body, self._flaky)
         if trouble is not None:
-            return _errored(trouble)
+            return Verdict(_errored(trouble))
+        cached = self._cached(body, params)
         message = compose_message(
-            params, seed=self._config.seed, body=body, wishes=wishes, default_tokens=self._config.output_tokens
+            params,
+            seed=self._config.seed,
+            body=body,
+            wishes=wishes,
+            default_tokens=self._config.output_tokens,
+            cached=cached,
         )
-        return {"type": "succeeded", "message": at_batch_terms(message)}
+        return Verdict({"type": "succeeded", "message": at_batch_terms(message)}, cached.entries)
 
-    def configured_error(self) -> Result:
+    def _cached(self, body: bytes, params: Mapping[str, Any]) -> CacheUse:
+        return cache_use(params, self._workspace_id, self._warm) if MARK_BYTES in body else NO_CACHE
+
+    def configured_error(self) -> Verdict:
         """The error of those that the config lets fail."""
         kind = self._config.batch_errored_type
         status = next((status for status, name in TYPE_OF_STATUS.items() if name == kind), 500)
-        return _errored(Problem(status=status, type=kind, message=self._config.batch_errored_message))
+        return Verdict(_errored(Problem(status=status, type=kind, message=self._config.batch_errored_message)))
 
     def forget(self, body: bytes) -> None:
         """This one was judged ahead of time and is now not to have been processed."""

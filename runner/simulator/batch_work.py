@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from runner.simulator.batch_envelope import Rider
 from runner.simulator.batch_pages import Pages
 from runner.simulator.batch_verdicts import Judge
 from runner.simulator.billing import PICO_PER_USD, cost_usd
+from runner.simulator.caches import MAX_ENTRIES, Entry
 
 TOKEN_KINDS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 HASH_BYTES = 32
@@ -67,10 +68,16 @@ class Work:
         self._hashes = bytearray()
         self._pico = array("Q")
         self._tokens = {name: array("Q") for name in TOKEN_KINDS}
+        self._entries: dict[Entry, int] = {}  # and the position of the first request that left it
 
     @property
     def done(self) -> int:
         return len(self._succeeded)
+
+    @property
+    def entries(self) -> Iterable[Entry]:
+        """What the requests that had their turn leave in the caches."""
+        return self._entries
 
     def go_on(self, upto: int) -> None:
         """Give all before position `upto` their turn."""
@@ -98,7 +105,10 @@ class Work:
 
     def _turn(self, position: int, rider: Rider) -> None:
         body = bytes(rider.params)
-        result = self._judge.configured_error() if self._fails(position) else self._judge.result(body)
+        result, entries = self._judge.configured_error() if self._fails(position) else self._judge.verdict(body)
+        for entry in entries:
+            if len(self._entries) < MAX_ENTRIES:
+                self._entries.setdefault(entry, position)
         self._pages.append(msgspec.json.encode({"custom_id": rider.custom_id, "result": result}))
         self._hashes += hashlib.sha256(body).digest()
         self._succeeded.append("message" in result)
@@ -126,6 +136,7 @@ class Work:
         del self._succeeded[count:], self._hashes[count * HASH_BYTES :], self._pico[count:]
         for column in self._tokens.values():
             del column[count:]
+        self._entries = {entry: position for entry, position in self._entries.items() if position < count}
 
     def _merged(self, processed: int, rest: int, ending: Ending) -> Iterator[bytes]:
         """Processed lines in their order, the others strewn among them."""

@@ -21,6 +21,7 @@ from runner.simulator.batch_journal import BatchJournal, Made
 from runner.simulator.batch_verdicts import Judge
 from runner.simulator.batch_work import Work
 from runner.simulator.buckets import Limits
+from runner.simulator.caches import PromptCaches
 from runner.simulator.config import SimulatorConfig
 from runner.simulator.exchange import Headers, Reply, Request, json_reply
 from runner.simulator.facts import facts
@@ -57,13 +58,20 @@ class BatchesDoor:
     """All batches of the organization, whichever workspace they belong to."""
 
     def __init__(
-        self, config: SimulatorConfig, clock: Clock, ledger: Ledger, limits: Limits, flaky: Counter[bytes]
+        self,
+        config: SimulatorConfig,
+        clock: Clock,
+        ledger: Ledger,
+        limits: Limits,
+        flaky: Counter[bytes],
+        caches: PromptCaches,
     ) -> None:
         self._config = config
         self._clock = clock
         self._ledger = ledger
         self._limits = limits
         self._flaky = flaky
+        self._caches = caches
         self._batches: dict[str, Batch] = {}
         self._open: list[Batch] = []  # not ended yet
         self._ahead: list[tuple[Work, int]] = []  # work that can be done before its time, and up to where
@@ -99,6 +107,7 @@ class BatchesDoor:
             return
         self._ahead = [(work, upto) for work, upto in self._ahead if work is not batch.work]
         batch.outcome = batch.work.finish(batch.processed, batch.ending)
+        self._caches.use(batch.work.entries, began_us=batch.ends_us, readable_us=batch.ends_us)
         batch.work = None
         if batch.foreign:
             return
@@ -175,7 +184,7 @@ class BatchesDoor:
             status=429,
             type="rate_limit_error",
             message=f"This batch would exceed your organization's limit of {limit} queued batch requests.",
-            headers=(("retry-after", str(FULL_QUEUE_WAIT_S)),),
+            headers=(("retry-after", str(self._config.batch_queue_wait_s)),),
         )
 
     def _list(self, visit: Visit) -> Reply | Problem:
@@ -253,7 +262,8 @@ class BatchesDoor:
         created_us = visit.now_us
         if fault is not None and fault.kind == "batch_late":
             created_us += round((fault.lasts_s or 0.0) * SECOND_US)
-        judge = Judge(config, visit.request.headers, self._flaky)
+        warm = self._caches.all_now(visit.now_us)
+        judge = Judge(config, visit.request.headers, self._flaky, visit.workspace_id, warm)
         seed = f"{config.seed}:{self._made}"
         batch = Batch(
             id="msgbatch_01" + hashlib.sha256(seed.encode()).hexdigest()[:22],
@@ -269,6 +279,7 @@ class BatchesDoor:
                 cancel_seconds=config.batch_cancel_seconds,
                 canceled_share=config.batch_canceled_share,
                 expired_share=0.0 if foreign else config.batch_expired_share,
+                expires_s=config.batch_expires_s,
             ),
             work=Work(riders, judge, seed=seed, errored_share=0.0 if foreign else config.batch_errored_share),
             ordinal=visit.ordinal,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runner.simulator import schema_rules
+from runner.simulator.breakpoints import mark_problem
 from runner.simulator.problems import Problem, invalid
 
 Params = Mapping[str, Any]
@@ -27,6 +28,7 @@ def shape_problem(params: Params, version: str, *, counting: bool = False) -> Pr
         _fields(params, counting=counting)
         or _messages(params["messages"])
         or _types(params)
+        or mark_problem(params)
         or (version_problem(params) if version == NEW_VERSION else None)
         or _thinking_budget(params)
         or _tool_choice(params)

@@ -38,7 +38,8 @@ class SimulatorConfig:
     faults: tuple[Fault, ...] = ()
     workspaces: Mapping[str, str] = field(default_factory=dict)  # by key; other keys are in `workspace_id`
 
-    batch_seconds: float = 2.0  # until a batch has ended; above a day it expires with the rest undone
+    batch_seconds: float = 2.0  # until a batch has ended; above `batch_expires_s` it expires with the rest undone
+    batch_expires_s: float = 86_400.0
     batch_cancel_seconds: float = 1.0
     batch_canceled_share: float | None = None  # of a cancelled batch; None: what its time has left undone
     batch_expired_share: float = 0.0  # above 0 every batch ends when it expires, with this share undone
@@ -49,6 +50,7 @@ class SimulatorConfig:
     batch_404_s: float = 0.0  # nor found by its id for so long
     batch_rpm: int | None = None  # None: the tier's, as is the queue of requests
     batch_queue: int | None = None
+    batch_queue_wait_s: int = 60  # what a create is told that the queue has no room for
 
     keep_ledger: Literal["full", "totals"] = "full"
 

@@ -48,6 +48,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     max_output: int
     bands: tuple[Band, ...]
     cache_read: str
+    min_cache_tokens: int
     us_geo: bool
     fast: str  # none, open, beta (needs a header) or ignored (accepted, served at standard speed)
     thinking: tuple[str, ...]

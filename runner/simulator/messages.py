@@ -18,6 +18,7 @@ from runner.clock import Clock
 from runner.simulator import answers, callers, prompt, sse
 from runner.simulator.billing import cost_usd
 from runner.simulator.buckets import ClassBuckets, Limits
+from runner.simulator.caches import MARK_BYTES, NO_CACHE, SECOND_US, CacheUse, PromptCaches, cache_use
 from runner.simulator.checks import shape_problem
 from runner.simulator.config import SimulatorConfig
 from runner.simulator.directives import MARK, NO_WISHES, Wishes, wished_trouble, wishes_of
@@ -38,11 +39,14 @@ Params = dict[str, Any]
 class MessagesDoor:
     """Answers Messages calls; keeps the limits, the bill and what `flaky` rows have met."""
 
-    def __init__(self, config: SimulatorConfig, clock: Clock, ledger: Ledger, limits: Limits) -> None:
+    def __init__(
+        self, config: SimulatorConfig, clock: Clock, ledger: Ledger, limits: Limits, caches: PromptCaches
+    ) -> None:
         self._config = config
         self._clock = clock
         self._ledger = ledger
         self._limits = limits
+        self._caches = caches
         self.flaky: Counter[bytes] = Counter()
 
     def count(self, request: Request) -> Reply | Problem:
@@ -58,7 +62,9 @@ class MessagesDoor:
         headers = buckets.headers(now_s, self._clock.now_us()) if buckets else ()
         return json_reply({"input_tokens": prompt.input_tokens(params)}).with_headers(headers)
 
-    def create(self, request: Request, ordinal: int, request_id: str, fault: Fault | None) -> Reply | Problem:
+    def create(
+        self, request: Request, ordinal: int, request_id: str, fault: Fault | None, workspace_id: str
+    ) -> Reply | Problem:
         """POST /v1/messages."""
         params = read_params(request)
         if isinstance(params, Problem):
@@ -71,22 +77,31 @@ class MessagesDoor:
         model = find_model(params["model"])
         limit_class = model.limit_class if model else ""
         buckets = self._limits.of_class(limit_class, self._clock.monotonic())
-        message = self._composed(params, request.body, wishes)
+        cached = self._cached(request, params, workspace_id)
+        message = self._composed(params, request.body, wishes, cached)
         refused = spend_problem(self._config, self._ledger) or self._refused_by_limits(
-            buckets, limit_class, message["usage"]["input_tokens"], message["usage"]["output_tokens"]
+            buckets, limit_class, _limited_input(message["usage"]), message["usage"]["output_tokens"]
         )
         if refused is not None:
             return refused
-        call = _Call(request=request, ordinal=ordinal, request_id=request_id, params=params, message=message)
+        call = _Call(
+            request=request, ordinal=ordinal, request_id=request_id, params=params, message=message, cached=cached
+        )
         return self._executed(call, buckets, fault)
 
-    def _composed(self, params: Params, body: bytes, wishes: Wishes) -> dict[str, Any]:
+    def _cached(self, request: Request, params: Params, workspace_id: str) -> CacheUse:
+        if MARK_BYTES not in request.body and "content-encoding" not in request.headers:
+            return NO_CACHE
+        return cache_use(params, workspace_id, self._caches.now(self._clock.now_us()))
+
+    def _composed(self, params: Params, body: bytes, wishes: Wishes, cached: CacheUse) -> dict[str, Any]:
         return answers.compose_message(
             params,
             seed=self._config.seed,
             body=body,
             wishes=wishes,
             default_tokens=self._config.output_tokens,
+            cached=cached,
         )
 
     def _edge_413(self) -> Reply:
@@ -112,12 +127,21 @@ class MessagesDoor:
         reply = self._streamed(call, fault) if call.streams else self._plain(call)
         failed = fault is not None and fault.kind in FAILED_KINDS
         charge = None if failed else self._charged(call)
+        delay_s = self._latency(call.ordinal)
+        if not failed:
+            self._remember(call.cached, delay_s)
         return replace(
             reply,
-            delay_s=self._latency(call.ordinal),
+            delay_s=delay_s,
             late_headers=self._late_headers(buckets, call),
             on_end=self._ended(charge),
         )
+
+    def _remember(self, cached: CacheUse, delay_s: float) -> None:
+        """What was written is found once the answer has begun, but its time counts from now."""
+        if cached.entries:
+            now_us = self._clock.now_us()
+            self._caches.use(cached.entries, began_us=now_us, readable_us=now_us + round(delay_s * SECOND_US))
 
     def _plain(self, call: _Call) -> Reply:
         return json_reply(call.message)
@@ -175,11 +199,19 @@ class MessagesDoor:
 class _Call:
     """One accepted call on its way to the bill."""
 
-    __slots__ = ("message", "ordinal", "params", "request", "request_id")
+    __slots__ = ("cached", "message", "ordinal", "params", "request", "request_id")
 
     def __init__(
-        self, *, request: Request, ordinal: int, request_id: str, params: Params, message: dict[str, Any]
+        self,
+        *,
+        request: Request,
+        ordinal: int,
+        request_id: str,
+        params: Params,
+        message: dict[str, Any],
+        cached: CacheUse,
     ) -> None:
+        self.cached = cached
         self.request = request
         self.ordinal = ordinal
         self.request_id = request_id
@@ -218,6 +250,12 @@ def params_problem(
     version = headers.get("anthropic-version", "")
     shape = shape_problem(params, version, counting=counting)
     return shape or model_problem(params, callers.betas_of(headers), batch=batch)
+
+
+def _limited_input(usage: Mapping[str, Any]) -> int:
+    """What the limit of input tokens counts: what is read from a cache is free of it."""
+    tokens: int = usage["input_tokens"] + usage["cache_creation_input_tokens"]
+    return tokens
 
 
 def spend_problem(config: SimulatorConfig, ledger: Ledger) -> Problem | None:

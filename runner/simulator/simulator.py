@@ -12,6 +12,7 @@ from runner.simulator.batch_verdicts import at_batch_terms
 from runner.simulator.batches import PATH as BATCHES
 from runner.simulator.batches import BatchesDoor, Visit
 from runner.simulator.buckets import Limits
+from runner.simulator.caches import NOTHING_WARM, PromptCaches, cache_use
 from runner.simulator.config import SimulatorConfig
 from runner.simulator.directives import wishes_of
 from runner.simulator.exchange import Reply, Request, json_reply
@@ -36,8 +37,9 @@ class Simulator:
         """As on the first day: empty ledger, full buckets, the faults of the config."""
         self.ledger = Ledger(keep_all=self.config.keep_ledger == "full")
         limits = Limits(self.config)
-        self._messages = MessagesDoor(self.config, self.clock, self.ledger, limits)
-        self.batches = BatchesDoor(self.config, self.clock, self.ledger, limits, self._messages.flaky)
+        caches = PromptCaches()
+        self._messages = MessagesDoor(self.config, self.clock, self.ledger, limits, caches)
+        self.batches = BatchesDoor(self.config, self.clock, self.ledger, limits, self._messages.flaky, caches)
         self.workspaces = dict(self.config.workspaces)
         self._ordinal = 0
         self.set_faults(self.config.faults)
@@ -127,7 +129,7 @@ class Simulator:
         """The doors, busiest first."""
         door = (request.method, request.path)
         if door == ("POST", "/v1/messages"):
-            return self._messages.create(request, ordinal, request_id, fault)
+            return self._messages.create(request, ordinal, request_id, fault, self.workspace_of(request))
         if door == ("POST", "/v1/messages/count_tokens"):
             return self._messages.count(request)
         if door == ("GET", "/v1/models"):
@@ -154,12 +156,20 @@ def _or_problem(answer: dict[str, object] | Problem) -> Reply | Problem:
 
 
 def expected_message(config: SimulatorConfig, body: bytes, *, batch: bool = False) -> dict[str, object]:
-    """The message that a simulator with this config gives for this body or these params, once it gives one."""
+    """The message that a simulator with this config gives for this body or these params, once it gives one.
+
+    As long as nothing of it is cached: what is, changes the usage and nothing else.
+    """
     request = Request(method="POST", path="/v1/messages", headers={}, body=body)
     params = read_params(request)
     if isinstance(params, Problem):
         raise ValueError(params.message)
     message = compose_message(
-        params, seed=config.seed, body=body, wishes=wishes_of(params), default_tokens=config.output_tokens
+        params,
+        seed=config.seed,
+        body=body,
+        wishes=wishes_of(params),
+        default_tokens=config.output_tokens,
+        cached=cache_use(params, config.workspace_id, NOTHING_WARM),
     )
     return at_batch_terms(message) if batch else message
