@@ -133,6 +133,11 @@ class Probing:
             if idx not in probe.refused
         )
 
+    @property
+    def undecided(self) -> bool:
+        """Whether rows of some shape went ahead, and it is neither proven nor refused."""
+        return any(not probe.proven and not probe.is_refused for probe in self.shapes.values())
+
     def verdict(self) -> str | None:
         """Why the rows should not be submitted, a sentence for the person; None while nothing speaks against it."""
         for probe in self.shapes.values():

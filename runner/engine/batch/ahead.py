@@ -73,7 +73,7 @@ class Scout:
 
     def probes(self, idxs: Sequence[int]) -> frozenset[int]:
         """Rows to be asked live before so many others ride; none where nothing new is to be tried."""
-        if not self._probes or len(idxs) < PROBE_FROM:
+        if not self._probes or (len(idxs) < PROBE_FROM and not self._probing.undecided):
             return frozenset()
         ahead: set[int] = set()
         for shape, rows in self._of_shape.items():
