@@ -167,6 +167,7 @@ def upgrade() -> None:
         sa.Column("created_us", sa.BigInteger(), nullable=True),
         sa.Column("expires_us", sa.BigInteger(), nullable=True),
         sa.Column("ended_us", sa.BigInteger(), nullable=True),
+        sa.Column("read_upto", sa.BigInteger(), nullable=True),
         sa.Column("ingested_us", sa.BigInteger(), nullable=True),
         sa.Column("provider_id", sa.Text(), nullable=True),
         sa.Column("counts", sa.Text(), nullable=True),

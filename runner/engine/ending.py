@@ -9,6 +9,7 @@ from runner.domain.states import RIDING_BATCH, BatchState, PauseReason, RunState
 from runner.engine.stop import Stop
 from runner.errors import RunnerError
 from runner.store.store import Store
+from runner.store.submissions import Submission
 
 
 def ended_run(run: Run, stop: Stop, error: RunnerError | None, store: Store, clock: Clock, prices: PriceBook) -> Run:
@@ -26,15 +27,23 @@ def ended_run(run: Run, stop: Stop, error: RunnerError | None, store: Store, clo
 
 
 def _why_unfinished(run: Run, store: Store) -> tuple[PauseReason, str]:
-    """Nobody was to wait for what is with the API."""
-    found = store.submissions_of(run.id)
-    unknown = [one for one in found if one.state is BatchState.UNKNOWN]
-    if unknown:
-        rows = sum(one.n for one in unknown)
-        return PauseReason.UNKNOWN_BATCH, f"what became of {rows:,} rows in {len(unknown)} batches is not known yet"
-    riding = [one for one in found if one.state in RIDING_BATCH]
-    rows = sum(one.n for one in riding)
-    return PauseReason.SUBMITTED, f"{rows:,} rows are with the API in {len(riding)} batches"
+    """Nobody was to wait for what is with the API, or for room for what could not be sent at once."""
+    riding = [one for one in store.submissions_of(run.id) if one.state in RIDING_BATCH]
+    known = [one for one in riding if one.state is not BatchState.UNKNOWN]
+    if known:
+        return PauseReason.SUBMITTED, f"{_rows(known)} with the API in {_batches(known)}"
+    if riding:
+        return PauseReason.UNKNOWN_BATCH, f"what became of {_batches(riding)} is not known yet: {_rows(riding)} held"
+    return PauseReason.STALLED, "the service took no batch just now, so rows wait"
+
+
+def _rows(submissions: list[Submission]) -> str:
+    rows = sum(one.n for one in submissions)
+    return "1 row is" if rows == 1 else f"{rows:,} rows are"
+
+
+def _batches(submissions: list[Submission]) -> str:
+    return "1 batch" if len(submissions) == 1 else f"{len(submissions):,} batches"
 
 
 def cancel(run: Run, store: Store, now_us: int, price_version: str) -> Run:

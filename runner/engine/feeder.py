@@ -96,6 +96,11 @@ class Feeder:
                         return
                     await self._rest()
 
+    def close(self) -> None:
+        """Nobody is fed: for one that may never have been served."""
+        self._queue.close()
+        self.rows.close()
+
     async def _hand_out(self, work: Work) -> None:
         # The slots close their end when the run is to stop; the row then stays with its chunk, which is released.
         with suppress(anyio.BrokenResourceError):

@@ -56,7 +56,7 @@ class Live:
         meter: Meter,
         clock: Clock,
         stop: Stop,
-        most_failures: Callable[[], int | None],
+        check_failures: Callable[[], None],
         remember_hold: Callable[[int], Awaitable[None]],
     ) -> None:
         self._job = job
@@ -71,7 +71,7 @@ class Live:
         self._meter = meter
         self._clock = clock
         self._stop = stop
-        self._most_failures = most_failures
+        self._check_failures = check_failures
         self._remember_hold = remember_hold
         self.origin: Origin | None = None
         self._room = Room()
@@ -259,12 +259,8 @@ class Live:
         failure = None if succeeded else (error_type or status)
         self._meter.ended(self._clock.monotonic(), failure=failure)
         self._feeder.ended()
-        most = self._most_failures()
-        if not succeeded and most is not None and self._meter.failed > most:
-            self._stop.pause_for(
-                PauseReason.MAX_FAILURES,
-                f"{self._meter.failed} rows failed; limits.max_failures allows {most}",
-            )
+        if not succeeded:
+            self._check_failures()
 
     def _estimate(self, request: MessagesRequest) -> tuple[float, float]:
         """Input and output tokens that this call will probably take."""

@@ -170,6 +170,7 @@ class _Engine:
         self._remembered_us = held
         self._gate = Gate(clock, _buckets(limits, clock), concurrency=limits.concurrency, held_until_us=held)
         self._origin: Origin | None = None
+        self._live_passes = 0
         self._feeder = self._new_feeder(self._claim)
         # What auto means is chosen once the first rows are there to be judged by.
         self._lane = None if run.job.mode is Mode.AUTO else self._new_lane(run.job.mode)
@@ -199,7 +200,7 @@ class _Engine:
             meter=self._meter,
             clock=self._parts.clock,
             stop=self._stop,
-            most_failures=self._most_failures,
+            check_failures=self._check_failures,
             remember_hold=self._remember_hold,
         )
 
@@ -224,12 +225,14 @@ class _Engine:
             fingerprint=batching.fingerprint,
             writes=self._writes,
             tell=batching.tell,
+            check_failures=self._check_failures,
         )
         parts = LaneParts(
             writer=self._writer,
             ask_live=self._ask_live,
             staged_all=lambda: self._ingest.done,
             submits=makes,
+            live_busy=lambda: self._live_passes > 0,
             waits=batching.waits,
             deadline_us=deadline_of(run),
         )
@@ -245,7 +248,8 @@ class _Engine:
                 if self._parts.signals:
                     helpers.start_soon(self._obey_signals, workers.cancel_scope)
                 helpers.start_soon(self._let_end, workers.cancel_scope)
-                workers.start_soon(self._read_input)
+                if self._run.state is not RunState.CANCELING:
+                    workers.start_soon(self._read_input)
                 workers.start_soon(self._work)
             helpers.cancel_scope.cancel()
         if self._parts.on_progress is not None:
@@ -278,6 +282,7 @@ class _Engine:
         if lane is None:
             await self._live_pass(self._feeder)
             return
+        self._feeder.close()
         async with anyio.create_task_group() as both:
             both.start_soon(self._batches, lane)
             if self._run.state is not RunState.CANCELING:
@@ -313,8 +318,8 @@ class _Engine:
 
     async def _live_beside(self, lane: Lane) -> None:
         """What no batch is to have is asked live; what a batch leaves over comes later."""
-        await lane.live_wanted.wait()
-        while not self._stop.is_asked():
+        await lane.live_decided.wait()
+        while lane.goes_live and not self._stop.is_asked():
             done = lane.done
             self._feeder = self._new_feeder(self._claim)
             await self._live_pass(self._feeder)
@@ -333,12 +338,17 @@ class _Engine:
 
     async def _live_pass(self, feeder: Feeder) -> None:
         live = self._new_live(feeder)
+        self._live_passes += 1
         try:
             async with anyio.create_task_group() as pool:
                 pool.start_soon(feeder.serve)
                 pool.start_soon(live.serve, self._slots)
         finally:
+            feeder.close()
             self._origin = live.origin or self._origin
+            self._live_passes -= 1
+            if self._lane is not None:
+                self._lane.wake()
 
     async def _claim(self) -> ClaimedChunk | None:
         return await to_thread.run_sync(
@@ -348,6 +358,14 @@ class _Engine:
             self._parts.prices.version,
             limiter=self._writes,
         )
+
+    def _check_failures(self) -> None:
+        """Stop once more rows have failed than the job allows."""
+        most = self._most_failures()
+        if most is not None and self._meter.failed > most:
+            self._stop.pause_for(
+                PauseReason.MAX_FAILURES, f"{self._meter.failed} rows failed; limits.max_failures allows {most}"
+            )
 
     def _most_failures(self) -> int | None:
         limits = self._run.job.limits

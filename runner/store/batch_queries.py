@@ -225,6 +225,16 @@ def spent_on(run: int, provider_id: str) -> Select[Any]:
     )
 
 
+def money_by_batch(run: int) -> Select[Any]:
+    """What the books hold for each batch, and for each submission that was let go."""
+    cost, bound = func.coalesce(ledger.c.cost_pico, 0), func.coalesce(ledger.c.bound_pico, 0)
+    return (
+        select(ledger.c.batch, func.sum(cost).label("cost_pico"), func.sum(bound).label("bound_pico"))
+        .where(ledger.c.run == run, ledger.c.batch.is_not(None))
+        .group_by(ledger.c.batch)
+    )
+
+
 def forget_sightings(provider_ids: Collection[str]) -> Delete:
     return delete(sightings).where(sightings.c.provider_id.in_(provider_ids), sightings.c.duplicate_of.is_(None))
 

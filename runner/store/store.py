@@ -386,6 +386,9 @@ class Store:
     def duplicates_of(self, run: int) -> list[submissions.Duplicate]:
         return self.database.read(lambda c: submissions.duplicates_of(c, run))
 
+    def money_by_batch(self, run: int) -> dict[str, submissions.BatchMoney]:
+        return self.database.read(lambda c: submissions.money_by_batch(c, run))
+
     def _moved(self, work: Callable[[Connection], T]) -> T:
         """A move of a submission, as a transaction of its own."""
         failpoint(Failpoint.BATCH_STATE_BEFORE)

@@ -26,6 +26,8 @@ from runner.store.group import Booking, BookingKind, Fence, Fences, Settlement, 
 
 # Names in one `IN (...)`.
 NAMES_A_QUERY = 500
+# The fence of a submission in the hands of the process that made it.
+FIRST_EPOCH = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +156,7 @@ def _row(new: NewSubmission) -> dict[str, Any]:
         "round": new.round,
         "n": intent.n,
         "state": BATCH_MOVES[BatchState.PLANNED]["intent"],
-        "epoch": 1,
+        "epoch": FIRST_EPOCH,
         "intent_us": intent.intent_us,
         "asked_server_us": intent.asked.server_us,
         "asked_shared_us": intent.asked.shared_us,
@@ -478,6 +480,22 @@ def duplicates_of(connection: Connection, run: int) -> list[Duplicate]:
         )
         for row in connection.execute(batch_queries.duplicates_of(run)).all()
     ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchMoney:
+    """What the books hold of a batch: what its lines cost, and the most that those without a cost can have."""
+
+    cost_pico: int
+    bound_pico: int
+
+
+def money_by_batch(connection: Connection, run: int) -> dict[str, BatchMoney]:
+    """By the service's id; that of a submission which was let go by its own."""
+    return {
+        row.batch: BatchMoney(cost_pico=int(row.cost_pico), bound_pico=int(row.bound_pico))
+        for row in connection.execute(batch_queries.money_by_batch(run))
+    }
 
 
 def by_id(connection: Connection, submission: str) -> Submission | None:

@@ -33,6 +33,7 @@ from runner.failpoints import Failpoint, failpoint
 from runner.files.bad_row import BadRow
 from runner.store.claims import PastTries
 from runner.store.group import Fence, Settlement
+from runner.store.holder import taken_over
 from runner.store.submissions import Riding, Submission
 
 # Results of one transaction.
@@ -145,12 +146,12 @@ class Collector:
             if found is None:
                 return False
             reason = await c.read(_account_trouble, found)
-            stored = await self._store_all(submission, riding, found, path, reason)
+            await self._store_all(submission, riding, found, path, reason)
         finally:
             path.unlink(missing_ok=True)
-        if stored and reason is not None:
+        if reason is not None:
             c.stop.pause_for(PauseReason.REFUSED, f"most rows of a batch failed alike: {reason}")
-        return stored
+        return True
 
     # --- the file
 
@@ -198,7 +199,8 @@ class Collector:
 
     async def _store_all(
         self, submission: Submission, riding: Sequence[Riding], found: Sorted, path: Path, trouble: str | None
-    ) -> bool:
+    ) -> None:
+        """Raises RunLocked when the submission is in somebody else's hands by now."""
         c = self._c
         tallies: Counter[str] = Counter()
         descriptor = -1 if found.nothing else os.open(path, os.O_RDONLY)
@@ -207,7 +209,7 @@ class Collector:
                 lines = _Lines(c, submission, found, descriptor, row_errors_go_again=trouble is not None)
                 settled = await c.read(lines.settle, part)
                 if settled and not await c.write(c.store.ingest, c.run.id, submission.id, submission.epoch, settled):
-                    return False
+                    raise taken_over(c.run)
                 self._count(settled)
                 tallies += lines.tallies
                 if lines.trouble is not None:
@@ -216,11 +218,10 @@ class Collector:
             if descriptor >= 0:
                 os.close(descriptor)
         if not await c.write(c.store.ingested, c.run.id, submission.id, submission.epoch, c.clock.now_us()):
-            return False
+            raise taken_over(c.run)
         c.meter.committed_pico -= submission.worst_pico or 0
         self._tell_end(submission, tallies)
         c.wake()
-        return True
 
     def _count(self, settled: Sequence[Settlement]) -> None:
         """For whoever watches. What was stored before a crash was counted at the start."""
@@ -234,6 +235,7 @@ class Collector:
                 if one.result.usage is not None:
                     meter.input_tokens += one.result.usage.prompt_tokens
                     meter.output_tokens += one.result.usage.output_tokens
+        self._c.check_failures()
 
     def _tell_end(self, submission: Submission, tallies: Counter[str]) -> None:
         told = ", ".join(f"{count:,} {what}" for what, count in sorted(tallies.items()))

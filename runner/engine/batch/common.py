@@ -25,11 +25,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def uncounted() -> None:
+    """Where nobody counts failures."""
+
+
 @dataclass(kw_only=True)
 class Common:
     """`spool` is the folder for bodies and results, `fingerprint` tells one key from another without showing it.
 
     `changed` is set anew each time that something happened which others may wait for: rows got off, a batch ended.
+    `check_failures` stops a run of which too many rows have failed.
+    `epochs` are the fences under which submissions are ours: those of the moment at which we took them up.
     """
 
     run: Run
@@ -46,7 +52,9 @@ class Common:
     fingerprint: str
     writes: anyio.CapacityLimiter
     tell: Tell
+    check_failures: Callable[[], None] = uncounted
     changed: anyio.Event = field(default_factory=anyio.Event)
+    epochs: dict[str, int] = field(default_factory=dict)
 
     async def write(self, transaction: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A transaction of the store, one at a time. A thread that has begun is waited for, whoever wants to stop."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -40,7 +40,7 @@ class Follower:
     async def follow(self, submission: Submission) -> None:
         """Until its results are stored or the run is to stop."""
         c = self._c
-        watched = self.watched.setdefault(submission.id, Watched(submission=submission))
+        watched = self._watched(submission)
         while not c.stop.is_asked() and not await self.look(submission):
             await c.stop.sleep(c.clock, max(0.0, (watched.next_us - c.clock.now_us()) / SECOND))
         self.watched.pop(submission.id, None)
@@ -48,17 +48,23 @@ class Follower:
     async def look(self, submission: Submission) -> bool:
         """Ask once; True when it has ended and its results are stored."""
         c = self._c
-        watched = self.watched.setdefault(submission.id, Watched(submission=submission))
+        watched = self._watched(submission)
         if watched.submission.state is not BatchState.ENDED:
             told = await c.calls.retrieve(str(submission.provider_id))
             self._note(watched, told)
             if not isinstance(told, BatchStatus) or not told.has_ended:
                 return False
             await c.write(c.store.batch_ended, submission.id, told)
-            watched.submission = await c.read(c.store.submission, submission.id)
+            found = await c.read(c.store.submission, submission.id)
+            watched.submission = replace(found, epoch=c.epochs[submission.id])
         watched.next_us = c.clock.now_us() + us(c.timing.poll_s)
         async with self._reading:
             return await self._collector.collect(watched.submission)
+
+    def _watched(self, submission: Submission) -> Watched:
+        """Under the fence that is ours, whatever the store says by now."""
+        ours = replace(submission, epoch=self._c.epochs[submission.id])
+        return self.watched.setdefault(submission.id, Watched(submission=ours))
 
     async def cancel(self, submission: Submission) -> None:
         """Ask for an early end; what is finished stays."""

@@ -7,6 +7,7 @@ a submission of unknown end until that is settled.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -28,10 +29,12 @@ DEADLINE_LOOK_S = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class LaneParts(MakerParts):
-    """`submits`: new batches are made. Without `waits` everything is done that can be done at once. At `deadline_us`
-    the run is to be finished: late batches are cancelled in time, and what they leave goes live."""
+    """`submits`: new batches are made; `live_busy`: other rows are being asked live. Without `waits` everything is
+    done that can be done at once. At `deadline_us` the run is to be finished: late batches are cancelled in time, and
+    what they leave goes live."""
 
     submits: bool
+    live_busy: Callable[[], bool]
     deadline_us: int | None = None
 
 
@@ -45,12 +48,14 @@ class Lane:
         self._follower = Follower(common)
         self._unknowns = Unknowns(common)
         self._maker.stopped = not parts.submits
-        self._seen: list[Submission] = []  # as they were last read, for whoever watches
+        self._seen = common.store.submissions_of(common.run.id)  # as they were last read, for whoever watches
         self.done = False
-        # Rows may go live: at once where no batches are made, else when it is decided on the way.
-        self.live_wanted = anyio.Event()
-        if not parts.submits:
-            self.live_wanted.set()
+        # Rows may go live: at once where no batches are made, else when it is decided on the way. What the service
+        # did not take is not among them: it waits for the next batch.
+        self.goes_live = not parts.submits
+        self.live_decided = anyio.Event()
+        if self.goes_live:
+            self.live_decided.set()
 
     @property
     def sending(self) -> bool:
@@ -78,6 +83,7 @@ class Lane:
         c = self._c
         self._clear_spool()
         self._seen = await c.write(c.store.take_up_submissions, c.run.id)
+        c.epochs |= {one.id: one.epoch for one in self._seen}
         for submission in self._seen:
             if c.run.job.simulated:
                 await c.write(c.store.gone, c.run.id, submission.id)
@@ -96,7 +102,7 @@ class Lane:
         if not c.stop.is_asked():
             await self._sweep()
         self.done = True
-        self.live_wanted.set()
+        self.live_decided.set()
         c.wake()
 
     def _clear_spool(self) -> None:
@@ -142,7 +148,7 @@ class Lane:
                 tasks.start_soon(settle)
             if self._maker.stopped and not settling and (not open_ or not self._p.waits):
                 return
-            if self._only_questions(open_):
+            if self._only_questions(open_) and not self._p.live_busy():
                 c.stop.pause_for(PauseReason.UNKNOWN_BATCH, self._questions_told())
                 return
             await c.until_changed(LOOK_S)
@@ -186,8 +192,12 @@ class Lane:
 
     def stop_submitting(self) -> None:
         """No new batches; what is free may go live."""
-        self._maker.stopped = True
-        self.live_wanted.set()
+        self._maker.stopped = self.goes_live = True
+        self.live_decided.set()
+        self._c.wake()
+
+    def wake(self) -> None:
+        """Something has changed elsewhere."""
         self._c.wake()
 
     async def until_changed(self) -> None:

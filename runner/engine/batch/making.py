@@ -364,14 +364,19 @@ class Maker:
             self._c.stop.pause_for(PauseReason.REFUSED, f"the service refuses every row: {failure.message}")
 
     def _back_off(self, failure: Failure) -> None:
-        """Not now: wait as long as the service says, or longer with each time; a batch that ends may make room."""
+        """Not now: wait as long as the service says, or longer with each time.
+
+        A full queue is no trouble of the service: it is as long as batches take, ours and those of others.
+        """
         c = self._c
         now_us = c.clock.now_us()
         self._trouble_since_us = self._trouble_since_us or now_us
-        if now_us - self._trouble_since_us > c.run.job.limits.stall_s * SECOND:
+        waited_s = (now_us - self._trouble_since_us) / SECOND
+        if failure.kind is not FailureKind.RATE_LIMITED and waited_s > c.run.job.limits.stall_s:
             minutes = c.run.job.limits.stall_s / 60
             c.stop.pause_for(PauseReason.STALLED, f"no batch could be created for {minutes:g} minutes")
         self._setbacks += 1
         ceiling_s = min(SLOWEST_CREATE_S, 2.0**self._setbacks)
-        wait_s = failure.retry_after_s or max(0.05, self._chance.random()) * ceiling_s
+        # Each create is a body of up to 200 MB: a full queue is not asked each minute whether it has room.
+        wait_s = max(failure.retry_after_s or 0.0, max(0.05, self._chance.random()) * ceiling_s)
         self._not_before_us = now_us + round(wait_s * SECOND)

@@ -15,7 +15,7 @@ from runner.domain.submission import CreateReply, Intent, ServerTime, classify_c
 from runner.engine.batch.common import Common
 from runner.engine.batch.spool import Parcel
 from runner.failpoints import Failpoint, failpoint
-from runner.store.submissions import IntentVerdict, NewSubmission
+from runner.store.submissions import FIRST_EPOCH, IntentVerdict, NewSubmission
 
 # Enough of the list to know where we are and to have a witness.
 LOOK_BACK = 20
@@ -58,6 +58,7 @@ class Submitter:
         verdict = await c.write(c.store.intend, new, self._overdue_us())
         if verdict is not IntentVerdict.STORED:
             return Sent(verdict=verdict)
+        c.epochs[parcel.submission] = FIRST_EPOCH
         c.meter.committed_pico += parcel.worst_pico or 0
         self.sending = True
         try:

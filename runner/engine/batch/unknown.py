@@ -200,6 +200,7 @@ class Unknowns:
         c = self._c
         if owner == submission.id:
             status = await c.calls.retrieve(batch_id)
+            self._state(submission).next_us = c.clock.now_us() + us(c.timing.poll_s)
             if isinstance(status, BatchStatus) and await c.write(c.store.claim_batch, submission.id, status):
                 c.note(
                     "batch_found",
@@ -214,9 +215,11 @@ class Unknowns:
             await c.write(c.store.note_foreign, batch_id)
         elif other.state is BatchState.UNKNOWN:
             status = await c.calls.retrieve(batch_id)
-            if isinstance(status, BatchStatus):
-                await c.write(c.store.claim_batch, other.id, status)
-                c.wake()
+            if not isinstance(status, BatchStatus):
+                self._state(submission).next_us = c.clock.now_us() + us(c.timing.poll_s)
+                return
+            await c.write(c.store.claim_batch, other.id, status)
+            c.wake()
         else:
             await c.write(c.store.note_duplicate, batch_id, other.id)
         self._state(submission).listings_since_us = c.clock.now_us()
