@@ -29,7 +29,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from runner.domain.states import CHUNK_MOVES, RUN_MOVES, ChunkState, RowStatus, leading_to
 from runner.store.report_queries import results_in
@@ -52,8 +51,11 @@ from runner.store.tables import (
 @cache
 def insert_absent(table: Table, dialect: str) -> Any:
     """Insert that passes over rows whose key is already there; what makes a transaction safe to replay."""
-    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return make(table).on_conflict_do_nothing()
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as insert_of
+    else:  # loading this one takes a while
+        from sqlalchemy.dialects.postgresql import insert as insert_of  # type: ignore[assignment]
+    return insert_of(table).on_conflict_do_nothing()
 
 
 # --- runs
