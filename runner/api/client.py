@@ -11,7 +11,6 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self
 
@@ -77,13 +76,9 @@ class Client:
     ) -> None:
         quiet_http_logs()
         self._connection = connection
-        self._http = httpx.AsyncClient(
-            transport=transport
-            or make_transport(connection.base_url, connection.concurrency, os.environ if env is None else env, clock),
-            timeout=None,  # noqa: S113 - each request brings its own, and the wall clock of the call is above them
-            follow_redirects=False,
-            trust_env=False,
-            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        # Straight to the transport: what httpx.AsyncClient would add is what must not be here.
+        self._http = transport or make_transport(
+            connection.base_url, connection.concurrency, os.environ if env is None else env, clock
         )
         self._timeout = httpx.Timeout(
             connect=connection.connect_timeout_s,
@@ -164,14 +159,11 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[httpx.Response]:
         """One request and the head of its reply; `headers` go beside ours or replace them. Raises httpx's errors."""
-        request = httpx.Request(
-            method,
-            url,
-            headers={**self._headers(betas), **headers} if headers else self._headers(betas),
-            content=body,
-            extensions={"timeout": self._timeout, "journey": journey},
+        every = self._headers(betas)
+        told = {"timeout": self._timeout, "journey": journey}
+        response = await self._http.handle_async_request(
+            _request(method, url, httpx.Headers({**every, **headers}) if headers else every, body, told)
         )
-        response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
         try:
             yield response
         finally:
@@ -219,14 +211,14 @@ class Client:
         headers = self._headers_by_betas.get(betas)
         if headers is None:
             connection = self._connection
-            headers = self._headers_by_betas[betas] = httpx.Headers(
-                request_headers(
-                    auth=connection.credential.header(),
-                    api_version=connection.api_version,
-                    custom=connection.headers,
-                    betas=(*connection.betas, *betas),
-                )
+            told = request_headers(
+                auth=connection.credential.header(),
+                api_version=connection.api_version,
+                custom=connection.headers,
+                betas=(*connection.betas, *betas),
             )
+            host = self._messages_url.netloc.decode("ascii")
+            headers = self._headers_by_betas[betas] = httpx.Headers([("host", host), *told])
         return headers
 
     def _timed_out(self, journey: Journey) -> Failure:
@@ -248,6 +240,21 @@ class Client:
         if isinstance(outcome, Failure) and secret in outcome.message:
             return replace(outcome, message=outcome.message.replace(secret, self._connection.credential.shown))
         return outcome
+
+
+def _request(
+    method: str,
+    url: httpx.URL,
+    headers: httpx.Headers,
+    body: bytes | AsyncIterable[bytes] | None,
+    extensions: dict[str, Any],
+) -> httpx.Request:
+    if not isinstance(body, bytes):
+        return httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
+    # As `content` does, without its search for the headers that are missing, which costs more than the rest.
+    request = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
+    request.headers["content-length"] = str(len(body))
+    return request
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -273,8 +280,7 @@ def _too_long(error: TooLong) -> Failure:
 
 
 def quiet_http_logs() -> None:
-    """httpx tells each request at INFO, which is a line a row; httpcore tells headers at DEBUG."""
-    for name in ("httpx", "httpcore"):
-        logger = logging.getLogger(name)
-        if logger.level < logging.WARNING:
-            logger.setLevel(logging.WARNING)
+    """httpcore, which is under proxies, tells headers at DEBUG."""
+    logger = logging.getLogger("httpcore")
+    if logger.level < logging.WARNING:
+        logger.setLevel(logging.WARNING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import anyio
 import httpx
@@ -55,12 +55,19 @@ async def _feed(response: httpx.Response, parser: EventParser, assembler: Messag
 async def read_body(response: httpx.Response) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    async for piece in response.aiter_bytes():
+    async for piece in _pieces(response):
         size += len(piece)
         if size > MAX_REPLY_BYTES:
             raise TooLong(f"HTTP {response.status_code} with more than {MAX_REPLY_BYTES} bytes")
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body's bytes, past httpx's two layers of decoding where there is nothing to decode."""
+    if "content-encoding" in response.headers or not isinstance(response.stream, httpx.AsyncByteStream):
+        return response.aiter_bytes()
+    return aiter(response.stream)
 
 
 def lowered_headers(response: httpx.Response) -> dict[str, str]:

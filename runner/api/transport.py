@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 
 import anyio
+import anyio.lowlevel
 import h11
 import httpx
 
@@ -55,7 +56,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         try:
             head = await converse(channel, request, journey, limits)
         except BaseException:
-            await self._drop(channel)
+            self._drop(channel)
             raise
         return httpx.Response(
             head.status_code,
@@ -68,9 +69,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._closed = True
         for stack in self._kept.values():
             while stack:
-                await stack.pop().aclose()
+                stack.pop().close()
         while self._busy:
-            await self._busy.pop().aclose()
+            self._busy.pop().close()
+        await anyio.lowlevel.checkpoint()  # in which the event loop closes the sockets
 
     @property
     def open_connections(self) -> int:
@@ -84,7 +86,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             if not self._expired(channel) and not channel.is_spent():
                 self._busy.add(channel)
                 return channel
-            await channel.aclose()
+            channel.close()
         return await self._connect(place, connect_s)
 
     async def _connect(self, place: Place, connect_s: float | None) -> Channel:
@@ -94,7 +96,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 channel = await open_channel(place, context)
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection to {place.host} in {connect_s} s") from error
-        except (*BROKEN, anyio.EndOfStream) as error:
+        except BROKEN as error:
             raise httpx.ConnectError(f"cannot connect to {place.host}:{place.port}: {told(error)}") from error
         self._busy.add(channel)
         return channel
@@ -105,10 +107,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
     def _expired(self, channel: Channel) -> bool:
         return self._clock.monotonic() - channel.idle_since > self._keepalive_expiry_s
 
-    async def _give_back(self, channel: Channel) -> None:
+    def _give_back(self, channel: Channel) -> None:
         """Keep the connection if both sides may go on with it."""
         if self._closed or not channel.next_cycle():
-            await self._drop(channel)
+            self._drop(channel)
             return
         self._busy.discard(channel)
         channel.idle_since = self._clock.monotonic()
@@ -116,11 +118,11 @@ class PooledTransport(httpx.AsyncBaseTransport):
         stack.append(channel)
         # The bottom of a stack is the longest idle: after a busy hour the rest is let go one by one.
         while self._expired(stack[0]):
-            await stack.popleft().aclose()
+            stack.popleft().close()
 
-    async def _drop(self, channel: Channel) -> None:
+    def _drop(self, channel: Channel) -> None:
         self._busy.discard(channel)
-        await channel.aclose()
+        channel.close()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -142,12 +144,12 @@ class _Body(httpx.AsyncByteStream):
             await self.aclose()
             raise
         self._channel = None
-        await self._transport._give_back(channel)
+        self._transport._give_back(channel)
 
     async def aclose(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
-            await self._transport._drop(channel)
+            self._transport._drop(channel)
 
 
 def _place_of(url: httpx.URL) -> Place:

@@ -157,7 +157,7 @@ class _Engine:
         self._input_error: JobInvalid | None = None
         self._writes = anyio.CapacityLimiter(1)
         self._slots = limits.concurrency
-        self._writer = Writer(parts.store, run.id, self._writes)
+        self._writer = Writer(parts.store, run.id, self._writes, clock)
         self._ingest = Ingest(parts.store, run, parts.source, parts.renderer, parts.report, self._writes)
         self._meter = Meter(clock.monotonic())
         self._meter.done, self._meter.failed = before.done, before.failed

@@ -1,7 +1,8 @@
-"""Group commit without a timer: each commit takes whatever gathered while the one before it ran.
+"""Group commit: each commit takes whatever gathered while the one before it ran.
 
 A slot waits for its commit, so the group grows by itself with the load: alone, a row is committed at once; under
-load, hundreds share one fsync.
+load, hundreds share one fsync. In between, when calls are out whose ends would find the writer idle, it leaves a
+moment between two commits: what a commit costs depends little on how many share it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,20 @@ from __future__ import annotations
 import anyio
 from anyio.abc import TaskStatus
 
+from runner.clock import Clock
 from runner.errors import RunnerError, StoreFault
-from runner.store.group import Operation, Settlement, Verdict
+from runner.store.group import Operation, SendIntent, Settlement, Verdict
 from runner.store.store import Store
 
 # Bounds of one transaction: long enough to share its cost, short enough that nobody waits long for it.
 GROUP_OPERATIONS = 512
 GROUP_BYTES = 8 << 20
+# From the start of one commit to the next, while calls are out: this share of what a call takes, and at most so long.
+# A call waits for two commits, each time half a pace, so it costs about this share of the speed.
+PACE_SHARE = 1 / 30
+PACE_S = 0.02
+# How much the latest call weighs in the mean of what calls take.
+WEIGHT = 0.1
 
 
 class _Entry:
@@ -31,11 +39,15 @@ class _Entry:
 class Writer:
     """The run's one writer of calls and their ends."""
 
-    def __init__(self, store: Store, run: int, writes: anyio.CapacityLimiter) -> None:
+    def __init__(self, store: Store, run: int, writes: anyio.CapacityLimiter, clock: Clock) -> None:
         self._store = store
         self._run = run
         self._writes = writes
+        self._clock = clock
         self._waiting: list[_Entry] = []
+        self._out: dict[int, float] = {}  # since when: the rows whose send is written and whose call has not ended
+        self._call_s = 0.0
+        self._next_s = 0.0
         self._wake = anyio.Event()
         self._closing = False
         self._fault: StoreFault | None = None
@@ -51,6 +63,8 @@ class Writer:
             raise self._fault
         self._waiting.append(entry)
         self._wake.set()
+        if (since_s := self._out.pop(operation.idx, None)) is not None:
+            self._call_s += WEIGHT * (self._clock.monotonic() - since_s - self._call_s)
         with anyio.CancelScope(shield=True):
             await entry.event.wait()
         if entry.error is not None:
@@ -62,6 +76,7 @@ class Writer:
         task_status.started()
         with anyio.CancelScope(shield=True):
             while await self._something():
+                await self._keep_pace()
                 await self._commit(self._take_group())
         self.closed.set()
 
@@ -77,6 +92,13 @@ class Writer:
             self._wake = anyio.Event()
             await self._wake.wait()
         return True
+
+    async def _keep_pace(self) -> None:
+        """Wait a moment for others, unless more are waiting already than could still come."""
+        wait_s = self._next_s - self._clock.monotonic()
+        if wait_s > 0 and len(self._waiting) < len(self._out) and not self._closing:
+            await self._clock.sleep(wait_s)
+        self._next_s = self._clock.monotonic() + min(PACE_S, PACE_SHARE * self._call_s)
 
     def _take_group(self) -> list[_Entry]:
         size = taken = 0
@@ -100,8 +122,11 @@ class Writer:
             except StoreFault as fault:
                 self._fault = fault
             else:
+                now_s = self._clock.monotonic()
                 for entry, verdict in zip(group, verdicts, strict=True):
                     entry.verdict = verdict
+                    if verdict is Verdict.STORED and isinstance(entry.operation, SendIntent):
+                        self._out[entry.operation.idx] = now_s
         for entry in group:
             entry.error = self._fault
             entry.event.set()

@@ -97,7 +97,7 @@ def _riding(connection: Connection, run: int, chunk: Any) -> list[int]:
 
 def is_held(connection: Connection, run: int, fence: Fence) -> bool:
     """Whether the chunk is still open under this fence."""
-    found = connection.execute(queries.fences_of(run, [fence.seq])).first()
+    found = connection.execute(queries.fences_of(), {"of_run": run, "seqs": [fence.seq]}).first()
     return found is not None and (found.state, found.epoch) == (ChunkState.RUNNING, fence.epoch)
 
 

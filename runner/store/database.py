@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from runner.errors import RunnerError, SchemaMismatch, StoreFault
 from runner.store import lease
-from runner.store.tables import HEAD_REVISION
+from runner.store.tables import FINAL_RESULT_TRIGGERS, HEAD_REVISION, metadata
 
 # How long a SQLite writer waits for another process's transaction; ours last milliseconds.
 BUSY_TIMEOUT_MS = 10_000
@@ -126,9 +126,11 @@ class Database:
                 name="db-behind",
                 hints=(f"database: {self.safe_url}", "runner db upgrade"),
             )
-        if found is not None:
+        if found is None:
+            self.write(_create)
+        else:
             _copy(self.path, self.path.with_suffix(f".before-{HEAD_REVISION}{self.path.suffix}"))
-        self.upgrade()
+            self.upgrade()
 
     def upgrade(self) -> None:
         """Bring the schema to the newest revision; safe to call by several at once."""
@@ -142,6 +144,18 @@ class Database:
                 connection.execute(text("SELECT pg_advisory_xact_lock(7260921)"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _create(connection: Connection) -> None:
+    """A new SQLite file, as all migrations would make it. They take a fifth of a second, most of it to load alembic,
+    and the first run of everybody would wait for it."""
+    if inspect(connection).has_table("alembic_version"):
+        return  # another process was first
+    metadata.create_all(connection)
+    key = "version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)"
+    for statement in (*FINAL_RESULT_TRIGGERS["sqlite"], f"CREATE TABLE alembic_version ({key})"):
+        connection.execute(text(statement))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": HEAD_REVISION})
 
 
 def migrations_folder() -> Path:

@@ -124,17 +124,18 @@ def commit_group(
     """Carry out a group; one verdict for each operation, in order. `scopes` are the budgets that pay for it."""
     fences = _fences(connection, run, operations)
     settled = [op for op in operations if isinstance(op, Settlement)]
-    given_back = _take_out_sends(connection, run, settled) if settled else 0
     change = settle(connection, run, settled, fences)
-    change_budget(connection, scopes, change.spent_pico, change.committed_pico - given_back)
+    change.committed_pico -= _take_out_sends(connection, run, settled) if settled else 0
     sends = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences.sending)]
-    refused = _admit(connection, run, scopes, sends)
+    refused = _admit(connection, run, scopes, sends, change)
+    change_budget(connection, scopes, change.spent_pico, change.committed_pico)
     return [refused.get(id(op)) or _verdict(op, fences) for op in operations]
 
 
 def change_budget(connection: Connection, scopes: Sequence[str], spent_pico: int, committed_pico: int) -> None:
     if scopes and (spent_pico or committed_pico):
-        connection.execute(queries.change_budget(scopes, spent_pico, committed_pico))
+        more = {"more_spent": spent_pico, "more_committed": committed_pico}
+        connection.execute(queries.change_budget(), {"scopes": list(scopes), **more})
 
 
 @dataclass(kw_only=True, slots=True)
@@ -152,7 +153,7 @@ _SETTLING = frozenset({ChunkState.RUNNING, ChunkState.DONE})
 
 def _fences(connection: Connection, run: int, operations: Iterable[Operation]) -> Fences:
     seqs = {op.fence.seq for op in operations}
-    found = connection.execute(queries.fences_of(run, seqs)).all()
+    found = connection.execute(queries.fences_of(), {"of_run": run, "seqs": list(seqs)}).all()
     return Fences(
         sending={(row.seq, row.epoch) for row in found if row.state == ChunkState.RUNNING},
         settling={(row.seq, row.epoch) for row in found if row.state in _SETTLING},
@@ -195,7 +196,7 @@ def settle(connection: Connection, run: int, settled: Sequence[Settlement], fenc
 def _take_out_sends(connection: Connection, run: int, settled: Sequence[Settlement]) -> int:
     """What the sends of these calls had reserved; those of a replay are gone already."""
     ended = {(op.idx, op.fence.epoch) for op in settled}
-    written = connection.execute(queries.sends_of(run, [op.idx for op in settled]))
+    written = connection.execute(queries.sends_of(), {"of_run": run, "idxs": [op.idx for op in settled]})
     found = {(row.idx, row.epoch): row.worst_pico or 0 for row in written if (row.idx, row.epoch) in ended}
     if found:
         gone = [{"of_run": run, "of_idx": idx, "of_epoch": epoch} for idx, epoch in found]
@@ -220,7 +221,7 @@ def _insert_results(
             offered.setdefault(op.idx, op)
     if not offered:
         return {}
-    there = set(connection.scalars(queries.results_among(run, list(offered))))
+    there = set(connection.scalars(queries.results_among(), {"of_run": run, "idxs": list(offered)}))
     taken = {idx: op for idx, op in offered.items() if idx not in there}
     rows = [result_row(run, op.result, op.try_, op.at_us) for op in taken.values() if op.result is not None]
     if rows:
@@ -354,7 +355,7 @@ def _book(
             lines[line["key"]] = line
     if not lines:
         return
-    for key in connection.scalars(queries.bookings_among(list(lines))):
+    for key in connection.scalars(queries.bookings_among(), {"keys": list(lines)}):
         del lines[key]
     if lines:
         connection.execute(queries.insert_ledger(dialect), list(lines.values()))
@@ -386,16 +387,17 @@ def ledger_line(
 
 
 def _admit(
-    connection: Connection, run: int, scopes: Sequence[str], sends: Sequence[SendIntent]
+    connection: Connection, run: int, scopes: Sequence[str], sends: Sequence[SendIntent], change: BudgetChange
 ) -> dict[int, Verdict]:
-    """Reserve and write sends, in order, as far as the budgets reach; the verdicts of those that are refused.
+    """Reserve and write sends, in order, as far as the budgets and this group's `change` to them reach; the verdicts
+    of those that are refused.
 
     In a replay they are written already, and must not be refused for lack of the room that they themselves took.
     """
     if not sends:
         return {}
     written = _written(connection, run, sends)
-    room = room_in(connection, scopes)
+    room = room_in(connection, scopes, change)
     refused: dict[int, Verdict] = {}
     admitted: list[SendIntent] = []
     for op in sends:
@@ -410,9 +412,7 @@ def _admit(
             room = None if room is None else room - (op.worst_pico or 0)
     if admitted:
         connection.execute(queries.insert_sends(), [_send_row(run, op) for op in admitted])
-    reserved = sum(op.worst_pico or 0 for op in admitted)
-    if scopes and reserved:
-        connection.execute(queries.change_budget(scopes, 0, reserved))
+    change.committed_pico += sum(op.worst_pico or 0 for op in admitted)
     return refused
 
 
@@ -421,17 +421,18 @@ def _call(op: SendIntent) -> tuple[int, int]:
 
 
 def _written(connection: Connection, run: int, sends: Sequence[SendIntent]) -> set[tuple[int, int]]:
-    rows = connection.execute(queries.sends_of(run, [op.idx for op in sends]))
+    rows = connection.execute(queries.sends_of(), {"of_run": run, "idxs": [op.idx for op in sends]})
     return {(row.idx, row.epoch) for row in rows}
 
 
-def room_in(connection: Connection, scopes: Sequence[str]) -> int | None:
-    """What the tightest cap leaves; None without a cap."""
+def room_in(connection: Connection, scopes: Sequence[str], change: BudgetChange | None = None) -> int | None:
+    """What the tightest cap leaves after `change`, which is not written yet; None without a cap."""
     if not scopes:
         return None
+    change = change or BudgetChange()
     left = [
-        row.cap_pico - row.spent_pico - row.committed_pico
-        for row in connection.execute(queries.budgets_of(scopes))
+        row.cap_pico - row.spent_pico - row.committed_pico - change.spent_pico - change.committed_pico
+        for row in connection.execute(queries.budgets_of(), {"scopes": list(scopes)})
         if row.cap_pico is not None
     ]
     return min(left, default=None)

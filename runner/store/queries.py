@@ -1,6 +1,8 @@
 """Every statement, one named function each: it returns the statement and runs nothing.
 
 Statements that guard a state name the states they expect, taken from the transition tables of `domain/states.py`.
+Those of the group commit are made once and take their values when they are executed: to build a statement costs
+several times as much as to run it.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -28,7 +31,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from runner.domain.states import CHUNK_MOVES, RUN_MOVES, ChunkState, RowStatus, leading_to
 from runner.store.report_queries import results_in
@@ -48,10 +50,14 @@ from runner.store.tables import (
 )
 
 
+@cache
 def insert_absent(table: Table, dialect: str) -> Any:
     """Insert that passes over rows whose key is already there; what makes a transaction safe to replay."""
-    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return make(table).on_conflict_do_nothing()
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as insert_of
+    else:  # loading this one takes a while
+        from sqlalchemy.dialects.postgresql import insert as insert_of  # type: ignore[assignment]
+    return insert_of(table).on_conflict_do_nothing()
 
 
 # --- runs
@@ -312,18 +318,25 @@ def all_sends(run: int) -> Any:
 # --- group commit
 
 
-def fences_of(run: int, seqs: Collection[int]) -> Select[Any]:
+def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """`column` is one of the values that come as a list under `name`."""
+    return column.in_(bindparam(name, expanding=True))
+
+
+@cache
+def fences_of() -> Select[Any]:
     """The epochs of some chunks, locked until the transaction ends (SQLite's writer is alone anyway)."""
     return (
         select(chunks.c.seq, chunks.c.epoch, chunks.c.state, chunks.c.n, chunks.c.done, chunks.c.failed)
-        .where(chunks.c.run == run, chunks.c.seq.in_(seqs))
+        .where(chunks.c.run == bindparam("of_run"), _among(chunks.c.seq, "seqs"))
         .order_by(chunks.c.seq)
         .with_for_update()
     )
 
 
-def budgets_of(scopes: Sequence[str]) -> Select[Any]:
-    return select(budgets).where(budgets.c.scope.in_(scopes)).order_by(budgets.c.scope).with_for_update()
+@cache
+def budgets_of() -> Select[Any]:
+    return select(budgets).where(_among(budgets.c.scope, "scopes")).order_by(budgets.c.scope).with_for_update()
 
 
 def add_budget(dialect: str) -> Any:
@@ -334,35 +347,43 @@ def cap_budget(scope: str, cap_pico: int | None) -> Update:
     return update(budgets).where(budgets.c.scope == scope).values(cap_pico=cap_pico)
 
 
-def change_budget(scopes: Sequence[str], spent_pico: int, committed_pico: int) -> Update:
+@cache
+def change_budget() -> Update:
     return (
         update(budgets)
-        .where(budgets.c.scope.in_(scopes))
+        .where(_among(budgets.c.scope, "scopes"))
         .values(
-            spent_pico=budgets.c.spent_pico + spent_pico,
-            committed_pico=budgets.c.committed_pico + committed_pico,
+            spent_pico=budgets.c.spent_pico + bindparam("more_spent"),
+            committed_pico=budgets.c.committed_pico + bindparam("more_committed"),
         )
     )
 
 
-def sends_of(run: int, idxs: Collection[int]) -> Select[Any]:
-    return select(sends).where(sends.c.run == run, sends.c.idx.in_(idxs))
+@cache
+def sends_of() -> Select[Any]:
+    return select(sends.c.idx, sends.c.epoch, sends.c.worst_pico).where(
+        sends.c.run == bindparam("of_run"), _among(sends.c.idx, "idxs")
+    )
 
 
+@cache
 def insert_sends() -> Insert:
     return insert(sends)
 
 
+@cache
 def delete_send() -> Delete:
     return delete(sends).where(
         sends.c.run == bindparam("of_run"), sends.c.idx == bindparam("of_idx"), sends.c.epoch == bindparam("of_epoch")
     )
 
 
-def results_among(run: int, idxs: Collection[int]) -> Select[Any]:
-    return select(results.c.idx).where(results.c.run == run, results.c.idx.in_(idxs))
+@cache
+def results_among() -> Select[Any]:
+    return select(results.c.idx).where(results.c.run == bindparam("of_run"), _among(results.c.idx, "idxs"))
 
 
+@cache
 def insert_results() -> Insert:
     return insert(results)
 
@@ -383,10 +404,12 @@ def insert_ledger(dialect: str) -> Any:
     return insert_absent(ledger, dialect)
 
 
-def bookings_among(keys_: Collection[str]) -> Select[Any]:
-    return select(ledger.c.key).where(ledger.c.key.in_(keys_))
+@cache
+def bookings_among() -> Select[Any]:
+    return select(ledger.c.key).where(_among(ledger.c.key, "keys"))
 
 
+@cache
 def tally_chunk() -> Update:
     """Count settled rows of one chunk; the last one closes it."""
     ended = chunks.c.done + chunks.c.failed + bindparam("more_done") + bindparam("more_failed")

@@ -144,7 +144,7 @@ def intend(
 
 def _hold_all(connection: Connection, new: NewSubmission) -> bool:
     held = {(rider.fence.seq, rider.fence.epoch) for rider in new.riders}
-    found = connection.execute(queries.fences_of(new.run, [seq for seq, _ in held])).all()
+    found = connection.execute(queries.fences_of(), {"of_run": new.run, "seqs": [seq for seq, _ in held]}).all()
     return held == {(row.seq, row.epoch) for row in found if row.state == ChunkState.RUNNING}
 
 
@@ -330,7 +330,7 @@ def note_duplicate(connection: Connection, provider_id: str, submission: str) ->
 def book_duplicates(connection: Connection, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> int:
     """Put lines of a duplicate batch in the books, each once; how much is spent by those that were not there."""
     lines = {line["key"]: line for line in (ledger_line(run, idx, 0, 0, 0, one, now_us) for idx, one in bookings)}
-    for key in connection.scalars(queries.bookings_among(list(lines))):
+    for key in connection.scalars(queries.bookings_among(), {"keys": list(lines)}):
         del lines[key]
     if lines:
         connection.execute(queries.insert_ledger(connection.dialect.name), list(lines.values()))
@@ -410,7 +410,7 @@ def ingest(
         return True
     connection.execute(batch_queries.set_batch(submission, read_upto=settled[-1].idx + 1))
     seqs = sorted({op.fence.seq for op in settled})
-    chunks = connection.execute(queries.fences_of(found.run, seqs)).all()
+    chunks = connection.execute(queries.fences_of(), {"of_run": found.run, "seqs": seqs}).all()
     fences = Fences(
         sending=set(),
         settling={(op.fence.seq, op.fence.epoch) for op in settled},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -67,13 +68,16 @@ class Wire:
         return seen
 
     async def send(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError  # uvloop would call it a RuntimeError
         self.writer.write(data)
         await self.writer.drain()
 
     def reset(self) -> None:
         """Hang up rudely: the peer gets a RST."""
-        raw = self.writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        told = self.writer.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(told.fileno())) as raw:  # uvloop's own object refuses options
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 

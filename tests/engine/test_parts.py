@@ -17,7 +17,7 @@ from runner.engine.stop import Stop
 from runner.engine.writer import GROUP_BYTES, GROUP_OPERATIONS, Writer
 from runner.errors import StoreFault
 from runner.store.claims import ClaimedChunk
-from runner.store.group import Fence, Settlement, Verdict
+from runner.store.group import Fence, SendIntent, Settlement, Verdict
 from tests.turned_clock import TurnedClock
 
 pytestmark = pytest.mark.anyio
@@ -119,8 +119,12 @@ def _settlement(idx: int, message: bytes | None = None) -> Settlement:
     return Settlement(fence=Fence(seq=0, epoch=1), idx=idx, try_=1, turn=0, at_us=0, message=message)
 
 
+def _send(idx: int) -> SendIntent:
+    return SendIntent(fence=Fence(seq=0, epoch=1), idx=idx, try_=1, turn=0, model="m", worst_pico=1, at_us=0)
+
+
 async def _through(store: Groups, operations: list[Settlement]) -> list[object]:
-    writer = Writer(store, 1, anyio.CapacityLimiter(1))  # type: ignore[arg-type]
+    writer = Writer(store, 1, anyio.CapacityLimiter(1), TurnedClock())  # type: ignore[arg-type]
     told: list[object] = []
 
     async def submit(operation: Settlement) -> None:
@@ -145,6 +149,43 @@ async def test_a_commit_takes_what_has_gathered_and_loses_nothing() -> None:
     assert [idx for group in store.groups for idx in group] == list(range(2_000))
     assert max(map(len, store.groups)) <= GROUP_OPERATIONS
     assert len(store.groups) <= 6
+
+
+async def _calls(clock: TurnedClock, store: Groups, *, slots: int, rows: int, call_s: float) -> float:
+    """Seconds that the slots take for their rows, each of them a send, a call and its end."""
+    writer = Writer(store, 1, anyio.CapacityLimiter(1), clock)  # type: ignore[arg-type]
+    chance = random.Random(1)
+    left = iter(range(rows))
+    began_s = clock.monotonic()
+
+    async def slot() -> None:
+        for idx in left:
+            assert await writer.submit(_send(idx)) is Verdict.STORED
+            await clock.sleep(call_s * chance.uniform(0.75, 1.25))
+            assert await writer.submit(_settlement(idx)) is Verdict.STORED
+
+    async with clock.autojump(), anyio.create_task_group() as tasks:
+        await tasks.start(writer.serve)
+        async with anyio.create_task_group() as pool:
+            for _ in range(slots):
+                pool.start_soon(slot)
+        writer.close()
+    return clock.monotonic() - began_s
+
+
+async def test_with_calls_out_a_commit_waits_a_moment_for_more(clock: TurnedClock) -> None:
+    store = Groups()
+    took_s = await _calls(clock, store, slots=50, rows=1_000, call_s=0.3)
+    assert took_s < 1_000 / 50 * 0.3 * 1.1
+    assert len(store.groups) < 1_000
+
+
+async def test_nobody_waits_for_company_that_cannot_come(clock: TurnedClock) -> None:
+    store = Groups()
+    began_jumps = clock.jumps
+    await _calls(clock, store, slots=1, rows=20, call_s=1.0)
+    assert [len(group) for group in store.groups] == [1] * 40
+    assert clock.jumps - began_jumps == 20
 
 
 async def test_a_group_is_bounded_by_its_bytes() -> None:

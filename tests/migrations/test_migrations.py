@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_columns_keys_and_table_options_are_those_of_the_code(upgraded: Database
 
     postgresql = not upgraded.is_sqlite
     assert upgraded.write(from_code) == migrated
+
+
+def test_a_new_file_is_what_the_migrations_would_have_made(tmp_path: Path) -> None:
+    def everything(name: str, make: Callable[[Database], None]) -> dict[tuple[str, str], list[str]]:
+        """What there is, each with the words that made it; the order of constraints means nothing."""
+        database = Database(f"sqlite:///{tmp_path / name}")
+        make(database)
+        said = database.read(lambda c: c.execute(text("SELECT type, name, sql FROM sqlite_master")).all())
+        assert database.revision() == HEAD_REVISION
+        database.close()
+        return {(kind, name): sorted(re.findall(r"[^\s,()]+", sql or "")) for kind, name, sql in said}
+
+    assert everything("new.db", Database.make_ready) == everything("migrated.db", Database.upgrade)
 
 
 def test_the_triggers_of_the_code_are_there(upgraded: Database) -> None:
