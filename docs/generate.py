@@ -36,6 +36,9 @@ PAUSES = {
     PauseReason.STALLED: "not one success for `limits.stall_s`",
     PauseReason.MAX_FAILURES: "more rows failed than the job allows",
     PauseReason.BAD_ROW: "a streamed input turned out to hold a bad row",
+    PauseReason.SUBMITTED: "batches are with the API, and nobody was to wait for them",
+    PauseReason.UNKNOWN_BATCH: "what became of a submission is not known yet, or a person has to say it",
+    PauseReason.REFUSED: "the service refuses what every row has in common",
 }
 TABLE_WORDS = {
     "run": "One execution of a job over one input.",
@@ -116,7 +119,8 @@ def exit_codes_page() -> str:
         _table(("code", "word", "meaning", "run it again?"), rows),
         (
             "A run found already finished ends with its own code again. Where several hold, the first of "
-            "11, 5, 4, 12, 10, 3 decides."
+            "11, 5, 4, 12, 10, 3 decides. A run that only waits (75), as for its batches, or that was interrupted "
+            "keeps that code: to be called again comes first."
         ),
         "## The tree of errors",
         f"```\n{_tree_text()}\n```",

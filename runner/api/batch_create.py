@@ -19,6 +19,8 @@ from runner.domain.outcome import Failure, FailureKind, Origin
 from runner.domain.submission import CreateReply
 
 PATH = "/v1/messages/batches"
+# The type of the failure where the caller said at the last moment that it may not send.
+WITHHELD = "withheld"
 
 MaySend = Callable[[], Awaitable[bool]]
 
@@ -84,7 +86,7 @@ class Create:
 
     def _not_sent(self) -> CreateReply:
         failure = Failure(
-            kind=FailureKind.UNREACHABLE, type="withheld", message="not sent: too late, or no longer ours to send"
+            kind=FailureKind.UNREACHABLE, type=WITHHELD, message="not sent: too late, or no longer ours to send"
         )
         return CreateReply(failure=failure, nothing_sent=True)
 

@@ -151,7 +151,7 @@ class ResultLines:
                 if not line.endswith(b"\n"):
                     if len(line) > MAX_LINE_BYTES:
                         raise LineTooLong(f"{self._path}: a line of more than {MAX_LINE_BYTES} bytes")
-                    self.unfinished, self.unfinished_at = line.strip(b"\r \t"), at
+                    self.unfinished, self.unfinished_at = line.rstrip(b"\r \t"), at
                 elif line := line.rstrip(b"\r\n \t"):
                     yield at, line
 

@@ -39,6 +39,18 @@ class ExampleCommand(click.Command):
                     formatter.write_dl(records)
 
 
+class ExampleGroup(click.Group):
+    """A group of commands whose help begins with what to type."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **told: Any) -> None:
+        super().__init__(*args, **told)
+        self.examples = tuple(examples)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(self.examples, formatter)
+        super().format_help(ctx, formatter)
+
+
 def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
     if examples:
         with formatter.section("Examples"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from runner.cli.command import command
+from runner.cli.command import ExampleGroup, command
 from runner.cli.context import Context, sqlite_file_exists
 from runner.cli.messages import say
 from runner.cli.options import json_option, of_simulated_option
@@ -14,7 +14,7 @@ from runner.store.tables import HEAD_REVISION
 from runner.views.safe_text import safe_text
 
 
-@click.group("db")
+@click.group("db", cls=ExampleGroup, examples=("runner db status", "runner db upgrade"))
 def db() -> None:
     """The database: its state, its upgrade.
 

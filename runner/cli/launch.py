@@ -19,7 +19,7 @@ from runner.domain.model_rules import model_problem
 from runner.domain.packing import API_MAX_REQUESTS
 from runner.domain.pricing import PICO_PER_USD, PriceBook
 from runner.domain.run import NewRun, Run
-from runner.domain.states import FINISHED_RUN
+from runner.domain.states import FINISHED_RUN, RunState
 from runner.domain.submission import Timing
 from runner.errors import InputChanged, InputInvalid, JobInvalid, UsageInvalid
 from runner.files.check import (
@@ -241,6 +241,9 @@ def relaunch(run: Run, job: Job, store: Store, open_: ExitStack) -> Launch:
     """Go on with a run that is named. Its input is compared if it is still there, and needed only while rows of it
     have not been staged."""
     renderer = Renderer(run.job)
+    if run.state is RunState.CANCELING:  # no row of it is asked any more
+        nothing = Input(place=run.input_uri, stream=None, size=None, checkable=False)
+        return Launch(run=run, job=job, source=nothing, report=None, renderer=renderer)
     try:
         source = open_.enter_context(open_input(run.input_uri)) if run.input_uri != STDIN else None
     except InputInvalid:

@@ -36,8 +36,8 @@ def warning(name: str, sentence: str, hints: Sequence[str] = ()) -> None:
 
 
 def say(text: str) -> None:
-    """A line on stderr, colours only where they are seen."""
-    click.echo(text, err=True, color=stderr_has_color())
+    """A line on stderr, colours only where they are seen. A live screen that stands in between keeps it above."""
+    click.echo(text, file=sys.stderr, color=stderr_has_color())
 
 
 def stderr_has_color() -> bool:

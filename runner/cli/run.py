@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import ExitStack
 
 import click
 
 from runner.cli.command import command
 from runner.cli.context import Context
-from runner.cli.job_argument import absolute_output, job_of
-from runner.cli.launch import Launch, Wish, check_model, launch, opened_input, relaunch, settled
+from runner.cli.job_argument import job_of
+from runner.cli.launch import Wish, check_model, launch, opened_input, relaunch, settled
 from runner.cli.messages import say
 from runner.cli.options import (
     base_url_option,
@@ -25,17 +24,13 @@ from runner.cli.options import (
     progress_option,
     simulate_option,
 )
-from runner.cli.outcome import conclude, print_event
-from runner.cli.sending import Sending, check_credential, send
+from runner.cli.sending import check_credential
+from runner.cli.working import found, work
 from runner.domain.deadline import check_deadline
-from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow, OutputSpec
+from runner.domain.job import API_VERSIONS, Mode, OnBadRow
 from runner.domain.pricing import shipped_prices
-from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN
-from runner.engine.run import RunEnd
 from runner.errors import UsageInvalid
-from runner.store.store import Store
-from runner.views.progress_view import ProgressView, progress_view
 
 _SENT = {Mode.LIVE: "live", Mode.BATCH: "in batches"}
 
@@ -55,6 +50,7 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
         "runner run job.yaml --simulate",
         "runner run job.yaml -i tickets.jsonl -o answers.jsonl --max-usd 5",
         "runner run rows.jsonl -m claude-haiku-5-5 -o answers.jsonl",
+        "runner run job.yaml --mode batch --submit-only",
     ),
 )
 @click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
@@ -80,6 +76,7 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
 @click.option("--new", is_flag=True, help="Start afresh, though the same was asked before.")
 @click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
 @click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
+@click.option("--submit-only", is_flag=True, help="In batch mode: send all, wait for nothing; collect fetches it.")
 @simulate_option
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @json_option
@@ -100,11 +97,15 @@ def run(
     new: bool,
     on_bad_row: str | None,
     any_model: bool,
+    submit_only: bool,
     yes: bool,
 ) -> int:
     """Ask the model for every row of the input and write one line a row.
 
     The same command goes on with a run that was stopped or killed, and sends nothing when all is done.
+
+    With --submit-only: exit 0 when every row is with the API or has ended, 75 when some could not be sent yet, 10
+    when nobody knows whether they were. The same command, or `runner collect`, goes on.
     """
     del yes  # nothing is asked yet; scripts may say so already
     if key is not None and new:
@@ -123,6 +124,8 @@ def run(
     if finish_by is not None and job.mode is not Mode.AUTO:
         hints = ("--mode auto chooses by the time that is left",)
         raise UsageInvalid(f"--finish-by is for auto mode, and this job is sent {_SENT[job.mode]}.", hints=hints)
+    if submit_only:
+        _check_submit_only(job.mode, simulated=context.simulate)
     job = settled(job, context.settings, simulated=context.simulate, betas=betas)
     prices = shipped_prices()
     check_model(job, prices, any_model=any_model)
@@ -131,7 +134,19 @@ def run(
         job, source = open_.enter_context(opened_input(job, context.settings.home))
         store = open_.enter_context(context.store())
         launched = launch(job, Wish(key=key, new=new), source, store, context.clock)
-        return _work(context, store, launched)
+        return work(context, store, launched, waits=not submit_only, submit_only=submit_only)
+
+
+def _check_submit_only(mode: Mode, *, simulated: bool) -> None:
+    """Only batches go on when nobody waits for them, and only with a service that outlives this command."""
+    if simulated:
+        raise UsageInvalid(
+            "--submit-only and --simulate contradict each other: the built-in simulator ends with the command.",
+            hints=("runner simulator   serves it on a port, for as long as you like",),
+        )
+    if mode is not Mode.BATCH:
+        how = "may be sent live" if mode is Mode.AUTO else "is sent live"
+        raise UsageInvalid(f"--submit-only is for batches, and this job {how}.", hints=("--mode batch",))
 
 
 @command("resume", examples=("runner resume r_7f3k2m", "runner resume latest --max-usd 49 --concurrency 64"))
@@ -142,11 +157,11 @@ def run(
 @progress_option
 def resume(context: Context, label: str, output_path: str | None) -> int:
     """Go on with a run that paused or was killed. What is answered is not asked again."""
-    with _found(context, label, output_path) as (store, found, job):
-        if found.state in FINISHED_RUN:
-            say(f"run {found.label} is {found.state}: nothing is left to send.")
+    with found(context, label, output_path) as (store, was, job):
+        if was.state in FINISHED_RUN:
+            say(f"run {was.label} is {was.state}: nothing is left to send.")
         with ExitStack() as open_:
-            return _work(context, store, relaunch(found, job, store, open_))
+            return work(context, store, relaunch(was, job, store, open_))
 
 
 @command("retry", examples=("runner retry latest", "runner retry r_7f3k2m --max-usd 60"))
@@ -157,51 +172,12 @@ def resume(context: Context, label: str, output_path: str | None) -> int:
 @progress_option
 def retry(context: Context, label: str, output_path: str | None) -> int:
     """Ask the rows of a finished run again that did not succeed. What succeeded stays as it is."""
-    with _found(context, label, output_path) as (store, found, job):
-        if found.state not in FINISHED_RUN:
+    with found(context, label, output_path) as (store, was, job):
+        if was.state not in FINISHED_RUN:
             raise UsageInvalid(
-                f"run {found.label} is {found.state}; a retry is for runs that have ended.",
+                f"run {was.label} is {was.state}; a retry is for runs that have ended.",
                 name="run-state",
-                hints=(f"runner resume {found.label}",),
+                hints=(f"runner resume {was.label}",),
             )
         with ExitStack() as open_:
-            return _work(context, store, relaunch(found, job, store, open_), retry=True)
-
-
-@contextmanager
-def _found(context: Context, label: str, output_path: str | None) -> Iterator[tuple[Store, Run, Job]]:
-    """The run, its store, and its job with what the command line changes."""
-    with context.found_run(label) as (store, found):
-        job = settled(found.job, context.settings, simulated=found.job.simulated)
-        if output_path is not None:
-            job = replace(job, output=OutputSpec(path=absolute_output(output_path)))
-        check_credential(job, context.settings)
-        yield store, found, job
-
-
-def _work(context: Context, store: Store, launched: Launch, *, retry: bool = False) -> int:
-    """Send what is left of the run, show how it goes, and say how it ended."""
-    prices = shipped_prices()
-    found = launched.run
-    if context.json:
-        print_event("launch", run=found.label, job=found.job.name, simulated=found.job.simulated)
-    if launched.finished and not retry:
-        end = RunEnd(run=found, tally=store.tally(found.id), pause=None)
-        return conclude(context, store, end, launched.job.output.path, elapsed_s=None)
-    began_s = context.clock.monotonic()
-    with _progress(context) as view:
-        sending = Sending(
-            settings=context.settings, store=store, prices=prices, clock=context.clock, on_progress=view, retry=retry
-        )
-        end = send(launched, sending)
-    return conclude(context, store, end, launched.job.output.path, elapsed_s=context.clock.monotonic() - began_s)
-
-
-@contextmanager
-def _progress(context: Context) -> Iterator[ProgressView]:
-    view = progress_view("none" if context.quiet else context.progress, context.stderr_console())
-    view.start()
-    try:
-        yield view
-    finally:
-        view.stop()
+            return work(context, store, relaunch(was, job, store, open_), retry=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 
@@ -70,7 +71,7 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
             batches=Batching(
                 service=Batches(client),
                 timing=timing_of(sending.settings),
-                spool=sending.settings.home / "spool",
+                spool=spool_of(sending.settings),
                 fingerprint=connection.credential.fingerprint,
                 waits=sending.waits,
                 tell=sending.on_batch,
@@ -79,10 +80,15 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
         return await work_on(launched.run, parts)
 
 
+def spool_of(settings: Settings) -> Path:
+    """Where bodies and results of batches lie while they are needed."""
+    return settings.home / "spool"
+
+
 @asynccontextmanager
 async def _connection(job: Job, sending: Sending) -> AsyncIterator[Connection]:
     if not job.simulated:
-        yield _connected(job, sending, job.base_url, find_credential(sending.settings.service))
+        yield connected(job, sending.settings, job.base_url, find_credential(sending.settings.service))
         return
     from runner.simulator.config import SimulatorConfig
     from runner.simulator.server import serve
@@ -92,18 +98,19 @@ async def _connection(job: Job, sending: Sending) -> AsyncIterator[Connection]:
     server = await serve(Simulator(config, sending.clock))
     try:
         key = Credential(kind="api_key", secret="simulated", source="the simulator")  # noqa: S106 - opens nothing
-        yield _connected(job, sending, server.url, key)
+        yield connected(job, sending.settings, server.url, key)
     finally:
         await server.close()
 
 
-def _connected(job: Job, sending: Sending, base_url: str, credential: Credential) -> Connection:
+def connected(job: Job, settings: Settings, base_url: str, credential: Credential) -> Connection:
+    """The service as this job asks it."""
     return Connection(
         credential=credential,
         base_url=base_url,
         api_version=job.api_version,
         betas=job.betas,
-        headers={**sending.settings.service.custom_headers, **job.headers},
+        headers={**settings.service.custom_headers, **job.headers},
         concurrency=job.limits.concurrency,
         row_timeout_s=job.limits.row_timeout_s,
         read_timeout_s=job.limits.row_timeout_s,

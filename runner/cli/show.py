@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import click
 
+from runner.cli.batch_news import warn_of_results
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.holders import seen_holder
+from runner.cli.launch import timing_of
 from runner.cli.options import json_option
 from runner.domain.run import Run
 from runner.store.store import Store
+from runner.views.batch_page import run_batches_words
 from runner.views.durations import ago
 from runner.views.run_facts import run_facts
 from runner.views.run_page import page_json, page_lines
@@ -26,8 +29,11 @@ def show(context: Context, label: str) -> None:
         if context.json:
             context.print_json(page_json(facts, worked_on_by=holder))
             return
-        for line in page_lines(facts, worked_on_by=holder):
+        now_us = context.clock.now_us()
+        batches = run_batches_words(facts.submissions, timing_of(context.settings), now_us)
+        for line in page_lines(facts, worked_on_by=holder, batches=batches):
             click.echo(line)
+        warn_of_results(facts.submissions, run, now_us)
 
 
 def holder_words(context: Context, store: Store, run: Run) -> str | None:

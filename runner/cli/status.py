@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from runner.cli.batch_news import warn_of_results
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.holders import seen_holder
@@ -37,6 +38,8 @@ def status(context: Context, limit: int) -> None:
     width = console.width if console.is_terminal else None
     for line in status_table(rows, width, plain=context.plain):
         click.echo(line)
+    for row in rows:
+        warn_of_results(row.submissions, row.run, context.clock.now_us())
 
 
 def _newest(context: Context, limit: int) -> list[StatusRow]:
@@ -51,4 +54,7 @@ def _row(context: Context, store: Store, run: Run) -> StatusRow:
     left_alone = run.state in (RunState.RUNNING, RunState.CANCELING) and (
         seen_holder(store, run, context.clock.now_us()) is None
     )
-    return StatusRow(run=run, tally=store.tally(run.id), money=store.money(run.id), left_alone=left_alone)
+    riding = store.submissions_of(run.id) if store.has_riding(run.id) else []
+    return StatusRow(
+        run=run, tally=store.tally(run.id), money=store.money(run.id), left_alone=left_alone, submissions=riding
+    )

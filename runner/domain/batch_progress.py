@@ -89,7 +89,8 @@ def open_batch(
 ) -> OpenBatch:
     """What there is to say of a submission now; `status` is what asking has shown last, where that was asked."""
     began_us = one.created_us or one.intent.intent_us
-    ended = status is not None and status.has_ended and one.state in (BatchState.ACCEPTED, BatchState.CLAIMED)
+    over = one.ended_us is not None or (status is not None and status.has_ended)
+    ended = over and one.state in (BatchState.ACCEPTED, BatchState.CLAIMED)
     return OpenBatch(
         number=number,
         submission=one.id,

@@ -440,9 +440,15 @@ class _Engine:
 
     def conclude(self, error: RunnerError | None) -> RunEnd:
         """Give back what is open and move the run to the state that its rows say. Blocks."""
+        store, run = self._parts.store, self._run
+        if (
+            isinstance(error, StoreFault)
+            and error.name == "spool"
+            and not self._hold.extend(self._parts.clock.now_us())
+        ):
+            raise taken_over(run) from error  # whoever took the run over has cleared what we had spooled
         if isinstance(error, StoreFault | RunLocked):
             raise error  # nothing can be written, or it is no longer ours to write
-        store, run = self._parts.store, self._run
         error = error or self._input_error
         if not self._hold.extend(self._parts.clock.now_us()):
             raise taken_over(run)

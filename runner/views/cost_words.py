@@ -16,14 +16,15 @@ def token_words(usage: Usage) -> str:
     return f"in {brief(prompt)}{cached}   out {brief(usage.output_tokens)}{searches}"
 
 
-def cost_words(money: Money, *, simulated: bool) -> str:
+def cost_words(money: Money, *, simulated: bool, in_batches: bool = False) -> str:
     """The sum on the first line; on further ones what is not known and what was paid twice."""
     cap = f" of {dollars(money.cap_pico)}" if money.cap_pico is not None else ""
     lines = [f"{dollars(money.spent_pico)}{cap}" + ("   simulated: nothing is billed" if simulated else "")]
     # What calls of unknown end may cost stays reserved, and is told on a line of its own.
     reserved = money.committed_pico - money.unknown_bound_pico
     if reserved > 0:
-        lines.append(f"and {dollars(reserved)} reserved for calls that have not ended")
+        what = "batches whose results are not here" if in_batches else "calls that have not ended"
+        lines.append(f"and {dollars(reserved)} reserved for {what}")
     return "\n".join([*lines, *caveats(money)])
 
 

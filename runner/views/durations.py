@@ -44,3 +44,17 @@ def utc(at_us: int | None) -> str | None:
 def ago(at_us: int, now_us: int) -> str:
     """`5m 02s ago`."""
     return f"{duration((now_us - at_us) / 1e6)} ago"
+
+
+def span(seconds: float) -> str:
+    """Roughly how long: `45s`, `38m`, `2h 05m`, `3d 4h`."""
+    whole = max(int(seconds), 0)
+    if MINUTE <= whole < HOUR:
+        return f"{whole // MINUTE}m"
+    return f"{whole}s" if whole < MINUTE else duration(whole)
+
+
+def time_of_day(at_us: int, now_us: int, zone: tzinfo | None = None) -> str:
+    """`08:41`; with the date, `2026-11-22 08:41`, where that is not today's."""
+    at, now = (datetime.fromtimestamp(one / 1e6, UTC).astimezone(zone) for one in (at_us, now_us))
+    return at.strftime("%H:%M" if at.date() == now.date() else "%Y-%m-%d %H:%M")

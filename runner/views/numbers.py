@@ -37,3 +37,8 @@ def percent(part: float, whole: float) -> str:
 def of_rows(number: int) -> str:
     """`1 row`, `12 rows`."""
     return "1 row" if number == 1 else f"{number:,} rows"
+
+
+def of_batches(number: int) -> str:
+    """`1 batch`, `12 batches`."""
+    return "1 batch" if number == 1 else f"{number:,} batches"

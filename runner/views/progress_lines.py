@@ -1,4 +1,5 @@
-"""Progress where nobody watches a screen: a line at the start, every minute or 5%, and at the end."""
+"""Progress where nobody watches a screen: a line at the start, every minute or 5%, for each event of a batch, and
+at the end."""
 
 from __future__ import annotations
 
@@ -7,22 +8,35 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from runner.domain.batch_progress import BatchProgress
 from runner.domain.progress import Progress
-from runner.views.durations import stopwatch
+from runner.views.batch_words import BatchNews
+from runner.views.durations import stopwatch, time_of_day, utc
 from runner.views.money import dollars, usd
 from runner.views.numbers import percent
 from runner.views.safe_text import safe_line
 
 EVERY_S = 60.0
 EVERY_SHARE = 0.05
+# What a line about a batch tells as name=value; the rest of an event is for machines.
+FACTS = ("id", "rows", "again")
+# Events whose values say all that there is to say.
+VALUES_ENOUGH = frozenset({"batch_submitted", "batch_ingested"})
 
 
 class ProgressLines:
-    """A ProgressView of lines. `line` makes one of an event and the numbers; `write` puts it somewhere."""
+    """A ProgressView of lines. `line` makes one of an event and the numbers, `news` one of what happened to a batch,
+    or none; `write` puts them somewhere."""
 
-    def __init__(self, write: Callable[[str], None], line: Callable[[str, Progress], str]) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        line: Callable[[str, Progress], str],
+        news: Callable[[BatchNews], str | None] = lambda _: None,
+    ) -> None:
         self._write = write
         self._line = line
+        self._news = news
         self._last: Progress | None = None
         self._told: Progress | None = None
 
@@ -35,6 +49,10 @@ class ProgressLines:
             self._say("start", progress)
         elif is_due(self._told, progress):
             self._say("progress", progress)
+
+    def batch(self, news: BatchNews) -> None:
+        if (line := self._news(news)) is not None:
+            self._write(line)
 
     def stop(self) -> None:
         """The last numbers, unless they have just been told."""
@@ -77,16 +95,53 @@ def plain_line(event: str, progress: Progress, at: str) -> str:
     parts.append(f"{ended(progress)}/{total}")
     if progress.total is not None:
         parts.append(percent(ended(progress), progress.total))
-    parts += [f"failed={progress.failed}", f"spent={dollars(progress.spent_pico)}"]
+    parts.append(f"failed={progress.failed}")
+    if progress.batches is not None:
+        parts += _out(progress.batches)
+    parts.append(f"spent={dollars(progress.spent_pico)}")
     if progress.committed_pico:
         parts.append(f"committed={dollars(progress.committed_pico)}")
     if progress.held_until_s:
         parts.append(f"held={progress.held_until_s:.0f}s")
     if progress.paused_for:
         parts.append(f"pausing={safe_line(progress.paused_for)}")
-    elif progress.eta_s is not None and event != "end":
-        parts.append(f"eta={stopwatch(progress.eta_s)}")
+    elif event != "end":
+        parts += _eta(progress)
     return " ".join(parts)
+
+
+def _out(batches: BatchProgress) -> list[str]:
+    parts = [f"with_api={batches.rows_with_api}"]
+    parts += [f"unknown={batches.rows_unknown}"] if batches.rows_unknown else []
+    return parts
+
+
+def _eta(progress: Progress) -> list[str]:
+    """How long it still takes; with batches, between which times of day they end."""
+    if progress.eta_s is not None:
+        return [f"eta={stopwatch(progress.eta_s)}"]
+    batches = progress.batches
+    if batches is None or batches.eta_us is None:
+        return []
+    return ["eta=" + "-".join(time_of_day(at_us, batches.now_us).replace(" ", "T") for at_us in batches.eta_us)]
+
+
+def plain_news(news: BatchNews, at: str) -> str | None:
+    """`02:00:31 batch submitted id=msgbatch_01Ab rows=50000`. Warnings are told as such, not as progress."""
+    if news.warning:
+        return None
+    values = [f"{name}={safe_line(str(news.facts[name]))}" for name in FACTS if news.facts.get(name)]
+    line = " ".join([at, news.name.replace("_", " "), *values])
+    return line if news.name in VALUES_ENOUGH else f"{line}: {safe_line(news.text)}"
+
+
+def local_news(news: BatchNews) -> str | None:
+    return plain_news(news, time.strftime("%H:%M:%S"))
+
+
+def json_news(news: BatchNews) -> str:
+    """The same as an object, with everything that is known."""
+    return json.dumps({"event": news.name, "warning": news.warning, "text": news.text, **news.facts}, default=str)
 
 
 def local_line(event: str, progress: Progress) -> str:
@@ -113,4 +168,20 @@ def json_line(event: str, progress: Progress) -> str:
         "paused_for": progress.paused_for,
         "failures": progress.failures,
     }
+    if progress.batches is not None:
+        told["batches"] = _batches_json(progress.batches)
     return json.dumps(told)
+
+
+def _batches_json(batches: BatchProgress) -> dict[str, Any]:
+    return {
+        "ended": batches.ended,
+        "in_progress": batches.in_progress,
+        "ready": batches.ready,
+        "unknown": batches.unknown,
+        "rows_with_api": batches.rows_with_api,
+        "rows_unknown": batches.rows_unknown,
+        "to_redo": batches.to_redo,
+        "next_poll_s": None if batches.next_poll_s is None else round(batches.next_poll_s, 1),
+        "eta": None if batches.eta_us is None else [utc(at_us) for at_us in batches.eta_us],
+    }

@@ -7,19 +7,24 @@ from rich.live import Live
 from rich.text import Text
 
 from runner.domain.progress import Progress
+from runner.views.batch_screen import batch_ending, batch_lines, batch_rows
+from runner.views.batch_words import DECISIONS, BatchNews
 from runner.views.durations import duration, stopwatch
 from runner.views.money import dollars
 from runner.views.numbers import brief, count, percent
 from runner.views.progress_lines import ended
-from runner.views.safe_text import safe_line
+from runner.views.safe_text import safe_line, safe_text
+from runner.views.screen_lines import (
+    BARS_FROM,
+    FIGURES_WIDTH,
+    LABEL_WIDTH,
+    LIMIT_BAR,
+    ROWS_BAR,
+    bar,
+    fitted,
+    labelled,
+)
 
-LABEL_WIDTH = 10
-ROWS_BAR = 28
-LIMIT_BAR = 20
-# Below this there is no room for a bar beside its numbers.
-BARS_FROM = 72
-FIGURES_WIDTH = 22
-GAP = "   "
 SHOWN_FAILURES = 4
 # A projection from fewer rows says more about chance than about the job.
 PROJECT_FROM_ROWS = 20
@@ -41,6 +46,11 @@ class ProgressScreen:
         self._last = progress
         self._draw(progress, [*screen_lines(progress, self._console.width), ending(progress, self._console.width)])
 
+    def batch(self, news: BatchNews) -> None:
+        """Numbers tell of batches; what was decided on the way stands above them."""
+        if news.name in DECISIONS:
+            self._console.print(safe_text(f"{news.text}."), soft_wrap=True)
+
     def stop(self) -> None:
         """The last numbers stay where they are, without what one could do while they moved."""
         if self._last is not None:
@@ -58,28 +68,61 @@ def _styled(line: str, progress: Progress) -> Text:
         text.stylize("dim", 0, LABEL_WIDTH)
     if label == "failures":
         text.stylize("red", LABEL_WIDTH)
+    if progress.batches is not None and progress.batches.unknown:
+        text.highlight_regex(r"\bunknown, .*|\bunknown: .*|\d+ unknown \(.*?\)", "yellow")
     if progress.simulated:
         text.highlight_words(["SIMULATED"], "bold yellow")
     return text
 
 
-LABELS = frozenset({"rows", "requests", "input", "output", "latency", "spend", "failures", "waiting", "stopping"})
+LABELS = frozenset(
+    {
+        "rows",
+        "requests",
+        "input",
+        "output",
+        "latency",
+        "batches",
+        "pace",
+        "spend",
+        "failures",
+        "waiting",
+        "stopping",
+        "next poll",
+    }
+)
 
 
 def screen_lines(progress: Progress, width: int) -> list[str]:
     """The numbers, no line wider than `width`."""
     lines = [
         _header(progress, width),
-        *_rows(progress, width),
-        _requests(progress, width),
-        _tokens("input", progress.input_per_min, progress.itpm, width, "cache reads not counted"),
-        _tokens("output", progress.output_per_min, progress.otpm, width),
-        _latency(progress, width),
+        *(batch_rows(progress, width) if in_batches(progress) else _rows(progress, width)),
+        *batch_lines(progress, width),
+        *(_calls(progress, width) if not in_batches(progress) or _asks_live(progress) else []),
         _spend(progress, width),
         _failures(progress, width),
         _hold(progress, width),
     ]
     return [line[:width] for line in lines if line]
+
+
+def in_batches(progress: Progress) -> bool:
+    """Rows go in batches; those of an earlier mode may be out beside live calls."""
+    return progress.batches is not None and progress.mode != "live"
+
+
+def _asks_live(progress: Progress) -> bool:
+    return progress.in_flight > 0 or progress.requests_per_min > 0
+
+
+def _calls(progress: Progress, width: int) -> list[str]:
+    return [
+        _requests(progress, width),
+        _tokens("input", progress.input_per_min, progress.itpm, width, "cache reads not counted"),
+        _tokens("output", progress.output_per_min, progress.otpm, width),
+        _latency(progress, width),
+    ]
 
 
 def _header(progress: Progress, width: int) -> str:
@@ -104,16 +147,16 @@ def _rows(progress: Progress, width: int) -> list[str]:
     counts = [f"done {count(progress.done)}", f"failed {count(progress.failed)}"]
     counts += [f"retrying {count(progress.retrying)}", f"in flight {count(progress.in_flight)}"]
     if progress.total is None:
-        first = _line(
+        first = labelled(
             "rows", [f"{count(over)} of {count(progress.staged)} read so far", "the input is being read"], width
         )
     else:
         waiting = max(progress.total - over - progress.in_flight - progress.retrying, 0)
         counts.append(f"waiting {count(waiting)}")
         parts = [f"{count(over)} of {count(progress.total)}", percent(over, progress.total), _eta(progress)]
-        bar = _bar(over, progress.total, ROWS_BAR) + "  " if width >= BARS_FROM else ""
-        first = _line("rows", parts, width, before=bar)
-    return [first, _line("", counts, width)]
+        drawn = bar(over, progress.total, ROWS_BAR) + "  " if width >= BARS_FROM else ""
+        first = labelled("rows", parts, width, before=drawn)
+    return [first, labelled("", counts, width)]
 
 
 def _eta(progress: Progress) -> str:
@@ -138,14 +181,14 @@ def _tokens(label: str, rate: float, limit: int | None, width: int, remark: str 
 def _limit(label: str, rate: float, limit: int | None, width: int, remarks: list[str]) -> str:
     figures = f"{brief(rate)}/min" + (f" of {brief(limit)}" if limit is not None else "")
     if limit is not None and width >= BARS_FROM:
-        return _line(label, [_bar(rate, limit, LIMIT_BAR), *remarks], width, before=f"{figures:{FIGURES_WIDTH}}")
-    return _line(label, [figures, *remarks], width)
+        return labelled(label, [bar(rate, limit, LIMIT_BAR), *remarks], width, before=f"{figures:{FIGURES_WIDTH}}")
+    return labelled(label, [figures, *remarks], width)
 
 
 def _latency(progress: Progress, width: int) -> str:
     shown = (("p50", progress.latency_p50_s), ("p95", progress.latency_p95_s), ("p99", progress.latency_p99_s))
     parts = [f"{name} {duration(seconds)}" for name, seconds in shown if seconds is not None]
-    return _line("latency", parts, width) if parts else ""
+    return labelled("latency", parts, width) if parts else ""
 
 
 def _spend(progress: Progress, width: int) -> str:
@@ -154,12 +197,12 @@ def _spend(progress: Progress, width: int) -> str:
         spent += f" + {dollars(progress.committed_pico)} reserved"
     projected = _projected(progress)
     if progress.cap_pico is None:
-        return _line("spend", [spent, projected], width)
+        return labelled("spend", [spent, projected], width)
     figures = f"{spent} of {dollars(progress.cap_pico)}"
     if width < BARS_FROM or len(figures) > FIGURES_WIDTH - 1:
-        return _line("spend", [figures, projected], width)
-    bar = _bar(progress.spent_pico + progress.committed_pico, progress.cap_pico, LIMIT_BAR)
-    return _line("spend", [bar, projected], width, before=f"{figures:{FIGURES_WIDTH}}")
+        return labelled("spend", [figures, projected], width)
+    drawn = bar(progress.spent_pico + progress.committed_pico, progress.cap_pico, LIMIT_BAR)
+    return labelled("spend", [drawn, projected], width, before=f"{figures:{FIGURES_WIDTH}}")
 
 
 def _projected(progress: Progress) -> str:
@@ -177,37 +220,18 @@ def _failures(progress: Progress, width: int) -> str:
     shown = [f"{safe_line(kind, 32)} {count(rows)}" for kind, rows in kinds[:SHOWN_FAILURES]]
     if len(kinds) > SHOWN_FAILURES:
         shown.append("...")
-    return _line("failures", shown, width, gap=" | ")
+    return labelled("failures", shown, width, gap=" | ")
 
 
 def _hold(progress: Progress, width: int) -> str:
     if not progress.held_until_s:
         return ""
-    return _line("waiting", [f"the service asked for a pause of {duration(progress.held_until_s)}"], width)
+    return labelled("waiting", [f"the service asked for a pause of {duration(progress.held_until_s)}"], width)
 
 
 def ending(progress: Progress, width: int) -> str:
     """The line below the numbers: what Ctrl-C does, or what a stop still waits for."""
     if progress.paused_for is None:
-        return _fitted("Ctrl-C pauses and keeps everything.", width)
+        return batch_ending(progress, width) or fitted("Ctrl-C pauses and keeps everything.", width)
     calls = f"{count(progress.in_flight)} in flight may end" if progress.in_flight else ""
-    return _line("stopping", [safe_line(progress.paused_for), calls, "Ctrl-C again ends at once"], width)
-
-
-def _line(label: str, parts: list[str], width: int, *, before: str = "", gap: str = GAP) -> str:
-    """A label and as many parts as there is room for; the first part is always there."""
-    shown = [part for part in parts if part]
-    while len(shown) > 1 and LABEL_WIDTH + len(before) + len(gap.join(shown)) > width:
-        shown.pop()
-    return _fitted(f"{label:{LABEL_WIDTH}}{before}{gap.join(shown)}".rstrip(), width)
-
-
-def _fitted(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: max(width - 3, 0)] + "..."
-
-
-def _bar(part: float, whole: float, width: int) -> str:
-    """Full only when all of it is there."""
-    share = min(part / whole, 1.0) if whole > 0 else 0.0
-    full = int(share * width)
-    return f"[{'#' * full}{'-' * (width - full)}]"
+    return labelled("stopping", [safe_line(progress.paused_for), calls, "Ctrl-C again ends at once"], width)

@@ -8,17 +8,20 @@ from typing import Literal, Protocol
 from rich.console import Console
 
 from runner.domain.progress import Progress
-from runner.views.progress_lines import ProgressLines, json_line, local_line
+from runner.views.batch_words import BatchNews
+from runner.views.progress_lines import ProgressLines, json_line, json_news, local_line, local_news
 
 Kind = Literal["none", "plain", "bar", "json"]
 
 
 class ProgressView(Protocol):
-    """Shows the numbers of a run, from `start` to `stop`."""
+    """Shows the numbers of a run, and what happens to its batches, from `start` to `stop`."""
 
     def start(self) -> None: ...
 
     def __call__(self, progress: Progress, /) -> None: ...
+
+    def batch(self, news: BatchNews, /) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -30,6 +33,9 @@ class NoProgress:
         """Nothing."""
 
     def __call__(self, progress: Progress, /) -> None:
+        """Nothing."""
+
+    def batch(self, news: BatchNews, /) -> None:
         """Nothing."""
 
     def stop(self) -> None:
@@ -49,7 +55,9 @@ def progress_view(kind: str | None, console: Console) -> ProgressView:
         from runner.views.progress_screen import ProgressScreen
 
         return ProgressScreen(console)
-    return ProgressLines(_writer(console), json_line if kind == "json" else local_line)
+    if kind == "json":
+        return ProgressLines(_writer(console), json_line, json_news)
+    return ProgressLines(_writer(console), local_line, local_news)
 
 
 def can_draw(console: Console) -> bool:

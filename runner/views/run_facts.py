@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from runner.domain.outcome import Usage
 from runner.domain.run import Run, Tally
-from runner.domain.states import FINISHED_RUN, PauseReason, RunState
+from runner.domain.states import FINISHED_RUN, RIDING_BATCH, PauseReason, RunState
 from runner.store.reports import FailedTries, Money, StatusCount
 from runner.store.store import Store
+from runner.store.submissions import Duplicate, Submission
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """A run, its rows, its tokens and its money at one moment."""
+    """A run, its rows, its tokens, its money and its batches at one moment."""
 
     run: Run
     tally: Tally
@@ -21,6 +22,8 @@ class RunFacts:
     tokens: Usage
     money: Money
     failed_tries: list[FailedTries]
+    submissions: list[Submission]
+    duplicates: list[Duplicate]
 
     @property
     def total(self) -> int | None:
@@ -31,6 +34,11 @@ class RunFacts:
     def waiting(self) -> int | None:
         """Rows without a result."""
         return None if self.total is None else self.total - self.tally.ended
+
+    @property
+    def riding(self) -> int:
+        """Rows of batches that have not been read, those of unknown end among them."""
+        return sum(one.n for one in self.submissions if one.state in RIDING_BATCH)
 
     @property
     def finished(self) -> bool:
@@ -58,6 +66,8 @@ def run_facts(store: Store, run: Run) -> RunFacts:
         tokens=store.tokens(run.id),
         money=store.money(run.id),
         failed_tries=store.failed_tries(run.id),
+        submissions=store.submissions_of(run.id),
+        duplicates=store.duplicates_of(run.id),
     )
 
 

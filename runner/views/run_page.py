@@ -8,6 +8,8 @@ from runner.domain.job import Job
 from runner.domain.outcome import Usage
 from runner.domain.states import RunState
 from runner.store.reports import Money
+from runner.views.batch_page import batch_json, duplicate_json
+from runner.views.batch_words import duplicates_words
 from runner.views.cost_words import cost_words
 from runner.views.durations import duration, moment, utc
 from runner.views.failure_advice import pause_advice
@@ -21,8 +23,8 @@ from runner.views.tables import facts_lines
 SHORT_HASH = 12
 
 
-def page_lines(facts: RunFacts, *, worked_on_by: str | None) -> list[str]:
-    """`worked_on_by` names the process that holds the run, None where nobody does."""
+def page_lines(facts: RunFacts, *, worked_on_by: str | None, batches: str = "") -> list[str]:
+    """`worked_on_by` names the process that holds the run, None where nobody does; `batches` tells of its batches."""
     run = facts.run
     job = run.job
     told = [
@@ -33,9 +35,10 @@ def page_lines(facts: RunFacts, *, worked_on_by: str | None) -> list[str]:
         ("input", _input(facts)),
         ("output", safe_line(run.output or "none: runner export writes one")),
         ("rows", rows_words(facts) + _reasons(facts)),
+        ("batches", batches),
         ("tokens", _tokens(facts.tokens)),
-        ("cost", cost_words(facts.money, simulated=job.simulated)),
-        ("paid twice", _paid_twice(facts.money)),
+        ("cost", cost_words(facts.money, simulated=job.simulated, in_batches=facts.riding > 0)),
+        ("paid twice", _paid_twice(facts)),
         ("tries", _tries(facts)),
         ("started", _times(facts)),
     ]
@@ -106,8 +109,10 @@ def _tokens(usage: Usage) -> str:
     return "   ".join(parts)
 
 
-def _paid_twice(money: Money) -> str:
-    return "" if money.duplicate_pico else "nothing"
+def _paid_twice(facts: RunFacts) -> str:
+    if facts.duplicates:
+        return duplicates_words(facts.duplicates)
+    return "" if facts.money.duplicate_pico else "nothing"
 
 
 def _tries(facts: RunFacts) -> str:
@@ -168,6 +173,8 @@ def page_json(facts: RunFacts, *, worked_on_by: str | None) -> dict[str, Any]:
             "output_tokens": facts.tokens.output_tokens,
             "web_search_requests": facts.tokens.web_searches,
         },
+        "batches": [batch_json(one) for one in facts.submissions],
+        "duplicates": [duplicate_json(one) for one in facts.duplicates],
         "cost": cost_json(facts.money),
         "failed_tries": [{"reason": tries.reason, "tries": tries.tries} for tries in facts.failed_tries],
         "organization": run.organization,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.domain.run import Run, Tally
-from runner.domain.states import RunState
+from runner.domain.states import RIDING_BATCH, BatchState, RunState
 from runner.store.reports import FailureGroup, Money
+from runner.store.submissions import Submission
+from runner.views.batch_words import out_words
 from runner.views.durations import moment, utc
 from runner.views.failure_advice import advice
 from runner.views.money import dollars, usd
@@ -38,21 +40,30 @@ FAILURE_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class StatusRow:
-    """A run in the list. `left_alone`: it should be worked on, and no process does."""
+    """A run in the list. `left_alone`: it should be worked on, and no process does. `submissions` are those of a run
+    that has some with the service."""
 
     run: Run
     tally: Tally
     money: Money
     left_alone: bool
+    submissions: Sequence[Submission] = ()
 
     @property
     def note(self) -> str:
-        run = self.run
+        run, out = self.run, out_words(self.submissions)
+        if run.state is RunState.CANCELING and out:
+            return f"{out}: runner collect {run.label}"
         if self.left_alone:
             return f"nobody works on it: runner resume {run.label}"
         if run.wanted is not None:
             return f"asked to {run.wanted}"
-        return pause_of(run)[1] or ""
+        twice = self.money.duplicate_pico
+        return out or pause_of(run)[1] or (f"in it {dollars(twice)} paid twice" if twice else "")
+
+    @property
+    def _riding(self) -> list[Submission]:
+        return [one for one in self.submissions if one.state in RIDING_BATCH]
 
     @property
     def state(self) -> str:
@@ -83,6 +94,9 @@ class StatusRow:
             "rows": run.total_rows,
             "done": self.tally.done,
             "failed": self.tally.failed,
+            "batches_out": len(self._riding),
+            "rows_in_batches": sum(one.n for one in self._riding),
+            "batches_unknown": sum(one.state is BatchState.UNKNOWN for one in self._riding),
             "spent_usd": usd(self.money.spent_pico),
             "unknown_usd_at_most": usd(self.money.unknown_bound_pico),
             "budget_usd": usd(self.money.cap_pico),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.domain.states import RunState
+from runner.views.batch_words import duplicates_words, out_words
 from runner.views.cost_words import cost_words, token_words
 from runner.views.durations import duration
 from runner.views.failure_advice import pause_advice
@@ -17,9 +18,13 @@ def summary_lines(facts: RunFacts, *, elapsed_s: float | None = None, output: st
     run = facts.run
     simulated = "  SIMULATED" if run.job.simulated else ""
     told = [("rows", rows_words(facts))]
+    if out := out_words(facts.submissions):
+        told.append(("batches", out))
     if facts.tokens.prompt_tokens or facts.tokens.output_tokens:
         told.append(("tokens", token_words(facts.tokens)))
-    told.append(("cost", cost_words(facts.money, simulated=run.job.simulated)))
+    told.append(("cost", cost_words(facts.money, simulated=run.job.simulated, in_batches=facts.riding > 0)))
+    if facts.duplicates:
+        told.append(("paid twice", duplicates_words(facts.duplicates)))
     if elapsed_s is not None:
         told.append(("time", duration(elapsed_s)))
     if output is not None and output != "-":
@@ -34,8 +39,10 @@ def summary_lines(facts: RunFacts, *, elapsed_s: float | None = None, output: st
 def rows_words(facts: RunFacts) -> str:
     """`9,600: 9,591 succeeded, 6 invalid_output, 3 errored, 12 waiting`."""
     parts = [f"{count(rows)} {status}" for status, rows in facts.by_status()]
-    if facts.waiting:
-        parts.append(f"{count(facts.waiting)} waiting")
+    if facts.riding:
+        parts.append(f"{count(facts.riding)} in batches")
+    if facts.waiting and facts.waiting > facts.riding:
+        parts.append(f"{count(facts.waiting - facts.riding)} waiting")
     total = "so far" if facts.total is None else count(facts.total)
     return f"{total}: {', '.join(parts)}" if parts else f"{total}: none has ended"
 
@@ -45,6 +52,8 @@ def next_step(facts: RunFacts, output: str | None) -> str | None:
     run = facts.run
     if run.state is RunState.PAUSED and run.pause_reason is not None:
         return pause_advice(run.pause_reason, run.label)
+    if run.state is RunState.CANCELING and facts.riding:
+        return f"runner collect {run.label}   fetches what is finished, and ends the run"
     if run.state is RunState.DONE_WITH_FAILURES:
         return f"runner failures {run.label}   says why; runner retry {run.label}   asks them again"
     if facts.finished and output is None and run.output is None:

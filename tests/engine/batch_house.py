@@ -43,25 +43,41 @@ TIMING = Timing()
 Hook = Callable[[httpx.Request], Awaitable[None]]
 
 
+def accepting(_request: Request) -> Reply | None:
+    """Refuses nothing."""
+    return None
+
+
 async def nothing(_request: httpx.Request) -> None:
     """A hook that does nothing."""
 
 
 class Wire(httpx.AsyncBaseTransport):
     """From the client to the simulator and back, without a socket. `before` is called when a request has left the
-    client and before the service has seen it, `after` when the service has done it and before anybody hears."""
+    client and before the service has seen it, `after` when the service has done it and before anybody hears;
+    `refuse` may answer in place of the service, and `mangle` changes results on their way."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.before: Hook = nothing
         self.after: Hook = nothing
+        self.refuse: Callable[[Request], Reply | None] = accepting
+        self.mangle: Callable[[bytes], bytes] = bytes
+        self.nameless = False  # replies name neither organisation nor workspace
+        self.log: list[str] = []  # which calls were made, in order
+
+    @property
+    def asked(self) -> Counter[str]:
+        return Counter(self.log)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["journey"].sent = True
         assert isinstance(request.stream, httpx.AsyncByteStream)
         body = b"".join([piece async for piece in request.stream])
+        self.log.append(_door(request))
         await self.before(request)
-        reply = self.simulator.receive(_seen(request, body))
+        seen = _seen(request, body)
+        reply = self.refuse(seen) or self.simulator.receive(seen)
         await self.after(request)
         if reply.delay_s:
             await self.simulator.clock.sleep(reply.delay_s)
@@ -74,13 +90,25 @@ class Wire(httpx.AsyncBaseTransport):
             await self.simulator.clock.sleep(SILENCE_S)
             raise httpx.ReadTimeout("nothing came", request=request)
         assert not kind, f"{kind} needs a socket"
-        whole = reply.body if reply.events is None else b"".join(reply.events)
+        whole = reply.body if reply.events is None else self.mangle(b"".join(reply.events))
         return httpx.Response(reply.status, headers=self._headers(reply), content=whole, request=request)
 
     def _headers(self, reply: Reply) -> list[tuple[str, str]]:
         late = reply.late_headers() if reply.late_headers is not None else ()
         date = formatdate(self.simulator.clock.now_us() // SECOND, usegmt=True)
-        return [("date", date), *reply.headers, *late]
+        told = [("date", date), *reply.headers, *late]
+        return [one for one in told if not (self.nameless and one[0].startswith("anthropic-"))]
+
+
+def _door(request: httpx.Request) -> str:
+    """Which call it is: create, list, status, cancel, delete, results; else its path."""
+    path = request.url.path
+    if path == PATH:
+        return "create" if request.method == "POST" else "list"
+    if not path.startswith(PATH):
+        return path
+    last = path.rpartition("/")[2]
+    return last if last in ("results", "cancel") else "delete" if request.method == "DELETE" else "status"
 
 
 def _seen(request: httpx.Request, body: bytes) -> Request:
@@ -138,6 +166,32 @@ class Office:
 
     async def work(self, run: Run, *, waits: bool = True, **more: Any) -> RunEnd:
         return await self.house.work(run, self, batches=self.batching(waits=waits), **more)
+
+    def cancel_by_hand(self, number: int) -> None:
+        """Somebody cancels the batch that was made as the `number`-th, in the console as it were."""
+        path = f"{PATH}/{self.batches[number].id}/cancel"
+        headers = {"x-api-key": KEY.secret, "anthropic-version": "2023-06-01"}
+        reply = self.simulator.receive(Request(method="POST", path=path, headers=headers))
+        assert reply.status == 200, reply.body
+
+    def foreign(self, rows: int, seconds: float) -> str:
+        """Somebody else makes a batch of so many rows in our workspace, which takes so long; its id."""
+        workspace = self.simulator.config.workspace_id
+        return str(self.simulator.batches.add_foreign(rows, "theirs-", workspace, seconds)["id"])
+
+    def move_key(self, workspace: str | None) -> None:
+        """Our key looks at another workspace from now on; None: at its own again."""
+        self.simulator.workspaces[KEY.secret] = workspace or self.simulator.config.workspace_id
+
+    def at_hours(self, *deeds: tuple[float, Callable[[], None]]) -> None:
+        """Do these things as soon as so many hours have passed and the service is asked for anything."""
+        left = sorted(deeds, key=lambda deed: deed[0])
+
+        async def look(_request: httpx.Request) -> None:
+            while left and self.now_s >= left[0][0] * HOUR_S:
+                left.pop(0)[1]()
+
+        self.wire.before = look
 
     # --- looking
 

@@ -16,3 +16,23 @@ from tests.turned_clock import TurnedClock
 def house(tmp_path: Path, clock: TurnedClock) -> Iterator[House]:
     with Store.open(f"sqlite:///{tmp_path / 'runner.db'}") as store:
         yield House(folder=tmp_path, clock=clock, store=store)
+
+
+@pytest.fixture
+def long_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for others looks up by himself only each quarter of an hour: what happens has to wake him."""
+    monkeypatch.setattr("runner.engine.batch.making.LOOK_S", 900.0)
+    monkeypatch.setattr("runner.engine.batch.lane.LOOK_S", 900.0)
+
+
+@pytest.fixture
+def rare_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, four times a day: for tests of weeks."""
+    monkeypatch.setattr("runner.engine.batch.making.LOOK_S", 21_600.0)
+    monkeypatch.setattr("runner.engine.batch.lane.LOOK_S", 21_600.0)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three records a chunk, so that a few rows make many."""
+    monkeypatch.setattr("runner.engine.ingest.CHUNK_RECORDS", 3)

@@ -6,7 +6,7 @@ import pytest
 
 from runner.failpoints import Failpoint
 from tests.faults.conftest import Cases
-from tests.faults.harness import check_promises
+from tests.faults.promises import check_promises
 
 OLD = b'{"of": "an earlier run"}\n'
 

@@ -11,7 +11,8 @@ import pytest
 
 from runner.failpoints import Failpoint
 from tests.faults.conftest import Cases
-from tests.faults.harness import LEASE_S, Case, Ended, check_promises, plain_rows, wait_until_stopped
+from tests.faults.harness import LEASE_S, Case, Ended, plain_rows, wait_until_stopped
+from tests.faults.promises import check_promises
 
 LOCKED = 7
 

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from tests.faults.conftest import Cases
-from tests.faults.harness import Case, check_promises, plain_rows, seed_of
+from tests.faults.harness import Case, plain_rows, seed_of
+from tests.faults.promises import check_promises
 
 ROWS = 3_000
 SLOTS = 20

@@ -9,7 +9,8 @@ import pytest
 from runner.failpoints import Failpoint
 from runner.simulator import Fault
 from tests.faults.conftest import Cases
-from tests.faults.harness import Case, Row, check_promises, plain_rows, row, wait_until
+from tests.faults.harness import Case, Row, plain_rows, row, wait_until
+from tests.faults.promises import check_promises
 
 DOOMED = 3
 MAX_ATTEMPTS = 3

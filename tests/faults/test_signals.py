@@ -11,7 +11,8 @@ import pytest
 from runner.engine.run import GRACE_S
 from runner.simulator import Fault
 from tests.faults.conftest import Cases
-from tests.faults.harness import Case, Ended, check_promises, mixed_rows, plain_rows, seed_of
+from tests.faults.harness import Case, Ended, mixed_rows, plain_rows, seed_of
+from tests.faults.promises import check_promises
 
 ROWS = 60
 SIGNALS = [signal.SIGINT, signal.SIGTERM]

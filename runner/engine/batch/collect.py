@@ -29,6 +29,7 @@ from runner.engine.batch.common import Common
 from runner.engine.batch.spool import worst_pico
 from runner.engine.feeder import NOTHING_BEHIND, Work
 from runner.engine.settle import Try, settlement
+from runner.errors import StoreFault
 from runner.failpoints import Failpoint, failpoint
 from runner.files.bad_row import BadRow
 from runner.store.claims import PastTries
@@ -134,19 +135,23 @@ class Collector:
 
     def __init__(self, common: Common) -> None:
         self._c = common
+        self._told: set[str] = set()  # submissions whose cut results somebody knows of
 
     async def collect(self, submission: Submission) -> bool:
         """Fetch, compare, store. False when it has to be tried again later; the batch stays `ended`."""
         c = self._c
         riding = await c.read(c.store.riding, submission.id)
         idxs = array("q", [idx for chunk in riding for idx in chunk.idxs])
-        path = c.file(submission.id, "results")
+        # A process that slept through its lease may be reading the same.
+        path = c.file(submission.id, f"{submission.epoch}.results")
         try:
             found = await self._fetched(submission, path, idxs)
             if found is None:
                 return False
             reason = await c.read(_account_trouble, found)
             await self._store_all(submission, riding, found, path, reason)
+        except OSError as error:
+            raise StoreFault(f"cannot read {path}: {error.strerror or error}.", name="spool") from error
         finally:
             path.unlink(missing_ok=True)
         if reason is not None:
@@ -156,29 +161,48 @@ class Collector:
     # --- the file
 
     async def _fetched(self, submission: Submission, path: Path, idxs: Sequence[int]) -> Sorted | None:
-        """The lines in place, downloaded anew while some are missing; None when there is nothing to read yet."""
+        """The lines in place, downloaded anew while some are missing; None when there is nothing to read yet.
+
+        What a download that was cut keeps back is paid for and still there: it is no reason to give a row up.
+        """
         c = self._c
         found: Sorted | None = None
-        for _ in range(DOWNLOADS):
+        for download in range(DOWNLOADS):
+            if download:
+                await c.stop.sleep(c.clock, c.timing.poll_s)
             told = await c.calls.results(str(submission.provider_id), path)
             if isinstance(told, Failure):
-                return found or self._without(submission, told, idxs)
+                return self._without(submission, told, idxs)
             failpoint(Failpoint.BATCH_FETCHED)
             found = await c.read(sort_lines, path, submission.id, idxs)
             if not found.missing and not found.cut:
                 break
+            if c.stop.is_asked():
+                return None
+        if found is not None and found.cut and found.missing and not self._is_gone(submission):
+            self._tell_of_cut(submission)
+            return None
         self._tell_of(submission, found)
         return found
 
     def _without(self, submission: Submission, told: Failure, idxs: Sequence[int]) -> Sorted | None:
         """No results can be had: for ever, once the API has thrown them away."""
-        created_us = submission.created_us
-        if created_us is None or retention(created_us, self._c.clock.now_us()) is not Retention.GONE:
+        if not self._is_gone(submission):
             return None
         if not is_missing(told) and told.kind is not FailureKind.ROW:
             return None
         n = len(idxs)
         return Sorted(idxs=idxs, offsets=array("q", bytes(8 * n)), lengths=array("q", bytes(8 * n)), cut=True)
+
+    def _is_gone(self, submission: Submission) -> bool:
+        created_us = submission.created_us
+        return created_us is not None and retention(created_us, self._c.clock.now_us()) is Retention.GONE
+
+    def _tell_of_cut(self, submission: Submission) -> None:
+        if submission.id not in self._told:
+            self._told.add(submission.id)
+            text = f"the results of batch {submission.provider_id} break off in the middle; they are asked for again"
+            self._c.note("batch_results_cut", text, warning=True, batch=submission.id)
 
     def _tell_of(self, submission: Submission, found: Sorted | None) -> None:
         if found is None:
@@ -203,6 +227,7 @@ class Collector:
         """Raises RunLocked when the submission is in somebody else's hands by now."""
         c = self._c
         tallies: Counter[str] = Counter()
+        pause: PauseRun | None = None
         descriptor = -1 if found.nothing else os.open(path, os.O_RDONLY)
         try:
             for part in _parts(riding):
@@ -212,8 +237,7 @@ class Collector:
                     raise taken_over(c.run)
                 self._count(settled)
                 tallies += lines.tallies
-                if lines.trouble is not None:
-                    c.stop.pause_for(lines.trouble.reason, lines.trouble.message)
+                pause = pause or lines.trouble
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -221,6 +245,8 @@ class Collector:
             raise taken_over(c.run)
         c.meter.committed_pico -= submission.worst_pico or 0
         self._tell_end(submission, tallies)
+        if pause is not None:  # only now: a batch that is read to its end does not pause the run a second time
+            c.stop.pause_for(pause.reason, pause.message)
         c.wake()
 
     def _count(self, settled: Sequence[Settlement]) -> None:

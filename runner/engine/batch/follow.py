@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio
 
 from runner.clock import SECOND
-from runner.domain.batch import BatchStatus, Retention, next_poll_s, results_gone_us, retention
+from runner.domain.batch import ENDED, BatchStatus, Retention, next_poll_s, results_gone_us, retention
 from runner.domain.outcome import Failure
 from runner.domain.states import BatchState
 from runner.domain.submission import us
@@ -25,7 +25,11 @@ class Watched:
     status: BatchStatus | None = None
     next_us: int = 0
     missing_since_us: int | None = None
-    warned: bool = False
+    warned: set[str] = field(default_factory=set)  # the names of the warnings that were told
+
+    @property
+    def created_us(self) -> int:
+        return self.submission.created_us or self.submission.intent.intent_us
 
 
 class Follower:
@@ -49,17 +53,37 @@ class Follower:
         """Ask once; True when it has ended and its results are stored."""
         c = self._c
         watched = self._watched(submission)
-        if watched.submission.state is not BatchState.ENDED:
-            told = await c.calls.retrieve(str(submission.provider_id))
-            self._note(watched, told)
-            if not isinstance(told, BatchStatus) or not told.has_ended:
-                return False
-            await c.write(c.store.batch_ended, submission.id, told)
-            found = await c.read(c.store.submission, submission.id)
-            watched.submission = replace(found, epoch=c.epochs[submission.id])
-        watched.next_us = c.clock.now_us() + us(c.timing.poll_s)
+        if watched.submission.state is not BatchState.ENDED and not await self._has_ended(watched):
+            return False
+        self._warn_of_retention(watched)
+        self._set_next(watched)
         async with self._reading:
             return await self._collector.collect(watched.submission)
+
+    async def _has_ended(self, watched: Watched) -> bool:
+        """Ask the service, and store it if so."""
+        c, submission = self._c, watched.submission
+        told = await c.calls.retrieve(str(submission.provider_id))
+        self._note(watched, told)
+        if is_missing(told) and retention(watched.created_us, c.clock.now_us()) is Retention.GONE:
+            told = BatchStatus(  # whatever became of it, there is nothing left to wait for
+                id=str(submission.provider_id),
+                status=ENDED,
+                counts=submission.counts,
+                created_us=submission.created_us,
+                expires_us=submission.expires_us,
+            )
+        if not isinstance(told, BatchStatus) or not told.has_ended:
+            return False
+        await c.write(c.store.batch_ended, submission.id, told)
+        found = await c.read(c.store.submission, submission.id)
+        watched.submission = replace(found, epoch=c.epochs[submission.id])
+        return True
+
+    def _set_next(self, watched: Watched) -> None:
+        now_us = self._c.clock.now_us()
+        age_s = (now_us - watched.created_us) / SECOND
+        watched.next_us = now_us + us(next_poll_s(age_s, watched.submission.n, self._c.timing.poll_s))
 
     def _watched(self, submission: Submission) -> Watched:
         """Under the fence that is ours, whatever the store says by now."""
@@ -72,22 +96,23 @@ class Follower:
             await self._c.calls.cancel(submission.provider_id)
 
     def _note(self, watched: Watched, told: BatchStatus | Failure) -> None:
-        c, submission = self._c, watched.submission
-        now_us = c.clock.now_us()
-        created_us = submission.created_us or submission.intent.intent_us
-        age_s = (now_us - created_us) / SECOND
-        watched.next_us = now_us + us(next_poll_s(age_s, submission.n, c.timing.poll_s))
+        c, now_us = self._c, self._c.clock.now_us()
+        self._set_next(watched)
         if isinstance(told, Failure):
             if is_missing(told):
                 watched.missing_since_us = watched.missing_since_us or now_us
                 self._warn_of_missing(watched, now_us)
             return
         watched.status, watched.missing_since_us = told, None
-        expires_us = told.expires_us or submission.expires_us
+        expires_us = told.expires_us or watched.submission.expires_us
         if not told.has_ended and c.timing.is_overdue(expires_us, now_us):
             self._warn(watched, "batch_overdue", "should have ended long ago and has not; it is still waited for")
-        if told.has_ended and retention(created_us, now_us) is Retention.WARN:
-            days = (results_gone_us(created_us) - now_us) / SECOND / 86_400
+
+    def _warn_of_retention(self, watched: Watched) -> None:
+        """An ended batch whose results we do not have yet."""
+        now_us = self._c.clock.now_us()
+        if retention(watched.created_us, now_us) is Retention.WARN:
+            days = (results_gone_us(watched.created_us) - now_us) / SECOND / 86_400
             self._warn(watched, "batch_results_expire", f"has ended, and its results are deleted in {days:.0f} days")
 
     def _warn_of_missing(self, watched: Watched, now_us: int) -> None:
@@ -96,8 +121,8 @@ class Follower:
             self._warn(watched, "batch_missing", "cannot be found at the service; its rows are kept for it")
 
     def _warn(self, watched: Watched, name: str, text: str) -> None:
-        if not watched.warned:
-            watched.warned = True
+        if name not in watched.warned:
+            watched.warned.add(name)
             one = watched.submission
             self._c.note(
                 name, f"batch {one.provider_id} ({one.n:,} rows) {text}", warning=True, batch=one.id, rows=one.n

@@ -15,10 +15,11 @@ import anyio
 from runner.clock import SECOND
 from runner.domain.batch_progress import BatchProgress, batch_progress
 from runner.domain.choice import cancel_at_us
+from runner.domain.outcome import Failure
 from runner.domain.states import RIDING_BATCH, BatchState, PauseReason
 from runner.engine.batch.common import Common
 from runner.engine.batch.follow import Follower
-from runner.engine.batch.making import LOOK_S, Maker, MakerParts
+from runner.engine.batch.making import LOOK_S, STAGING_S, Maker, MakerParts
 from runner.engine.batch.sweep import sweep
 from runner.engine.batch.unknown import Unknowns
 from runner.store.submissions import Submission
@@ -86,7 +87,8 @@ class Lane:
         c.epochs |= {one.id: one.epoch for one in self._seen}
         for submission in self._seen:
             if c.run.job.simulated:
-                await c.write(c.store.gone, c.run.id, submission.id)
+                if await c.write(c.store.gone, c.run.id, submission.id):
+                    c.meter.committed_pico -= submission.worst_pico or 0
             elif submission.state in (BatchState.ACCEPTED, BatchState.CLAIMED, BatchState.ENDED):
                 if c.stop.is_asked():
                     return
@@ -148,10 +150,11 @@ class Lane:
                 tasks.start_soon(settle)
             if self._maker.stopped and not settling and (not open_ or not self._p.waits):
                 return
-            if self._only_questions(open_) and not self._p.live_busy():
+            asked = self._only_questions(open_)
+            if asked and self._maker.idle and not self._p.live_busy():
                 c.stop.pause_for(PauseReason.UNKNOWN_BATCH, self._questions_told())
                 return
-            await c.until_changed(LOOK_S)
+            await c.until_changed(STAGING_S if asked else LOOK_S)
 
     async def _mind_deadline(self, deadline_us: int, scope: anyio.CancelScope) -> None:
         """Late batches are cancelled early enough for the rest to be finished live."""
@@ -177,7 +180,7 @@ class Lane:
     def _only_questions(self, open_: list[Submission]) -> bool:
         """All that is left are submissions that a person has to decide about."""
         asked = self._unknowns.questions
-        return bool(open_) and self._maker.stopped and all(one.id in asked for one in open_)
+        return bool(open_) and all(one.id in asked for one in open_)
 
     def _questions_told(self) -> str:
         count = len(self._unknowns.questions)
@@ -207,8 +210,9 @@ class Lane:
         """At the end of a run that ever lost sight of a submission."""
         c = self._c
         found = await c.read(c.store.submissions_of, c.run.id)
-        if any(one.state is BatchState.ABSENT for one in found):
-            await sweep(c)
+        lost_sight = any(one.state is BatchState.ABSENT for one in found)
+        if lost_sight and isinstance(await sweep(c), Failure):
+            return
         await self._delete_read(found)
 
     async def _delete_read(self, found: list[Submission]) -> None:

@@ -10,7 +10,9 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from runner.api.batch_create import WITHHELD
 from runner.clock import SECOND
 from runner.domain.decide import PAUSE_OF_TROUBLE
 from runner.domain.outcome import AccountTrouble, Failure, FailureKind, Usage
@@ -62,11 +64,18 @@ class Maker:
         self._scout = Scout(common.run.job.batch, common.prices)
         self._suspects = Suspects()
         self._chance = random.Random()
-        self._setbacks = 0
+        self._setbacks = self._busy = 0
         self._trouble_since_us: int | None = None
         self._not_before_us = 0
         self._over_budget = False
+        self._bodies: set[Path] = set()
+        self._waiting = False  # for what is with the API: no row is free, or there is no room for one
         self.stopped = False
+
+    @property
+    def idle(self) -> bool:
+        """Nothing can be sent unless something comes back."""
+        return self.stopped or self._waiting
 
     @property
     def sending(self) -> bool:
@@ -81,14 +90,20 @@ class Maker:
                 await self._continue_live()
                 wait_s = (self._not_before_us - c.clock.now_us()) / SECOND
                 if wait_s > 0:
-                    if not self._p.waits:
+                    if not self._p.waits and wait_s > c.timing.poll_s / 2:
                         return
                     await c.until_changed(wait_s)
                 elif not await self._make_one():
                     return
         finally:
             self.stopped = True
+            self._clear_bodies()
             c.wake()
+
+    def _clear_bodies(self) -> None:
+        """A body that was not sent by now never will be; it holds prompts. Those of another process are its own."""
+        for path in self._bodies:
+            path.unlink(missing_ok=True)
 
     async def _make_one(self) -> bool:
         """One more batch, or a wait for rows; False when there is nothing to wait for."""
@@ -124,7 +139,7 @@ class Maker:
             return await self._budget_may_give_way()
         if not self._p.waits or not await self._open():
             return bool(await c.read(c.store.fresh_rows, c.run.id, c.clock.now_us())) and self._p.waits
-        await c.until_changed(LOOK_S)
+        await self._wait_for_others()
         return True
 
     async def _budget_may_give_way(self) -> bool:
@@ -132,10 +147,18 @@ class Maker:
         self._over_budget = False
         if await self._open():
             if self._p.waits:
-                await self._c.until_changed(LOOK_S)
+                await self._wait_for_others()
             return self._p.waits
         self._c.stop.pause_for(PauseReason.BUDGET, "the next row could pass the budget")
         return False
+
+    async def _wait_for_others(self) -> None:
+        """Until something that is with the API may have given rows or room back."""
+        self._waiting = True
+        try:
+            await self._c.until_changed(LOOK_S)
+        finally:
+            self._waiting = False
 
     # --- rows that go elsewhere
 
@@ -185,13 +208,18 @@ class Maker:
         spool = await self._new_spool()
         if spool is None:
             return
+        unused: list[Fence] = []
         try:
             for chunk, own in await self._chunks_of(riders, idxs):
                 others = frozenset(range(chunk.first_idx, chunk.first_idx + chunk.n)).difference(own)
-                await self._settle_misfits(chunk, await c.read(spool.add, chunk, others, self._scout.look_again))
+                added = await c.read(spool.add, chunk, others, self._scout.look_again)
+                await self._settle_misfits(chunk, added)
+                if not added.riding:
+                    unused.append(chunk.fence)
             parcel = await c.read(spool.finish)
         finally:
             spool.close()
+            await c.write(c.store.release_chunks, c.run.id, unused)
         if parcel is None:
             self._scout.primed({}, c.clock.now_us())
             return
@@ -265,6 +293,7 @@ class Maker:
         packer = Packer(most, batch.max_bytes, None if room is None else max(0, room))
         submission = new_submission_id(secrets.randbits)
         path = c.file(submission, "body")
+        self._bodies = {body for body in self._bodies if body.exists()} | {path}
         return await c.read(Spool, submission, path, packer, c.renderer, c.prices, c.run.fan)
 
     def _passed_over(self, chunk: ClaimedChunk) -> frozenset[int]:
@@ -330,7 +359,7 @@ class Maker:
         elif sent.verdict is not IntentVerdict.STORED:
             await self._give_back(parcel)
             if sent.verdict is IntentVerdict.BUSY:
-                self._not_before_us = c.clock.now_us() + round(c.timing.poll_s / 10 * SECOND)
+                self._wait_for_the_other_post()
         else:
             self._after(sent, parcel)
         c.wake()
@@ -338,19 +367,24 @@ class Maker:
     def _after(self, sent: Sent, parcel: Parcel) -> None:
         """What the end of a create says about the next one."""
         if sent.state in (BatchState.ACCEPTED, BatchState.CLAIMED):
-            self._setbacks, self._trouble_since_us = 0, None
+            self._setbacks, self._busy, self._trouble_since_us = 0, 0, None
             self._suspects.accepted(len(parcel.idxs))
             return
         failure = sent.failure
-        if sent.state is BatchState.UNKNOWN or failure is None:
+        if failure is None:
             return
-        if failure.kind is FailureKind.ACCOUNT:
+        if failure.type == WITHHELD:  # too late by our own rule: the service has refused nothing
+            self._not_before_us = self._c.clock.now_us() + round(self._c.timing.poll_s / 10 * SECOND)
+        elif sent.state is BatchState.UNKNOWN:  # the next one may end so too, and has to be settled like this one
+            self._back_off(failure, stalls=False)
+        elif failure.kind is FailureKind.ACCOUNT:
             trouble = failure.trouble or AccountTrouble.CREDENTIALS
             self._c.stop.pause_for(PAUSE_OF_TROUBLE[trouble], failure.message)
         elif failure.kind is FailureKind.ROW:
             self._refused(parcel, failure)
         else:
-            self._back_off(failure)
+            # A full queue is no trouble of the service: it is as long as batches take, ours and those of others.
+            self._back_off(failure, stalls=failure.kind is not FailureKind.RATE_LIMITED)
 
     def _refused(self, parcel: Parcel, failure: Failure) -> None:
         """The whole create was refused for what is in it: find the row that is meant, and send the rest."""
@@ -363,16 +397,20 @@ class Maker:
         if self._suspects.hopeless:
             self._c.stop.pause_for(PauseReason.REFUSED, f"the service refuses every row: {failure.message}")
 
-    def _back_off(self, failure: Failure) -> None:
-        """Not now: wait as long as the service says, or longer with each time.
+    def _wait_for_the_other_post(self) -> None:
+        """Another run's is under way; one of a dead process holds the workspace until it is known to be over."""
+        poll_s = self._c.timing.poll_s
+        self._not_before_us = self._c.clock.now_us() + round(min(poll_s, poll_s / 10 * 2**self._busy) * SECOND)
+        self._busy += 1
 
-        A full queue is no trouble of the service: it is as long as batches take, ours and those of others.
-        """
+    def _back_off(self, failure: Failure, *, stalls: bool = True) -> None:
+        """Not now: wait as long as the service says, or longer with each time. What `stalls` pauses the run in the
+        end."""
         c = self._c
         now_us = c.clock.now_us()
         self._trouble_since_us = self._trouble_since_us or now_us
         waited_s = (now_us - self._trouble_since_us) / SECOND
-        if failure.kind is not FailureKind.RATE_LIMITED and waited_s > c.run.job.limits.stall_s:
+        if stalls and waited_s > c.run.job.limits.stall_s:
             minutes = c.run.job.limits.stall_s / 60
             c.stop.pause_for(PauseReason.STALLED, f"no batch could be created for {minutes:g} minutes")
         self._setbacks += 1

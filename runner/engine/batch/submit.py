@@ -55,13 +55,13 @@ class Submitter:
             riders=parcel.riders,
         )
         began_s = c.clock.monotonic()
-        verdict = await c.write(c.store.intend, new, self._overdue_us())
-        if verdict is not IntentVerdict.STORED:
-            return Sent(verdict=verdict)
-        c.epochs[parcel.submission] = FIRST_EPOCH
-        c.meter.committed_pico += parcel.worst_pico or 0
-        self.sending = True
+        self.sending = True  # from here on: what is written down and not sent is to be given up in good order
         try:
+            verdict = await c.write(c.store.intend, new, self._overdue_us())
+            if verdict is not IntentVerdict.STORED:
+                return Sent(verdict=verdict)
+            c.epochs[parcel.submission] = FIRST_EPOCH
+            c.meter.committed_pico += parcel.worst_pico or 0
             return await self._posted(parcel, intent, began_s)
         finally:
             self.sending = False

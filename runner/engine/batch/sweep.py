@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.api.results_file import ResultLines
+import msgspec
+
+from runner.api.results_file import LineTooLong, ResultLines
 from runner.api.wire import outcome_of_result_line
 from runner.domain.batch import DAY_US, RETENTION_DAYS, BatchStatus
 from runner.domain.listings import Listing
@@ -85,20 +88,23 @@ async def _read(c: Common, batch_id: str) -> str:
     if owner is None:
         await c.write(c.store.note_foreign, batch_id)
         return "foreign"
-    if owner.state is BatchState.UNKNOWN:
+    if owner.state in (BatchState.SENDING, BatchState.UNKNOWN):
+        # The process that was sending it is dead, or about to be told the same: this line knows as much.
+        await c.write(c.store.end_unknown, owner.id)
         status = await c.calls.retrieve(batch_id)
-        if isinstance(status, BatchStatus) and await c.write(c.store.claim_batch, owner.id, status):
-            return "claimed"
-    await _price(c, batch_id, owner)
-    return "duplicate"
+        claimed = isinstance(status, BatchStatus) and await c.write(c.store.claim_batch, owner.id, status)
+        return "claimed" if claimed else "unreadable"
+    if owner.provider_id == batch_id:  # it has become somebody's since we looked
+        return "claimed"
+    return "duplicate" if await price_duplicate(c, batch_id, owner) else "unreadable"
 
 
-async def _price(c: Common, batch_id: str, owner: Submission) -> None:
-    """Keep the duplicate's results apart, and put each of its lines in the books."""
+async def price_duplicate(c: Common, batch_id: str, owner: Submission) -> bool:
+    """Keep the duplicate's results apart, and put each of its lines in the books. False: they cannot be had now."""
     path = c.file(owner.id, f"duplicate-{batch_id}")
     told = await c.calls.results(batch_id, path)
     if isinstance(told, Failure):
-        return
+        return False
     cost_pico = 0
     for part in _parts(path, batch_id, c.prices):
         cost_pico += sum(booking.cost_pico or 0 for _, booking in part)
@@ -113,12 +119,16 @@ async def _price(c: Common, batch_id: str, owner: Submission) -> None:
         rows=owner.n,
         cost_pico=cost_pico,
     )
+    return True
 
 
 def _parts(path: Path, batch_id: str, prices: PriceBook) -> Iterator[list[tuple[int, Booking]]]:
     part: list[tuple[int, Booking]] = []
-    for line in ResultLines(path):
-        told = outcome_of_result_line(line)
+    for line in _lines(path):
+        try:
+            told = outcome_of_result_line(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
         name = parse_custom_id(told.custom_id)
         if name is None or not isinstance(told.outcome, Answer) or not told.outcome.billed:
             continue
@@ -128,6 +138,14 @@ def _parts(path: Path, batch_id: str, prices: PriceBook) -> Iterator[list[tuple[
             part = []
     if part:
         yield part
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    lines = ResultLines(path)
+    with suppress(LineTooLong):
+        yield from lines
+    if lines.unfinished:
+        yield lines.unfinished
 
 
 def _booking(answer: Answer, custom_id: str, batch_id: str, prices: PriceBook) -> Booking:

@@ -30,6 +30,7 @@ from runner.domain.states import BatchState
 from runner.domain.submission import Intent, read_first_line, us
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
+from runner.engine.batch.sweep import price_duplicate
 from runner.store.submissions import Known, Submission
 
 QUESTIONS: Mapping[Question, str] = {
@@ -149,6 +150,7 @@ class Unknowns:
                 await self._await_candidates(submission, (batch_id,))
             case Absent():
                 if await c.write(c.store.absent, c.run.id, submission.id):
+                    c.meter.committed_pico -= submission.worst_pico or 0
                     self._let_off(submission, "batch_absent", "was never made: its rows go again")
             case Resubmit():
                 await self._let_go(submission)
@@ -213,15 +215,17 @@ class Unknowns:
         other = None if owner is None else await c.read(c.store.submission_or_none, owner)
         if other is None:
             await c.write(c.store.note_foreign, batch_id)
-        elif other.state is BatchState.UNKNOWN:
+        elif other.state in (BatchState.SENDING, BatchState.UNKNOWN):
+            await c.write(c.store.end_unknown, other.id)  # the process that was sending it may be dead
             status = await c.calls.retrieve(batch_id)
             if not isinstance(status, BatchStatus):
                 self._state(submission).next_us = c.clock.now_us() + us(c.timing.poll_s)
                 return
             await c.write(c.store.claim_batch, other.id, status)
             c.wake()
-        else:
-            await c.write(c.store.note_duplicate, batch_id, other.id)
+        elif other.provider_id != batch_id and not await price_duplicate(c, batch_id, other):
+            self._state(submission).next_us = c.clock.now_us() + us(c.timing.poll_s)
+            return
         self._state(submission).listings_since_us = c.clock.now_us()
 
     async def _await_candidates(self, submission: Submission, ids: tuple[str, ...]) -> None:
@@ -233,7 +237,13 @@ class Unknowns:
         ages: list[float] = []
         for batch_id in ids:
             status = await c.calls.retrieve(batch_id)
+            if isinstance(status, Failure) and self._is_gone(asked, batch_id, status):
+                # Deleted, or never ours to see: only a listing of now can say what is left.
+                asked.polled.pop(batch_id, None)
+                asked.listings_since_us = c.clock.now_us()
+                return
             if isinstance(status, BatchStatus):
+                asked.missing_since_us.pop(batch_id, None)
                 asked.polled[batch_id] = status
                 if status.has_ended:
                     return
@@ -276,6 +286,7 @@ class Unknowns:
                 warning=True,
                 batch=submission.id,
             )
+            c.wake()
 
     def _tell_once(self, submission: Submission, text: str) -> None:
         asked = self._state(submission)
