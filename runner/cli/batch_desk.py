@@ -148,8 +148,9 @@ def adopted(context: Context, found: FoundBatch, provider_id: str, *, takes_word
         if isinstance(status, Failure):
             raise _not_there(provider_id, status)
         await common.read(_refuse_strange, common, submission, status)
+        listed = await _listed(common, provider_id)
         if not status.has_ended:
-            return await _awaited(common, submission, status)
+            return await _awaited(common, submission, status, listed=listed)
         return await _verified(common, submission, status, takes_word=takes_word)
 
     return _at_desk(context, found.store, found.run, work)
@@ -184,7 +185,16 @@ def _refused(sentence: str, *hints: str) -> UsageInvalid:
     return UsageInvalid(f"{sentence}.", name="not-this-batch", hints=("nothing was changed.", *hints))
 
 
-async def _awaited(common: Common, submission: Submission, status: BatchStatus) -> Adopted:
+async def _listed(common: Common, provider_id: str) -> bool:
+    """Whether the service's list shows it; what it shows is remembered."""
+    listing = await common.calls.walk(lambda seen: all(batch.id != provider_id for batch in seen.batches))
+    if isinstance(listing, Failure):
+        raise _unanswered(listing)
+    await common.write(common.store.note_listing, listing)
+    return any(batch.id == provider_id for batch in listing.batches)
+
+
+async def _awaited(common: Common, submission: Submission, status: BatchStatus, *, listed: bool) -> Adopted:
     """In progress: nothing proves whose it is before it ends."""
     if not submission.intent.could_own(status, common.timing):
         when = "then" if status.created_us is None else moment(status.created_us)
@@ -192,6 +202,8 @@ async def _awaited(common: Common, submission: Submission, status: BatchStatus) 
             f"{status.id} was created {when}, when this submission can no longer have made it",
             "when it has ended, adopt it again: its first result then proves whose it is",
         )
+    if not listed:
+        raise _refused(f"the service's list does not show {status.id} yet", "try again in some minutes")
     await common.write(common.store.claim_provisionally, submission.id, [status.id])
     await common.write(common.store.ask_about, submission.id, None)
     return Adopted(

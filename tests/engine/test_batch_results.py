@@ -315,9 +315,7 @@ async def cut_at_every_byte(house: House, framing: str, step: int) -> None:
 
 
 def _batching(house: House, api: Served) -> Batching:
-    return Batching(
-        service=Batches(api.client), timing=Timing(), spool=house.folder / "spool", fingerprint="key-1"
-    )
+    return Batching(service=Batches(api.client), timing=Timing(), spool=house.folder / "spool", fingerprint="key-1")
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked", "close"])

@@ -14,9 +14,9 @@ BATCH_POINTS = [point for point in Failpoint if point.name.startswith("BATCH_")]
 BATCH_SECONDS = 0.3
 ROWS = 24
 ROWS_A_BATCH = 5
-CREATE = {"method": "POST", "path": "/v1/messages/batches"}
+CREATE: dict[str, Any] = {"method": "POST", "path": "/v1/messages/batches"}
 # Of each five rows one expires and one meets an overload: both go again.
-TROUBLED = {
+TROUBLED: dict[str, Any] = {
     "batch_expires_s": BATCH_SECONDS,
     "batch_expired_share": 0.2,
     "batch_errored_share": 0.25,

@@ -204,9 +204,9 @@ def _match_unknown(idx: int | None, costs: list[Fraction], bounds: list[int]) ->
 def _check_budget(store: Store, run: Run, known: Fraction, bounds: int) -> None:
     query = text("SELECT spent_pico, committed_pico FROM budgets WHERE scope = :scope")
     budget = store.database.read(lambda c: c.execute(query, {"scope": f"run:{run.id}"}).one())
-    assert (budget.spent_pico, budget.committed_pico) == (known, bounds)
+    assert [budget.spent_pico, budget.committed_pico] == [int(known), bounds]
     money = store.money(run.id)
-    assert (money.spent_pico, money.unknown_bound_pico) == (known, bounds)
+    assert [money.spent_pico, money.unknown_bound_pico] == [int(known), bounds]
 
 
 # -- batches ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from runner.failpoints import Failpoint
@@ -13,9 +15,9 @@ from tests.faults.promises import Checked, check_promises
 
 ROWS_FAILED = 3
 HELD = 10  # exit code: a person has to decide
-BATCH = {"method": "GET", "path": "/v1/messages/batches/*"}
-LIST = {"method": "GET", "path": "/v1/messages/batches"}
-RESULTS = {"method": "GET", "path": "/v1/messages/batches/*/results"}
+BATCH: dict[str, Any] = {"method": "GET", "path": "/v1/messages/batches/*"}
+LIST: dict[str, Any] = {"method": "GET", "path": "/v1/messages/batches"}
+RESULTS: dict[str, Any] = {"method": "GET", "path": "/v1/messages/batches/*/results"}
 
 
 def ends_well(case: Case, batches: int) -> Checked:

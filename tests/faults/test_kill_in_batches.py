@@ -8,6 +8,7 @@ their batches. The default form takes the first three k, the long form every one
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
@@ -120,7 +121,9 @@ def test_one_undisturbed_run_comes_by_every_place(cases: Cases, tmp_path: Path) 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("make", [many, single])
 @pytest.mark.parametrize("point", list(Failpoint))
-def test_every_visit_of_every_place(cases: Cases, kind: str, make: type[Case], point: Failpoint) -> None:
+def test_every_visit_of_every_place(
+    cases: Cases, kind: str, make: Callable[[Cases, str, int], Case], point: Failpoint
+) -> None:
     for hit in count(1):
         if not kill_and_go_on(make(cases, kind, hit), point, hit):
             assert hit > 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -22,13 +24,17 @@ def rows_with(wish: str, status: str) -> list[Row]:
     return rows
 
 
-def failing(case: Case, kind: str, **more: int) -> None:
+def failing(case: Case, kind: str, **more: Any) -> None:
     """From now on every call for the doomed row meets this; each is counted."""
     case.simulator.reset(Fault(kind=kind, body_contains="doomed", **more))
 
 
 def sends_of_the_doomed(case: Case) -> int:
     return sum(case.simulator.tallies()["faults"].values())
+
+
+def has_sent_the_doomed(case: Case, times: int) -> bool:
+    return sends_of_the_doomed(case) >= times
 
 
 def test_a_row_that_always_meets_a_500_is_sent_max_attempts_times(cases: Cases) -> None:
@@ -48,7 +54,7 @@ def test_each_kill_costs_at_most_one_send_more(cases: Cases, kind: str) -> None:
     failing(case, "api_error")
     for seen in (1, 2):
         with case.started() as process:
-            wait_until(lambda seen=seen: sends_of_the_doomed(case) >= seen, f"{seen} sends")
+            wait_until(partial(has_sent_the_doomed, case, seen), f"{seen} sends")
             process.kill()
             case.end_of(process)
     case.finish()

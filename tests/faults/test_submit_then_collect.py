@@ -60,7 +60,7 @@ def test_a_create_of_unknown_end_is_settled_by_whoever_collects(cases: Cases) ->
 def die_submit_and_collect(case: Case, point: Failpoint) -> None:
     """Dead while it submits, or, where it did not come by the place, while it collects."""
     death = {"RUNNER_FAILPOINTS": f"{point}=kill@1"}
-    ends = []
+    ends: list[int] = []
     while KILLED not in ends:
         ends.append(told(case, COLLECT if ends else SUBMIT, **death).code)
         assert ends[-1] in (0, NOT_YET, KILLED), ends

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from runner.simulator import Fault
@@ -11,11 +13,11 @@ from tests.faults.front import front_of
 from tests.faults.harness import SimulatorProcess, mixed_rows, plain_rows
 from tests.faults.promises import check_promises
 
-ANY_BATCH = {"method": "GET", "path": "/v1/messages/batches/*"}
-LIST = {"method": "GET", "path": "/v1/messages/batches"}
+ANY_BATCH: dict[str, Any] = {"method": "GET", "path": "/v1/messages/batches/*"}
+LIST: dict[str, Any] = {"method": "GET", "path": "/v1/messages/batches"}
 CREDENTIALS = 5
 REDIRECTS = 5
-RESULTS = {"method": "GET", "path": "/v1/messages/batches/*/results"}
+RESULTS: dict[str, Any] = {"method": "GET", "path": "/v1/messages/batches/*/results"}
 
 
 @pytest.fixture

@@ -71,9 +71,10 @@ class Common:
         self.changed.set()
         self.changed = anyio.Event()
 
-    async def until_changed(self, at_most_s: float) -> None:
-        """Until something has changed, the run is to stop, or the time is over."""
-        changed = self.changed
+    async def until_changed(self, at_most_s: float, since: anyio.Event | None = None) -> None:
+        """Until something has changed, the run is to stop, or the time is over. `since` is `changed` as it was before
+        the caller looked: what happened while it looked counts too."""
+        changed = since or self.changed
         async with anyio.create_task_group() as either:
 
             async def wait() -> None:

@@ -51,7 +51,6 @@ class Follower:
 
     async def look(self, submission: Submission) -> bool:
         """Ask once; True when it has ended and its results are stored."""
-        c = self._c
         watched = self._watched(submission)
         if watched.submission.state is not BatchState.ENDED and not await self._has_ended(watched):
             return False

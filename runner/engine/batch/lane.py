@@ -138,6 +138,7 @@ class Lane:
 
         settled_once = False
         while not c.stop.is_asked():
+            since = c.changed
             open_ = await self._open()
             for one in open_:
                 ours = one.state in (BatchState.ACCEPTED, BatchState.CLAIMED, BatchState.ENDED)
@@ -154,7 +155,7 @@ class Lane:
             if asked and self._maker.idle and not self._p.live_busy():
                 c.stop.pause_for(PauseReason.UNKNOWN_BATCH, self._questions_told())
                 return
-            await c.until_changed(STAGING_S if asked else LOOK_S)
+            await c.until_changed(STAGING_S if asked else LOOK_S, since)
 
     async def _mind_deadline(self, deadline_us: int, scope: anyio.CancelScope) -> None:
         """Late batches are cancelled early enough for the rest to be finished live."""

@@ -69,6 +69,7 @@ class Maker:
         self._not_before_us = 0
         self._over_budget = False
         self._bodies: set[Path] = set()
+        self._since = common.changed  # as it was before the rows were looked at
         self._waiting = False  # for what is with the API: no row is free, or there is no room for one
         self.stopped = False
 
@@ -87,6 +88,7 @@ class Maker:
         c = self._c
         try:
             while not self.stopped and not c.stop.is_asked():
+                self._since = c.changed
                 await self._continue_live()
                 wait_s = (self._not_before_us - c.clock.now_us()) / SECOND
                 if wait_s > 0:
@@ -156,7 +158,7 @@ class Maker:
         """Until something that is with the API may have given rows or room back."""
         self._waiting = True
         try:
-            await self._c.until_changed(LOOK_S)
+            await self._c.until_changed(LOOK_S, self._since)
         finally:
             self._waiting = False
 
@@ -236,10 +238,11 @@ class Maker:
         c = self._c
         until_us = c.clock.now_us() + MAX_WAIT_S * SECOND
         while self._p.waits and not c.stop.is_asked() and c.clock.now_us() < until_us:
+            since = c.changed
             found = await c.read(c.store.submission_or_none, submission)
             if found is None or found.state not in RIDING_BATCH:
                 return
-            await c.until_changed(min(LOOK_S, (until_us - c.clock.now_us()) / SECOND))
+            await c.until_changed(min(LOOK_S, (until_us - c.clock.now_us()) / SECOND), since)
 
     def _usages(self, idxs: Collection[int]) -> dict[int, Usage]:
         rows = {idx: self._c.store.exported_row(self._c.run, idx) for idx in idxs}

@@ -68,6 +68,7 @@ class Unknowns:
         """Until none is left or the run is to stop. Without `wait` it ends as soon as only time can help."""
         c = self._c
         while not c.stop.is_asked():
+            since = c.changed
             unknown = await self._unknown()
             if not unknown:
                 return
@@ -80,7 +81,7 @@ class Unknowns:
             wait_s = (min(waiting) - c.clock.now_us()) / SECOND
             if not wait and wait_s > c.timing.listing_gap_s * 2:
                 return
-            await c.until_changed(max(0.0, wait_s))
+            await c.until_changed(max(0.0, wait_s), since)
 
     def until_us(self, submission: Submission) -> int:
         """Until when it settles, about."""
