@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.books import read_batches
 from tests.bench.processes import Cores, Measured, Server, clean_environment, server
 from tests.bench.prompts import MODEL, answered_rows, check_answers, write_prompts
 from tests.bench.tables import number, table
@@ -23,6 +24,8 @@ ZERO_LATENCY_SLOTS = 64
 GATE_SLOTS = 256
 NEVER_BINDING = 10**12  # a limit that asks the gate for everything and holds nobody up
 STOPPED = 128 + 15
+# With these lines a full batch comes near the 200 MB that a create may have.
+BATCH_LINE_BYTES = 1_750
 
 # Name in the table, module that must be there, name in `clients`.
 OTHERS = (
@@ -158,7 +161,9 @@ def _runner_run(
     """The real command, with every setting as it comes but the number of slots and `flags`."""
     line = [sys.executable, "-m", "runner", "run", str(prompts), "-m", MODEL, "--concurrency", str(slots), *flags]
     line += [] if results is None else ["-o", str(results)]
-    env = clean_environment(RUNNER_HOME=str(home), ANTHROPIC_API_KEY="bench", ANTHROPIC_BASE_URL=service.url)
+    env = clean_environment(
+        RUNNER_HOME=str(home), RUNNER_BATCH_POLL_S="0.5", ANTHROPIC_API_KEY="bench", ANTHROPIC_BASE_URL=service.url
+    )
     return Measured(line, wish.cores.client, home, env)
 
 
@@ -189,10 +194,35 @@ def ingest(wish: Wish) -> Iterator[str]:
 
 
 def batch(wish: Wish) -> Iterator[str]:
-    """How fast the results of a Message Batch are read in."""
-    # The engine of batches is not here yet. Whoever brings it: a part `batch` of `inside`, as `ingest` is one.
-    lines = [[f"{rows:,}", "not measured yet", ""] for rows in wish.sizes]
-    yield table("Reading in a batch's results", ("results", "results/s", "peak MB"), lines)
+    """Whole batches as large as they may be: how fast their results are read in, and what that takes."""
+    lines = []
+    for rows in wish.sizes:
+        with _folder() as folder, server(wish.cores.server) as service:
+            prompts, results = folder / "prompts.jsonl", folder / "results.jsonl"
+            write_prompts(prompts, rows, BATCH_LINE_BYTES)
+            flags = ("--mode", "batch")
+            spent = _runner_run(wish, service, ZERO_LATENCY_SLOTS, prompts, folder, results, flags).wait()
+            check_answers(results, rows)
+            told = read_batches(folder / "runner.db")
+            lines.append(
+                [
+                    f"{told.batches}",
+                    f"{told.rows:,}",
+                    number(told.body_bytes / 1e6, 1),
+                    number(told.rows_per_s),
+                    number(spent.peak_mb),
+                    number(spent.cpu_s / rows * 1000, 2),
+                ]
+            )
+    head = (
+        "batches",
+        "results",
+        "MB of the largest create",
+        "results/s read in",
+        "peak MB",
+        "CPU s per 1,000, all in all",
+    )
+    yield table("Batches: the whole command, from its input to its output", head, lines)
 
 
 def gate(wish: Wish) -> Iterator[str]:

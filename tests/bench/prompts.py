@@ -17,13 +17,13 @@ _TEXT = (
 )
 
 
-def write_prompts(path: Path, rows: int) -> None:
-    """Lines of `LINE_BYTES` bytes each, with an id and a prompt that no other line has."""
+def write_prompts(path: Path, rows: int, line_bytes: int = LINE_BYTES) -> None:
+    """Lines of `line_bytes` bytes each, with an id and a prompt that no other line has."""
     dice, words = random.Random(1), _TEXT.split()
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             line = {"custom_id": f"r{number:07}", "prompt": f"Review {number}: "}
-            left = LINE_BYTES - len(json.dumps(line)) - 1
+            left = line_bytes - len(json.dumps(line)) - 1
             text = " ".join(dice.choices(words, k=left // 2))
             line["prompt"] += text[:left]
             file.write(json.dumps(line) + "\n")
