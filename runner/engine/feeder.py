@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from runner.clock import SECOND, Clock
 from runner.domain.decide import RowHistory
+from runner.domain.prefix import Prefix
 from runner.engine.stop import Stop
 from runner.store.claims import ClaimedChunk, PastTries, StoredTurn
 from runner.store.group import Fence
@@ -32,7 +33,7 @@ NOTHING_BEHIND = PastTries(last_try=0, history=RowHistory())
 
 @dataclass(slots=True)
 class Work:
-    """A row in hand. `line` is its record's own bytes; `due_us` is when it may be tried."""
+    """A row in hand. `line` is its record's own bytes, `prefixes` what its present try may read from the cache."""
 
     fence: Fence
     idx: int
@@ -42,6 +43,7 @@ class Work:
     last_try: int
     history: RowHistory
     turns: list[StoredTurn] = field(default_factory=list)
+    prefixes: Sequence[Prefix] = ()
     waiting_again: bool = False
 
 

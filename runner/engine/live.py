@@ -17,6 +17,7 @@ from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
 from runner.domain.states import PauseReason, RowStatus
 from runner.engine.feeder import Feeder, Work
+from runner.engine.first_calls import FirstCalls
 from runner.engine.gate import Gate
 from runner.engine.meter import Meter
 from runner.engine.room import Room
@@ -75,6 +76,7 @@ class Live:
         self._remember_hold = remember_hold
         self.origin: Origin | None = None
         self._room = Room()
+        self._first_calls = FirstCalls(prices, clock, stop)
         self._chance = random.Random()
         self._input_ratio = 1 / BYTES_PER_TOKEN
 
@@ -103,6 +105,13 @@ class Live:
             await self._end_unsendable(work, bad)
             return
         work.last_try += 1
+        work.prefixes = await self._first_calls.turn_of(work.idx, request)
+        try:
+            await self._try(work, key, request)
+        finally:
+            self._first_calls.ended(work.idx, work.prefixes, sent_us=None)
+
+    async def _try(self, work: Work, key: str | None, request: MessagesRequest) -> None:
         while not self._stop.is_asked():
             call = await self._reserve(work, key, request)
             if call is None:
@@ -209,6 +218,7 @@ class Live:
     def _learn(self, call: Call, outcome: Outcome, now_us: int, latency_s: float) -> None:
         """What this outcome says about the scope, the limits and the estimates."""
         if isinstance(outcome, Answer):
+            self._first_calls.ended(call.work.idx, call.work.prefixes, sent_us=call.sent_us)
             self._gate.succeeded(now_us)
             self.origin = self.origin or outcome.origin
             self._meter.answered(self._clock.monotonic(), latency_s, outcome.usage)
