@@ -286,8 +286,11 @@ def history_in(run: int, first_idx: int, end_idx: int, round_: int) -> Select[An
 
 
 def fresh_rows(run: int, now_us: int) -> Select[Any]:
-    """How many rows are not under way in chunks that are due."""
-    return select(func.coalesce(func.sum(chunks.c.n - chunks.c.done - chunks.c.failed - chunks.c.riding), 0)).where(
+    """How many rows are not under way in chunks that are due. Those of a batch that is being read count as ended and
+    as riding for a while."""
+    under_way = chunks.c.done + chunks.c.failed + chunks.c.riding
+    free = case((chunks.c.n > under_way, chunks.c.n - under_way), else_=0)
+    return select(func.coalesce(func.sum(free), 0)).where(
         chunks.c.run == run,
         chunks.c.state.in_([ChunkState.PENDING, ChunkState.IN_BATCH]),
         or_(chunks.c.next_at_us.is_(None), chunks.c.next_at_us <= now_us),

@@ -283,17 +283,17 @@ class Store:
         self._moved(lambda c: submissions.claim_provisionally(c, submission, provider_ids))
 
     def claim_batch(self, submission: str, batch: BatchStatus) -> bool:
-        return self._moved(lambda c: submissions.claim(c, submission, batch))
+        return self._moved_once(lambda c: submissions.claim(c, submission, batch))
 
     def absent(self, run: int, submission: str) -> bool:
-        return self._moved(lambda c: submissions.absent(c, submission, [runs.budget_scope(run)]))
+        return self._moved_once(lambda c: submissions.absent(c, submission, [runs.budget_scope(run)]))
 
     def gone(self, run: int, submission: str) -> bool:
-        return self._moved(lambda c: submissions.gone(c, submission, [runs.budget_scope(run)]))
+        return self._moved_once(lambda c: submissions.gone(c, submission, [runs.budget_scope(run)]))
 
     def let_go(self, run: int, submission: str, *, model: str, price_version: str, now_us: int) -> bool:
         scopes = [runs.budget_scope(run)]
-        return self._moved(
+        return self._moved_once(
             lambda c: submissions.let_go(
                 c, submission, scopes, model=model, price_version=price_version, now_us=now_us
             )
@@ -388,6 +388,17 @@ class Store:
 
     def money_by_batch(self, run: int) -> dict[str, submissions.BatchMoney]:
         return self.database.read(lambda c: submissions.money_by_batch(c, run))
+
+    def _moved_once(self, work: Callable[[Connection], bool]) -> bool:
+        """A move of which somebody has to know whether it was made: a replay finds it made, and the first time
+        counts."""
+        told: list[bool] = []
+
+        def again(connection: Connection) -> bool:
+            told.append(work(connection))
+            return any(told)
+
+        return self._moved(again)
 
     def _moved(self, work: Callable[[Connection], T]) -> T:
         """A move of a submission, as a transaction of its own."""

@@ -187,9 +187,11 @@ def received(connection: Connection, submission: str, batch: BatchStatus, now_us
 
     Where somebody has given the submission up meanwhile, its batch stays nobody's, and the sweep finds it.
     """
-    told = {"sent_us": now_us, **_of_status(batch)}
-    if not move(connection, submission, "id received", **told):
-        move(connection, submission, "found in a listing", **told)
+    told = {"sent_us": now_us, "question": None, **_of_status(batch)}
+    if move(connection, submission, "id received", **told) or move(
+        connection, submission, "found in a listing", **told
+    ):
+        _drop_candidates(connection, submission, batch)
     return BatchState(connection.execute(batch_queries.batch(submission)).one().state)
 
 
@@ -239,8 +241,14 @@ def claim(connection: Connection, submission: str, batch: BatchStatus) -> bool:
     """The batch is proved to be this submission's. False when that is no longer of unknown end."""
     claimed = move(connection, submission, "found in a listing", question=None, **_of_status(batch))
     if claimed:
-        connection.execute(batch_queries.drop_candidates(submission))
+        _drop_candidates(connection, submission, batch)
     return claimed
+
+
+def _drop_candidates(connection: Connection, submission: str, batch: BatchStatus) -> None:
+    """The submission waits for no other batch, and no other submission for this one."""
+    connection.execute(batch_queries.drop_candidates(submission))
+    connection.execute(batch_queries.drop_candidate(batch.id))
 
 
 def absent(connection: Connection, submission: str, scopes: Sequence[str]) -> bool:

@@ -258,7 +258,7 @@ class Case:
     settle_s: float = SETTLE_S
     base_url: str | None = None  # the simulator's own, unless a test puts something in between
     kills: int = 0
-    _seen: dict[int, bytes] = field(default_factory=dict)
+    _seen: dict[tuple[int, int], bytes] = field(default_factory=dict)
     _started: int = 0
 
     def __post_init__(self) -> None:
@@ -354,7 +354,7 @@ class Case:
     def compare_final_rows(self) -> None:
         """Rows that have succeeded stay as they are, to the last column."""
         now = final_rows(self.url)
-        changed = [idx for idx, digest in self._seen.items() if now.get(idx) != digest]
+        changed = [row for row, digest in self._seen.items() if now.get(row) != digest]
         assert changed == [], f"final rows have changed: {changed}"
         self._seen = now
 
@@ -364,7 +364,7 @@ class Case:
             yield store
 
 
-def final_rows(url: str) -> dict[int, bytes]:
+def final_rows(url: str) -> dict[tuple[int, int], bytes]:
     """A digest of everything that is stored of each succeeded row.
 
     A SQLite file is copied first: it is the next command that shall find what a killed one left, not we.
@@ -390,10 +390,10 @@ def _copied(url: str) -> Iterator[str]:
         yield f"sqlite:///{folder}/{path.name}"
 
 
-def _final_rows(connection: Connection) -> dict[int, bytes]:
+def _final_rows(connection: Connection) -> dict[tuple[int, int], bytes]:
     if not inspect(connection).has_table("results"):
         return {}
     found = connection.execute(
         text("SELECT r.*, a.message FROM results r LEFT JOIN answers a USING (run, idx) WHERE status = 'succeeded'")
     )
-    return {row.idx: hashlib.sha256(repr(tuple(row)).encode()).digest() for row in found}
+    return {(row.run, row.idx): hashlib.sha256(repr(tuple(row)).encode()).digest() for row in found}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from runner.failpoints import Failpoint
 from runner.simulator import Fault
 from tests.faults.batches import CREATE, batch_case
 from tests.faults.conftest import Cases
-from tests.faults.harness import WORKSPACE, Case, plain_rows, wait_until
+from tests.faults.harness import WORKSPACE, Case, Row, at_once, plain_rows, row, wait_until
 from tests.faults.promises import check_promises
 from tests.faults.test_creates_of_unknown_end import SETTLED_S, meeting
 
@@ -21,8 +23,8 @@ ROWS = 5
 HELD = 10  # exit code: a person has to decide
 
 
-def one_batch(cases: Cases, kind: str = "sqlite", **more: Any) -> Case:
-    return batch_case(cases, kind, plain_rows(ROWS), rows_a_batch=ROWS, **more)
+def one_batch(cases: Cases, kind: str = "sqlite", rows: Sequence[Row] | None = None, **more: Any) -> Case:
+    return batch_case(cases, kind, rows or plain_rows(ROWS), rows_a_batch=ROWS, **more)
 
 
 def us_of(timestamp: str) -> int:
@@ -150,3 +152,36 @@ def test_a_key_that_comes_back_while_the_run_waits_lets_it_go_on(cases: Cases) -
         assert case.end_of(process).code == 0
     assert check_promises(case).batches == 2
     assert len(case.simulator.creates()) == 2
+
+
+# -- two runs of our own ------------------------------------------------------------------------------------------
+
+
+def beside(case: Case, cases: Cases) -> Case:
+    """Another run in the same store and workspace, of batches of the same size."""
+    other = one_batch(cases, rows=[row(100 + number) for number in range(2 * ROWS)])
+    other.url = case.url
+    other.simulator = case.simulator
+    return other
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_two_runs_that_lose_sight_of_batches_of_equal_size_find_each_its_own(cases: Cases, kind: str) -> None:
+    """Made at the same time, in one workspace: the list cannot tell them apart, their first lines can."""
+    first = one_batch(cases, kind, rows=plain_rows(2 * ROWS))
+    second = beside(first, cases)
+    first.simulator.reset(Fault(kind="executed_error", **CREATE, after=1, first=2))
+    ends = at_once([first.run, second.run])
+    assert [ended.code for ended in ends] == [0, 0], ends
+    assert first.simulator.batches == len(first.simulator.creates()) == 4
+    for case in (first, second):
+        lines = [json.loads(line) for line in case.output.read_bytes().splitlines()]
+        assert [line["row"]["prompt"] for line in lines] == [json.loads(told.line)["prompt"] for told in case.rows]
+        assert all(line["row"]["prompt"] in line["text"] for line in lines)
+    with first.store() as store:
+        runs = store.recent_runs(9)
+        owned = [{one.provider_id for one in store.submissions_of(run.id)} - {None} for run in runs]
+        spent = sum(store.money(run.id).spent_pico for run in runs)
+    assert [len(ids) for ids in owned] == [2, 2]
+    assert not set.intersection(*owned)
+    assert spent == sum(Fraction(charge["pico"]) for charge in first.simulator.bill())

@@ -9,11 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
+from runner.domain.batch import BatchStatus
 from runner.domain.job import Job
 from runner.domain.outcome import Usage
 from runner.domain.result import RowResult
 from runner.domain.run import NewRun, Run
-from runner.domain.states import RowStatus
+from runner.domain.states import BatchState, RowStatus
+from runner.domain.submission import Intent, ServerTime
 from runner.store import staging
 from runner.store.claims import ClaimedChunk
 from runner.store.database import Database
@@ -28,7 +30,9 @@ from runner.store.group import (
     TurnRecord,
     Verdict,
 )
+from runner.store.queries import Wanted
 from runner.store.store import Store
+from runner.store.submissions import IntentVerdict, NewSubmission, Rider
 from runner.store.tables import metadata
 
 MODEL = "claude-haiku-5-5"
@@ -244,3 +248,92 @@ def every_answer_lost_once(store: Store) -> Iterator[None]:
         yield
     finally:
         database.write = write  # type: ignore[method-assign]
+
+
+# -- batches
+
+
+def intent_of(submission: str, n: int, *, at_us: int = NOW_US, workspace: str | None = "w") -> Intent:
+    return Intent(
+        submission=submission,
+        n=n,
+        asked=ServerTime(server_us=at_us - 5, shared_us=at_us - 3),
+        intent_us=at_us,
+        organization="o",
+        workspace=workspace,
+    )
+
+
+def packing(
+    run: Run,
+    submission: str,
+    *rows: tuple[ClaimedChunk, Sequence[int]],
+    worst_pico: int | None = WORST_PICO,
+    at_us: int = NOW_US,
+    workspace: str | None = "w",
+) -> NewSubmission:
+    """These rows of chunks in hand, about to ride."""
+    riders = [Rider(fence=chunk.fence, first_idx=chunk.first_idx, n=chunk.n, idxs=idxs) for chunk, idxs in rows]
+    count = sum(len(idxs) for _, idxs in rows)
+    return NewSubmission(
+        intent=intent_of(submission, count, at_us=at_us, workspace=workspace),
+        run=run.id,
+        round=run.round,
+        body_hash="h",
+        body_bytes=100,
+        worst_pico=worst_pico,
+        key_fingerprint="k",
+        riders=riders,
+    )
+
+
+def remote(batch_id: str, n: int, status: str = "in_progress", at_us: int = NOW_US, **told: Any) -> BatchStatus:
+    """A batch as the service tells it."""
+    plain = BatchStatus(
+        id=batch_id, status=status, counts={"processing": n}, created_us=at_us, expires_us=at_us + 86_400_000_000
+    )
+    return replace(plain, **told)
+
+
+def free_chunk(store: Store, run: Run, after_seq: int = -1) -> ClaimedChunk | None:
+    """The next chunk with rows that are not under way, claimed."""
+    return store.claim_next(run.id, NOW_US, PRICES, Wanted.FREE, after_seq=after_seq)
+
+
+def submitted(store: Store, run: Run, submission: str, *idxs: int, worst_pico: int | None = WORST_PICO) -> str:
+    """Rows of the first free chunk ride in a batch that the service has taken; its id."""
+    chunk = free_chunk(store, run)
+    assert chunk is not None
+    rows = idxs or [idx for idx in range(chunk.first_idx, chunk.first_idx + chunk.n) if idx not in chunk.taken]
+    new = packing(run, submission, (chunk, rows), worst_pico=worst_pico)
+    assert store.intend(new, 0) is IntentVerdict.STORED
+    batch_id = f"msgbatch_{submission}"
+    assert store.received(submission, remote(batch_id, len(rows)), NOW_US + 1) is BatchState.ACCEPTED
+    return batch_id
+
+
+def read(store: Store, run: Run, submission: str, *lines: Settlement) -> None:
+    """The batch has ended, and these are its lines."""
+    batch_id = str(store.submission(submission).provider_id)
+    store.batch_ended(submission, remote(batch_id, len(lines), status="ended", ended_us=NOW_US + 9))
+    epoch = store.submission(submission).epoch
+    assert store.ingest(run.id, submission, epoch, lines)
+    assert store.ingested(run.id, submission, epoch, NOW_US + 10)
+
+
+def line_of(submission: str, kind: str, seq: int, idx: int, **told: Any) -> Settlement:
+    """A line of a batch's results as it is stored: `success`, `failure`, `again`, `turn` or `lost`."""
+    fence = Fence(seq=seq, epoch=0)
+    place: dict[str, Any] = {"try_": told.pop("try_", 1)}
+    batch = {"batch": f"msgbatch_{submission}", "key": f"{submission}-{idx}"}
+    if kind == "success":
+        return ended(fence, idx, booking=spend(**batch), message=b"answer to %d" % idx, **place, **told)
+    if kind == "failure":
+        return ended(fence, idx, RowStatus.ERRORED, **place, **told)
+    if kind == "lost":
+        unknown = spend(None, kind=BookingKind.UNKNOWN, bound_pico=WORST_PICO, usage=None, **batch)
+        return ended(fence, idx, RowStatus.ERRORED, booking=unknown, **place, **told)
+    if kind == "turn":
+        one = turned(fence, idx, turn=told.pop("turn", 0), **place)
+        return replace(one, booking=spend(**batch))
+    return tried(fence, idx, **place, **told)

@@ -403,7 +403,9 @@ class Maker:
     def _wait_for_the_other_post(self) -> None:
         """Another run's is under way; one of a dead process holds the workspace until it is known to be over."""
         poll_s = self._c.timing.poll_s
-        self._not_before_us = self._c.clock.now_us() + round(min(poll_s, poll_s / 10 * 2**self._busy) * SECOND)
+        self._not_before_us = self._c.clock.now_us() + round(
+            min(poll_s, poll_s / 10 * 2 ** min(self._busy, 10)) * SECOND
+        )
         self._busy += 1
 
     def _back_off(self, failure: Failure, *, stalls: bool = True) -> None:
@@ -417,7 +419,7 @@ class Maker:
             minutes = c.run.job.limits.stall_s / 60
             c.stop.pause_for(PauseReason.STALLED, f"no batch could be created for {minutes:g} minutes")
         self._setbacks += 1
-        ceiling_s = min(SLOWEST_CREATE_S, 2.0**self._setbacks)
+        ceiling_s = min(SLOWEST_CREATE_S, 2.0 ** min(self._setbacks, 10))
         # Each create is a body of up to 200 MB: a full queue is not asked each minute whether it has room.
         wait_s = max(failure.retry_after_s or 0.0, max(0.05, self._chance.random()) * ceiling_s)
         self._not_before_us = now_us + round(wait_s * SECOND)
