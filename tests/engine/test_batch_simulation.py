@@ -46,7 +46,7 @@ from tests.turned_clock import TurnedClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("long_looks", "small_chunks")]
 
-SEEDS, MANY_SEEDS, BLOCK = 30, 3_000, 10
+SEEDS, MANY_SEEDS, BLOCK = 10, 3_000, 10
 # The real times but for the pace of asking; and batches that live for hours, not for a day.
 TIMING = Timing(poll_s=240.0)
 EXPIRES_S = 4 * HOUR_S
