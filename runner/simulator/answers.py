@@ -63,18 +63,20 @@ def compose_message(
         "stop_details": draft.stop_details,
         "container": None,
         "diagnostics": None,
-        "usage": _usage(params, draft, model),
+        "usage": _usage(params, draft, model, wishes),
     }
     return _strange(message) if "unknown_fields" in wishes else message
 
 
-def _usage(params: Params, draft: Draft, model: Model | None) -> dict[str, Any]:
+def _usage(params: Params, draft: Draft, model: Model | None, wishes: Wishes) -> dict[str, Any]:
     searched = {"web_search_requests": draft.web_searches, "web_fetch_requests": 0}
     fast = params.get("speed") == "fast" and model is not None and model.fast != "ignored"
+    whole = prompt.input_tokens(params)
+    cached = min(wishes.number("cache_read") or 0, whole)
     return {
-        "input_tokens": prompt.input_tokens(params),
+        "input_tokens": whole - cached,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
+        "cache_read_input_tokens": cached,
         "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "output_tokens": draft.output_tokens,
         "output_tokens_details": {"thinking_tokens": draft.thinking_tokens},
