@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.domain.decide import Continue, Decision, Finish, TryAgain
+from runner.domain.limits import Amounts
 from runner.domain.outcome import Answer, Failure, Outcome, Usage
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
 from runner.domain.result import RowResult
 from runner.domain.states import RowStatus
 from runner.engine.feeder import Work
+from runner.engine.scopes import Scope
 from runner.engine.turns import decode_usage, encode_usage, joined
 from runner.store.group import AttemptRecord, Booking, BookingKind, Settlement, TurnRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One call that was sent: for which row, as which try and turn, the most that it can cost, and the input and
-    output tokens that it was thought to take when the gate admitted it."""
+    """One call that was sent: for which row, as which try and turn, the most that it can cost, and what it was
+    thought to take of its scope's limits when the gate admitted it."""
 
     work: Work
     key: str | None
@@ -27,7 +29,8 @@ class Call:
     try_: int
     turn: int
     worst_pico: int | None
-    estimate: tuple[float, float]
+    scope: Scope
+    amounts: Amounts
     sent_us: int
 
 
