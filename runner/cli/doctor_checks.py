@@ -42,7 +42,7 @@ def at_settings(context: Context) -> Iterator[Finding]:
     where = str(settings.project_file) if settings.project_file else "none found; runner init writes one"
     yield _finding("settings", f"project file: {where}", "note")
     yield _finding("settings", f"state folder: {settings.home}", "note")
-    for name in ("concurrency", "rpm", "itpm", "otpm", "max_usd"):
+    for name in ("concurrency", "rpm", "itpm", "otpm", "tier", "max_usd"):
         if name in settings.origin:
             yield _finding("settings", f"{name} {getattr(settings, name)}, from {settings.origin[name]}", "note")
 

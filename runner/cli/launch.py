@@ -89,6 +89,15 @@ def _chosen(settings: Settings, name: str, of_job: Any, *, unset: Any = None) ->
     return of_settings if above or of_job == unset else of_job
 
 
+def own_limits_from(job: Job, settings: Settings) -> dict[str, str]:
+    """Where each of the job's own limits was set, in words; those that only the job itself sets are left out."""
+    return {
+        name: settings.origin[name]
+        for name in ("rpm", "itpm", "otpm")
+        if name in settings.origin and getattr(settings, name) == getattr(job.limits, name)
+    }
+
+
 def check_mode(job: Job) -> None:
     """Raises JobInvalid for a way of sending that this version has not."""
     if job.mode is not Mode.LIVE:

@@ -9,6 +9,7 @@ import click
 
 from runner.cli.context import SCHEMA, Context
 from runner.cli.messages import message, say
+from runner.domain.estimates import Estimator
 from runner.domain.run import Run
 from runner.domain.states import PauseReason, RunState
 from runner.engine.export import export
@@ -17,6 +18,7 @@ from runner.engine.stop import Pause
 from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RowsFailed, Stalled
 from runner.files.sink import STDOUT
 from runner.store.store import Store
+from runner.views.estimate_words import estimate_json
 from runner.views.failure_advice import pause_advice
 from runner.views.run_facts import run_facts
 from runner.views.summary import summary_lines
@@ -48,6 +50,7 @@ def conclude(context: Context, store: Store, end: RunEnd, output: str | None, *,
             say(line)
     if context.json:
         money = store.money(end.run.id)
+        estimates = Estimator.from_json(store.run_by_id(end.run.id).estimates).told()
         print_event(
             "done",
             run=end.run.label,
@@ -59,6 +62,7 @@ def conclude(context: Context, store: Store, end: RunEnd, output: str | None, *,
             spent_usd=money.spent_pico / 1e12,
             unknown_calls=money.unknown_calls,
             unknown_usd_at_most=money.unknown_bound_pico / 1e12,
+            estimates=estimate_json(estimates),
             output=exported,
             exit=code,
         )

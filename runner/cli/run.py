@@ -11,6 +11,7 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.job_argument import absolute_output, job_of
+from runner.cli.keys import keys_can_be_read
 from runner.cli.launch import Launch, Wish, check_mode, check_model, launch, opened_input, relaunch, settled
 from runner.cli.messages import say
 from runner.cli.options import (
@@ -168,7 +169,13 @@ def _work(context: Context, store: Store, launched: Launch, *, retry: bool = Fal
     began_s = context.clock.monotonic()
     with _progress(context) as view:
         sending = Sending(
-            settings=context.settings, store=store, prices=prices, clock=context.clock, on_progress=view, retry=retry
+            settings=context.settings,
+            store=store,
+            prices=prices,
+            clock=context.clock,
+            on_progress=view,
+            retry=retry,
+            keys=view.takes_keys,
         )
         end = send(launched, sending)
     return conclude(context, store, end, launched.job.output.path, elapsed_s=context.clock.monotonic() - began_s)
@@ -176,7 +183,9 @@ def _work(context: Context, store: Store, launched: Launch, *, retry: bool = Fal
 
 @contextmanager
 def _progress(context: Context) -> Iterator[ProgressView]:
-    view = progress_view("none" if context.quiet else context.progress, context.stderr_console())
+    view = progress_view(
+        "none" if context.quiet else context.progress, context.stderr_console(), keys=keys_can_be_read()
+    )
     view.start()
     try:
         yield view

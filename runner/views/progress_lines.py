@@ -20,6 +20,8 @@ EVERY_SHARE = 0.05
 class ProgressLines:
     """A ProgressView of lines. `line` makes one of an event and the numbers; `write` puts it somewhere."""
 
+    takes_keys = False
+
     def __init__(self, write: Callable[[str], None], line: Callable[[str, Progress], str]) -> None:
         self._write = write
         self._line = line

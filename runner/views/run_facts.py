@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.domain.estimates import EstimatesTold, Estimator
 from runner.domain.outcome import Usage
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
@@ -21,6 +22,7 @@ class RunFacts:
     tokens: Usage
     money: Money
     failed_tries: list[FailedTries]
+    estimates: EstimatesTold | None = None
 
     @property
     def total(self) -> int | None:
@@ -58,6 +60,7 @@ def run_facts(store: Store, run: Run) -> RunFacts:
         tokens=store.tokens(run.id),
         money=store.money(run.id),
         failed_tries=store.failed_tries(run.id),
+        estimates=Estimator.from_json(run.estimates).told(),
     )
 
 
