@@ -75,7 +75,6 @@ async def test_a_day_with_expired_cancelled_and_stuck_rows_sends_again_only_what
         assert 60.0 < api.now_s / HOUR_S < 60.2
 
 
-
 async def test_rows_that_expire_each_time_end_so_after_their_attempts(house: House) -> None:
     run = house.new_run(prompts(4), limits={"max_attempts": 3}, **batch_job())
     async with office(house, batch_expired_share=0.5) as api:
@@ -138,7 +137,6 @@ async def test_a_status_that_nobody_knows_is_no_end(house: House, status: str) -
         assert 4 * HOUR_S <= api.now_s < 4 * HOUR_S + POLL_S + 1
 
 
-
 async def test_results_that_stay_away_are_warned_of_from_day_twenty(house: House) -> None:
     faults = (at_results("error", **NOT_FOUND, until_s=21 * DAY_S),)
     run = house.new_run(prompts(3), **batch_job())
@@ -178,14 +176,12 @@ async def test_results_that_are_gone_end_their_rows_and_may_have_been_billed(hou
         assert end.run.state is RunState.DONE, "a person may ask for them again"
 
 
-
 async def test_results_that_never_come_are_given_up_on_day_twenty_nine_and_not_before(house: House) -> None:
     run = house.new_run(prompts(3), **batch_job())
     async with office(house, faults=(at_results("error", **NOT_FOUND),), timing=SELDOM) as api:
         await ended_well(api, run, 3)
         assert {row.result.error_type for row in house.rows(run)} == {"results_expired"}
         assert 29 * DAY_S <= api.now_s <= 29 * DAY_S + 5 * SELDOM.poll_s
-
 
 
 async def test_a_batch_that_somebody_deletes_is_given_up_when_its_results_would_be_gone(house: House) -> None:
@@ -202,7 +198,6 @@ async def test_a_batch_that_somebody_deletes_is_given_up_when_its_results_would_
         assert 29 * DAY_S <= api.now_s <= 29 * DAY_S + 5 * SELDOM.poll_s
 
 
-
 async def test_each_warning_is_told_whatever_was_told_before(house: House) -> None:
     """Overdue on the second day, missing on the third, and from day twenty on its results are about to go."""
     faults = (
@@ -213,9 +208,7 @@ async def test_each_warning_is_told_whatever_was_told_before(house: House) -> No
     run = house.new_run(prompts(3), **batch_job())
     async with office(house, faults=faults, timing=SELDOM) as api:
         await ended_well(api, run, 3)
-        days = [
-            api.when(name)[0] / DAY_S for name in ("batch_overdue", "batch_missing", "batch_results_expire")
-        ]
+        days = [api.when(name)[0] / DAY_S for name in ("batch_overdue", "batch_missing", "batch_results_expire")]
         assert [int(day * 4) / 4 for day in days] == [1.0, 2.0, 20.0]
 
 
