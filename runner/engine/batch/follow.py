@@ -14,6 +14,7 @@ from runner.domain.submission import us
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.collect import Collector
 from runner.engine.batch.common import Common
+from runner.store.holder import taken_over
 from runner.store.submissions import Submission
 
 
@@ -85,8 +86,12 @@ class Follower:
         watched.next_us = now_us + us(next_poll_s(age_s, watched.submission.n, self._c.timing.poll_s))
 
     def _watched(self, submission: Submission) -> Watched:
-        """Under the fence that is ours, whatever the store says by now."""
-        ours = replace(submission, epoch=self._c.epochs[submission.id])
+        """Under the fence that is ours, whatever the store says by now. Raises RunLocked for one that is another
+        process's work: it has taken the run over."""
+        epoch = self._c.epochs.get(submission.id)
+        if epoch is None:
+            raise taken_over(self._c.run)
+        ours = replace(submission, epoch=epoch)
         return self.watched.setdefault(submission.id, Watched(submission=ours))
 
     async def cancel(self, submission: Submission) -> None:

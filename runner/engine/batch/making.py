@@ -68,6 +68,7 @@ class Maker:
         self._trouble_since_us: int | None = None
         self._not_before_us = 0
         self._over_budget = False
+        self._room = 0  # what the budget left when the last body was begun
         self._bodies: set[Path] = set()
         self._since = common.changed  # as it was before the rows were looked at
         self._waiting = False  # for what is with the API: no row is free, or there is no room for one
@@ -151,6 +152,8 @@ class Maker:
             if self._p.waits:
                 await self._wait_for_others()
             return self._p.waits
+        if (await self._c.read(self._c.store.budget_room, self._c.run.id) or 0) > self._room:
+            return True  # the last one gave it back while we looked
         self._c.stop.pause_for(PauseReason.BUDGET, "the next row could pass the budget")
         return False
 
@@ -293,6 +296,7 @@ class Maker:
         if most < 1:
             return None
         room = await c.read(c.store.budget_room, c.run.id)
+        self._room = room or 0
         packer = Packer(most, batch.max_bytes, None if room is None else max(0, room))
         submission = new_submission_id(secrets.randbits)
         path = c.file(submission, "body")
