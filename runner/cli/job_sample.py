@@ -32,7 +32,7 @@ class Sample:
 def sample_of(source: Input, renderer: Renderer, prices: PriceBook, *, batch: bool = False) -> Sample:
     """Renders the first good rows, with `batch` as they would ride in one, and at its prices."""
     requests = list(islice(_requests(source, renderer, batch=batch), SAMPLE_ROWS))
-    worst = [_worst(request, prices, batch=batch) for request in requests]
+    worst = [prices.worst_pico(request, batch=batch) for request in requests]
     known = [pico for pico in worst if pico is not None]
     return Sample(
         rows=len(requests),
@@ -48,19 +48,6 @@ def _requests(source: Input, renderer: Renderer, *, batch: bool) -> Iterator[Mes
                 yield renderer.request(renderer.parse(payload), batch=batch)
             except BadRow:
                 continue
-
-
-def _worst(request: MessagesRequest, prices: PriceBook, *, batch: bool) -> int | None:
-    if request.prompt_tokens_bound is None:
-        return None
-    return prices.bound_pico(
-        request.model,
-        prompt_tokens=request.prompt_tokens_bound,
-        max_tokens=request.max_tokens,
-        batch=batch,
-        geo=request.inference_geo,
-        speed=request.speed,
-    )
 
 
 def used_columns(job: Job) -> list[str]:

@@ -118,11 +118,16 @@ def decide(
     if outcome.kind is FailureKind.ROW:
         return _given_up(outcome)
     if outcome.kind is FailureKind.ACCOUNT:
-        trouble = outcome.trouble or AccountTrouble.CREDENTIALS
-        return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=outcome.message)
+        return pause_of(outcome)
     if outcome.kind is FailureKind.RATE_LIMITED:
         return _rate_limited(outcome, scope, policy, now_us, chance)
     return _try_again(outcome, row, scope, policy, now_us, chance)
+
+
+def pause_of(failure: Failure) -> PauseRun:
+    """The pause that a trouble of the account makes of the whole run."""
+    trouble = failure.trouble or AccountTrouble.CREDENTIALS
+    return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=failure.message)
 
 
 # A row that a batch ended without sending, for the last time that it may be tried.
@@ -137,8 +142,7 @@ def decide_line(outcome: Outcome, row: RowHistory, policy: RetryPolicy) -> Decis
     if outcome.kind is FailureKind.ROW:
         return _given_up(outcome)
     if outcome.kind is FailureKind.ACCOUNT:
-        trouble = outcome.trouble or AccountTrouble.CREDENTIALS
-        return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=outcome.message)
+        return pause_of(outcome)
     if row.counted + 1 < policy.max_attempts:
         return TryAgain(at_us=0, counted=True)
     status = STATUS_OF_UNSENT.get(outcome.type, RowStatus.ERRORED)

@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any
 
 from runner.domain.outcome import Usage
+from runner.domain.request import MessagesRequest
 
 PICO_PER_USD = 10**12
 PICO_PER_MICRO = 10**6  # a price of 1 USD per million tokens is 10^6 pico-dollars a token
@@ -149,6 +150,19 @@ class PriceBook:
             speed=speed,
         )
         return self.cost_pico(facts.id, usage, batch=batch)
+
+    def worst_pico(self, request: MessagesRequest, *, batch: bool = False) -> int | None:
+        """The most that a request can cost, None where nothing bounds it."""
+        if request.prompt_tokens_bound is None:
+            return None
+        return self.bound_pico(
+            request.model,
+            prompt_tokens=request.prompt_tokens_bound,
+            max_tokens=request.max_tokens,
+            batch=batch,
+            geo=request.inference_geo,
+            speed=request.speed,
+        )
 
 
 def _band(facts: ModelFacts, prompt_tokens: int) -> Band:

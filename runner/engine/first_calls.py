@@ -39,7 +39,7 @@ class FirstCalls:
             turn = self._prefixes.turn(idx, prefixes, now_us)
             if not isinstance(turn, Wait):
                 break
-            await self._until_ended((turn.until_us - now_us) / SECOND)
+            await self._stop.sleep(self._clock, max(0.0, (turn.until_us - now_us) / SECOND), self._ended)
         return prefixes
 
     def _kept(self, request: MessagesRequest) -> Sequence[Prefix]:
@@ -49,18 +49,6 @@ class FirstCalls:
             return ()
         found = self._reader.prefixes(msgspec.json.decode(request.body))
         return [prefix for prefix in found if prefix.tokens >= facts.min_cache_tokens]
-
-    async def _until_ended(self, at_most_s: float) -> None:
-        ended = self._ended
-        async with anyio.create_task_group() as either:
-
-            async def wait() -> None:
-                await ended.wait()
-                either.cancel_scope.cancel()
-
-            either.start_soon(wait)
-            await self._stop.sleep(self._clock, max(0.0, at_most_s))
-            either.cancel_scope.cancel()
 
     def ended(self, idx: int, prefixes: Sequence[Prefix], *, sent_us: int | None) -> None:
         """The call has ended; `sent_us` is when it was sent, None where it gave no answer: another goes first."""

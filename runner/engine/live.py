@@ -159,7 +159,7 @@ class Live:
             request=request,
             try_=work.last_try,
             turn=len(work.turns),
-            worst_pico=self._worst(request),
+            worst_pico=self._prices.worst_pico(request),
             estimate=estimate,
             sent_us=self._clock.now_us(),
         )
@@ -276,17 +276,6 @@ class Live:
         """Input and output tokens that this call will probably take."""
         likely_output = self._meter.mean_output() or request.max_tokens / 4
         return len(request.body) * self._input_ratio, min(likely_output, request.max_tokens)
-
-    def _worst(self, request: MessagesRequest) -> int | None:
-        if request.prompt_tokens_bound is None:
-            return None
-        return self._prices.bound_pico(
-            request.model,
-            prompt_tokens=request.prompt_tokens_bound,
-            max_tokens=request.max_tokens,
-            geo=request.inference_geo,
-            speed=request.speed,
-        )
 
 
 def _intent(call: Call) -> SendIntent:

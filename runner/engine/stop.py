@@ -45,15 +45,16 @@ class Stop:
             self.pause = pause
         self.asked.set()
 
-    async def sleep(self, clock: Clock, seconds: float) -> None:
-        """Sleep, but not beyond the moment at which the run is to stop."""
+    async def sleep(self, clock: Clock, seconds: float, *unless: anyio.Event) -> None:
+        """Sleep, but not beyond the moment at which the run is to stop or one of these events comes."""
         async with anyio.create_task_group() as either:
 
-            async def until_asked() -> None:
-                await self.asked.wait()
+            async def until(event: anyio.Event) -> None:
+                await event.wait()
                 either.cancel_scope.cancel()
 
-            either.start_soon(until_asked)
+            for event in (self.asked, *unless):
+                either.start_soon(until, event)
             await clock.sleep(seconds)
             either.cancel_scope.cancel()
 

@@ -190,12 +190,11 @@ async def test_a_budget_lets_a_few_ride_at_a_time_and_is_never_passed(house: Hou
 
 
 def _worst_of_a_row(house: House, run: Run) -> int:
-    from runner.engine.batch.spool import worst_pico
     from runner.files.render import Renderer
 
     renderer = Renderer(run.job)
     bounds = [
-        worst_pico(renderer.request(renderer.parse(line), batch=True), shipped_prices())
+        shipped_prices().worst_pico(renderer.request(renderer.parse(line), batch=True), batch=True)
         for line in house.path.read_bytes().splitlines()
     ]
     return max(bound or 0 for bound in bounds)

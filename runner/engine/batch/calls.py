@@ -16,9 +16,9 @@ from runner.api.batch_create import MaySend
 from runner.api.batches import Page, ResultsSpool
 from runner.clock import SECOND, Clock
 from runner.domain.batch import BatchStatus
-from runner.domain.decide import PAUSE_OF_TROUBLE
+from runner.domain.decide import pause_of
 from runner.domain.listings import Listing, listing_of
-from runner.domain.outcome import AccountTrouble, Failure, FailureKind
+from runner.domain.outcome import Failure, FailureKind
 from runner.domain.submission import CreateReply
 from runner.engine.stop import Stop
 
@@ -109,8 +109,8 @@ class BatchCalls:
         )
         told: T = await retrying(self._once, call)
         if isinstance(told, Failure) and told.kind is FailureKind.ACCOUNT:
-            trouble = told.trouble or AccountTrouble.CREDENTIALS
-            self._stop.pause_for(PAUSE_OF_TROUBLE[trouble], told.message)
+            pause = pause_of(told)
+            self._stop.pause_for(pause.reason, pause.message)
         return told
 
     async def _once(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -26,7 +26,6 @@ from runner.domain.states import PauseReason, RowStatus
 from runner.domain.submission import custom_id, parse_custom_id
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
-from runner.engine.batch.spool import worst_pico
 from runner.engine.feeder import NOTHING_BEHIND, Work
 from runner.engine.settle import Try, settlement
 from runner.errors import StoreFault
@@ -401,7 +400,7 @@ class _Lines:
         except BadRow:
             return settled
         assert settled.booking is not None  # noqa: S101 - the caller has just looked
-        bound_pico = worst_pico(request, self._c.prices)
+        bound_pico = self._c.prices.worst_pico(request, batch=True)
         booking = replace(settled.booking, model=request.model, bound_pico=bound_pico)
         return replace(settled, booking=booking)
 

@@ -74,16 +74,7 @@ class Common:
     async def until_changed(self, at_most_s: float, since: anyio.Event | None = None) -> None:
         """Until something has changed, the run is to stop, or the time is over. `since` is `changed` as it was before
         the caller looked: what happened while it looked counts too."""
-        changed = since or self.changed
-        async with anyio.create_task_group() as either:
-
-            async def wait() -> None:
-                await changed.wait()
-                either.cancel_scope.cancel()
-
-            either.start_soon(wait)
-            await self.stop.sleep(self.clock, at_most_s)
-            either.cancel_scope.cancel()
+        await self.stop.sleep(self.clock, at_most_s, since or self.changed)
 
     def file(self, submission: str, kind: str) -> Path:
         """Where a submission's `body` or `results` lie; named so that a later start can clear what was left."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from runner.api.batch_create import WITHHELD
 from runner.clock import SECOND
-from runner.domain.decide import PAUSE_OF_TROUBLE
-from runner.domain.outcome import AccountTrouble, Failure, FailureKind, Usage
+from runner.domain.decide import pause_of
+from runner.domain.outcome import Failure, FailureKind, Usage
 from runner.domain.packing import API_MAX_REQUESTS, Full, Limit, Packer, TooLarge
 from runner.domain.priming import MAX_WAIT_S
 from runner.domain.states import RIDING_BATCH, BatchState, PauseReason
@@ -385,8 +385,8 @@ class Maker:
         elif sent.state is BatchState.UNKNOWN:  # the next one may end so too, and has to be settled like this one
             self._back_off(failure, stalls=False)
         elif failure.kind is FailureKind.ACCOUNT:
-            trouble = failure.trouble or AccountTrouble.CREDENTIALS
-            self._c.stop.pause_for(PAUSE_OF_TROUBLE[trouble], failure.message)
+            pause = pause_of(failure)
+            self._c.stop.pause_for(pause.reason, pause.message)
         elif failure.kind is FailureKind.ROW:
             self._refused(parcel, failure)
         else:

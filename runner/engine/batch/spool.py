@@ -113,7 +113,7 @@ class Spool:
         first = not len(self.packer)
         if not first and request.betas != self._betas:
             return Full(limit=None)  # betas are told once for a whole batch
-        verdict = self.packer.offer(idx, len(line), worst_pico(request, self._prices))
+        verdict = self.packer.offer(idx, len(line), self._prices.worst_pico(request, batch=True))
         if isinstance(verdict, Fits):
             self._write(BODY_HEAD if first else BODY_SEPARATOR, line)
             self._betas = request.betas
@@ -160,19 +160,6 @@ class Spool:
             self._file.close()
             self._file = None
             self.path.unlink(missing_ok=True)
-
-
-def worst_pico(request: MessagesRequest, prices: PriceBook) -> int | None:
-    """The most that a row of a batch can cost, None where nothing bounds it."""
-    if request.prompt_tokens_bound is None:
-        return None
-    return prices.bound_pico(
-        request.model,
-        prompt_tokens=request.prompt_tokens_bound,
-        max_tokens=request.max_tokens,
-        batch=True,
-        geo=request.inference_geo,
-    )
 
 
 def _fault(path: Path, error: OSError) -> StoreFault:
