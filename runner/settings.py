@@ -30,6 +30,7 @@ class Service:
 
     api_key: str | None = field(default=None, repr=False)
     auth_token: str | None = field(default=None, repr=False)
+    admin_key: str | None = field(default=None, repr=False)
     base_url: str | None = field(default=None, repr=False)  # may hold a password until it is checked
     custom_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     origin: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Settings:
     rpm: int | None = None
     itpm: int | None = None
     otpm: int | None = None
+    tier: str | None = None
     concurrency: int | None = None
     max_usd: Decimal | None = None
     batch_poll_s: float | None = None
@@ -127,7 +129,9 @@ def _settings(
 ) -> Settings:
     origins, layers = MappingProxyType(origin), MappingProxyType(layer)
     of_service = {
-        name: values.pop(name) for name in ("api_key", "auth_token", "base_url", "custom_headers") if name in values
+        name: values.pop(name)
+        for name in ("api_key", "auth_token", "admin_key", "base_url", "custom_headers")
+        if name in values
     }
     return Settings(
         home=home,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+TIERS = ("start", "build", "scale")
 LOG_FORMATS = ("auto", "human", "json")
 
 
@@ -104,6 +105,7 @@ SETTINGS: Mapping[str, Setting] = {
     "rpm": Setting("RUNNER_RPM", _positive),
     "itpm": Setting("RUNNER_ITPM", _positive),
     "otpm": Setting("RUNNER_OTPM", _positive),
+    "tier": Setting("RUNNER_TIER", _one_of(TIERS)),
     "concurrency": Setting("RUNNER_CONCURRENCY", _positive),
     "max_usd": Setting("RUNNER_MAX_USD", _money),
     "batch_poll_s": Setting("RUNNER_BATCH_POLL_S", _seconds),
@@ -115,6 +117,7 @@ SETTINGS: Mapping[str, Setting] = {
     "no_input": Setting("RUNNER_NO_INPUT", _truth),
     "api_key": Setting("ANTHROPIC_API_KEY", str, own=False),
     "auth_token": Setting("ANTHROPIC_AUTH_TOKEN", str, own=False),
+    "admin_key": Setting("ANTHROPIC_ADMIN_KEY", str, own=False),
     "base_url": Setting("ANTHROPIC_BASE_URL", _text, own=False),
     "custom_headers": Setting("ANTHROPIC_CUSTOM_HEADERS", _headers, own=False),
 }

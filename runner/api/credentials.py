@@ -22,6 +22,7 @@ Kind = Literal["api_key", "bearer"]
 # In the order in which they are looked at.
 KINDS: Mapping[str, Kind] = {"api_key": "api_key", "auth_token": "bearer"}
 VARIABLES = {"api_key": "ANTHROPIC_API_KEY", "auth_token": "ANTHROPIC_AUTH_TOKEN"}
+ADMIN_VARIABLE = "ANTHROPIC_ADMIN_KEY"
 # Below this many characters a key's last four would be a good part of it.
 SHOWABLE_LENGTH = 12
 # Origins of a base URL that come with a folder rather than from its user.
@@ -36,6 +37,8 @@ class Places(Protocol):
     def api_key(self) -> str | None: ...
     @property
     def auth_token(self) -> str | None: ...
+    @property
+    def admin_key(self) -> str | None: ...
     @property
     def base_url(self) -> str | None: ...
     @property
@@ -105,6 +108,15 @@ def find_credential(places: Places, *, explicit: str | None = None) -> Credentia
             "fix: export ANTHROPIC_API_KEY=...   then: runner doctor",
         ),
     )
+
+
+def find_admin_credential(places: Places) -> Credential | None:
+    """The key for the Admin API, None where none is set. Raises where it must not go to the base URL."""
+    if not places.admin_key:
+        return None
+    source = places.origin.get("admin_key", ADMIN_VARIABLE)
+    _check_may_go(places, "admin_key", source)
+    return Credential(kind="api_key", secret=places.admin_key, source=source)
 
 
 def _check_may_go(places: Places, name: str, source: str) -> None:

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from runner.api.error_body import ApiError, ErrorBody, api_error, bare_error, snippet
+from runner.api.rate_headers import fast_rates_of, rates_of
 from runner.api.sse import MessageAssembler
 from runner.api.taxonomy import (
     CREDENTIALS,
@@ -76,11 +77,14 @@ _date_us = lru_cache(maxsize=8)(http_date_us)  # many replies share a second
 
 def origin_of(headers: Mapping[str, str]) -> Origin:
     """Who answered, from headers with names in lower case."""
+    server_time_us = _date_us(headers.get("date"))
     return Origin(
         request_id=headers.get("request-id"),
         organization=headers.get("anthropic-organization-id"),
         workspace=headers.get("anthropic-workspace-id"),
-        server_time_us=_date_us(headers.get("date")),
+        server_time_us=server_time_us,
+        rates=rates_of(headers, server_time_us),
+        fast_rates=fast_rates_of(headers, server_time_us),
     )
 
 

@@ -9,8 +9,9 @@ import click
 
 from runner.cli.command import command
 from runner.cli.context import Context
+from runner.cli.counted import Counted, counted
 from runner.cli.job_argument import job_of
-from runner.cli.job_sample import Sample, job_warnings, sample_of, used_columns
+from runner.cli.job_sample import SAMPLE_ROWS, Sample, job_warnings, sample_of, used_columns
 from runner.cli.launch import check_model, opened_input, settled
 from runner.cli.messages import warning
 from runner.cli.options import (
@@ -21,7 +22,9 @@ from runner.cli.options import (
     mode_option,
     pace_options,
     param_option,
+    simulate_option,
 )
+from runner.cli.sending import check_credential
 from runner.domain.job import Job, Mode, OnBadRow
 from runner.domain.pricing import shipped_prices
 from runner.errors import InputInvalid
@@ -42,6 +45,14 @@ from runner.views.tables import facts_lines
 @param_option
 @pace_options
 @base_url_option
+@click.option(
+    "--count",
+    "count_rows",
+    type=click.IntRange(1, SAMPLE_ROWS),
+    metavar="N",
+    help="Have the service count the input tokens of the first N rows; that is free.",
+)
+@simulate_option
 @click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
 @click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @json_option
@@ -53,12 +64,13 @@ def check(
     model: str | None,
     limit: int | None,
     params: Mapping[str, str],
+    count_rows: int | None,
     on_bad_row: str | None,
     any_model: bool,
 ) -> None:
-    """Read the job file and every row of its input as a run would, and say all that is wrong. Nothing is sent.
+    """Read the job file and every row of its input as a run would, and say all that is wrong.
 
-    Exit 6 when a run could not begin.
+    Nothing is sent, unless --count asks for it. Exit 6 when a run could not begin.
     """
     overrides = {
         "input.path": input_path,
@@ -67,7 +79,7 @@ def check(
         "input.limit": limit,
         "input.on_bad_row": on_bad_row,
     }
-    job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
+    job = settled(job_of(job_file, params, overrides), context.settings, simulated=context.simulate)
     prices = shipped_prices()
     check_model(job, prices, any_model=any_model)
     with opened_input(job, context.settings.home) as (job, source):
@@ -78,17 +90,23 @@ def check(
         if report.records == 0:
             raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
         sample = sample_of(source, renderer, prices, batch=job.mode is Mode.BATCH)
+    tokens = None
+    if count_rows is not None:
+        check_credential(job, context.settings)
+        tokens = counted(sample.requests[:count_rows], job, context.settings, context.clock)
     if context.json:
-        context.print_json(_as_json(job, report, sample))
+        context.print_json(_as_json(job, report, sample, tokens))
         return
-    for line in facts_lines(_facts(job_file, job, report, sample)):
+    for line in facts_lines(_facts(job_file, job, report, sample, tokens)):
         click.echo(safe_text(line))
     for name, sentence in job_warnings(job, prices):
         warning(name, sentence)
-    context.note("nothing was sent.")
+    context.note("nothing was sent." if tokens is None else "nothing was sent but to be counted.")
 
 
-def _facts(job_file: str, job: Job, report: InputReport, sample: Sample) -> list[tuple[str, str]]:
+def _facts(
+    job_file: str, job: Job, report: InputReport, sample: Sample, tokens: Counted | None
+) -> list[tuple[str, str]]:
     rows = report.records * job.repeat
     told = [
         ("job", f"{safe_line(job.name)}   {safe_line(job_file)} is valid"),
@@ -106,6 +124,8 @@ def _facts(job_file: str, job: Job, report: InputReport, sample: Sample) -> list
     if report.dropped_fields:
         told.append(("not sent", safe_line(", ".join(report.dropped_fields)) + "   (no counterpart in this API)"))
     told.append(("requests", _requests(sample, rows)))
+    if tokens is not None:
+        told.append(("tokens", tokens.words(rows)))
     told.append(("cost", _cost(job, sample, rows)))
     return told
 
@@ -123,7 +143,7 @@ def _cost(job: Job, sample: Sample, rows: int) -> str:
     return words if job.budget_pico is None else f"{words}\nthe budget is {dollars(job.budget_pico)}"
 
 
-def _as_json(job: Job, report: InputReport, sample: Sample) -> dict[str, Any]:
+def _as_json(job: Job, report: InputReport, sample: Sample, tokens: Counted | None) -> dict[str, Any]:
     worst = sample.mean_worst_pico
     rows = report.records * job.repeat
     return {
@@ -138,6 +158,7 @@ def _as_json(job: Job, report: InputReport, sample: Sample) -> dict[str, Any]:
         "columns": used_columns(job),
         "not_sent": list(report.dropped_fields),
         "request_bytes_mean": round(sample.mean_bytes),
+        "counted": None if tokens is None else tokens.as_json(),
         "usd_at_most": None if worst is None else usd(worst * rows),
         "budget_usd": usd(job.budget_pico),
         "warnings": [{"name": name, "message": sentence} for name, sentence in job_warnings(job, shipped_prices())],

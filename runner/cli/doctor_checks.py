@@ -26,6 +26,7 @@ SHOWN_SETTINGS = (
     "rpm",
     "itpm",
     "otpm",
+    "tier",
     "max_usd",
     "batch_max_requests",
     "batch_poll_s",

@@ -19,7 +19,8 @@ SETTINGS = """\
 # State is kept in .runner/ beside this file; leave that out of version control.
 
 # concurrency = 32        # requests at once
-# rpm = 1000              # requests a minute
+# tier = "start"          # the organisation's limits, until the first reply says them
+# rpm = 1000              # requests a minute of one run
 # max_usd = 5             # no run spends more, unless --max-usd says so
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from runner.domain.job import DEFAULT_MAX_TOKENS, Job
@@ -27,6 +27,7 @@ class Sample:
     rows: int
     mean_bytes: float
     mean_worst_pico: int | None
+    requests: list[MessagesRequest] = field(repr=False)
 
 
 def sample_of(source: Input, renderer: Renderer, prices: PriceBook, *, batch: bool = False) -> Sample:
@@ -36,6 +37,7 @@ def sample_of(source: Input, renderer: Renderer, prices: PriceBook, *, batch: bo
     known = [pico for pico in worst if pico is not None]
     return Sample(
         rows=len(requests),
+        requests=requests,
         mean_bytes=sum(len(request.body) for request in requests) / max(len(requests), 1),
         mean_worst_pico=-(-sum(known) // len(known)) if known and len(known) == len(worst) else None,
     )

@@ -108,6 +108,15 @@ def _chosen(settings: Settings, name: str, of_job: Any, *, unset: Any = None) ->
     return of_settings if above or of_job == unset else of_job
 
 
+def own_limits_from(job: Job, settings: Settings) -> dict[str, str]:
+    """Where each of the job's own limits was set, in words; those that only the job itself sets are left out."""
+    return {
+        name: settings.origin[name]
+        for name in ("rpm", "itpm", "otpm")
+        if name in settings.origin and getattr(settings, name) == getattr(job.limits, name)
+    }
+
+
 def check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
     """Raises JobInvalid for a retired model, one that looks misspelt, or a budget without a price."""
     problem = model_problem(job.model, prices) if job.model else None

@@ -148,7 +148,7 @@ base_url_option: Decorator[Any] = _setting_option("--base-url", "URL", "Where th
 
 
 def pace_options(function: F) -> F:
-    """`--max-usd --concurrency --rpm --itpm --otpm`: settings that go before the job's own limits."""
+    """`--max-usd --concurrency --rpm --itpm --otpm`: settings that go before the job's own limits; and `--tier`."""
     for option in reversed(
         (
             _setting_option("--max-usd", "X", "Spend at most this many dollars; the run pauses before it would."),
@@ -156,6 +156,7 @@ def pace_options(function: F) -> F:
             _setting_option("--rpm", "N", "At most this many requests a minute."),
             _setting_option("--itpm", "N", "At most this many input tokens a minute."),
             _setting_option("--otpm", "N", "At most this many output tokens a minute."),
+            _setting_option("--tier", "NAME", "Usage tier of the organisation: start, build or scale."),
         )
     ):
         function = option(function)

@@ -10,6 +10,7 @@ import click
 
 from runner.cli.context import SCHEMA, Context
 from runner.cli.messages import message, say, warning
+from runner.domain.estimates import Estimator
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN, RIDING_BATCH, BatchState, PauseReason, RunState
 from runner.engine.export import export
@@ -28,6 +29,7 @@ from runner.files.sink import STDOUT
 from runner.store.store import Store
 from runner.store.submissions import Duplicate, Submission
 from runner.views.batch_words import duplicate_words, out_words
+from runner.views.estimate_words import estimate_json
 from runner.views.failure_advice import pause_advice
 from runner.views.money import usd
 from runner.views.run_facts import run_facts
@@ -196,6 +198,7 @@ def _print_done(
     code: int,
 ) -> None:
     money = store.money(end.run.id)
+    estimates = Estimator.from_json(store.run_by_id(end.run.id).estimates).told()
     print_event(
         "done",
         run=end.run.label,
@@ -207,6 +210,7 @@ def _print_done(
         spent_usd=money.spent_pico / 1e12,
         unknown_calls=money.unknown_calls,
         unknown_usd_at_most=money.unknown_bound_pico / 1e12,
+        estimates=estimate_json(estimates),
         batches_out=len(out),
         rows_in_batches=sum(one.n for one in out),
         batches_unknown=sum(one.state is BatchState.UNKNOWN for one in out),

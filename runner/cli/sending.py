@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -13,9 +15,12 @@ from runner.api.batches import Batches
 from runner.api.client import Client, Connection
 from runner.api.credentials import Credential, find_credential
 from runner.cli.heap import share_one_heap
-from runner.cli.launch import Launch, timing_of
+from runner.cli.keys import obey_keys, single_keys
+from runner.cli.launch import Launch, own_limits_from, timing_of
+from runner.cli.limits import known_limits
 from runner.clock import Clock
 from runner.domain.job import Job
+from runner.domain.pace import MOST_CALLS, Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
 from runner.engine.batch.events import Tell, silence
@@ -38,6 +43,7 @@ class Sending:
     clock: Clock
     on_progress: Callable[[Progress], None] | None
     retry: bool = False
+    keys: bool = False  # whether + and - on the terminal change the pace
     waits: bool = True
     on_batch: Tell = silence
 
@@ -56,7 +62,10 @@ def send(launched: Launch, sending: Sending) -> RunEnd:
 
 async def _send(launched: Launch, sending: Sending) -> RunEnd:
     job = launched.run.job
-    async with _connection(job, sending) as connection, Client(connection, clock=sending.clock) as client:
+    pace = Pace(launched.job.limits.concurrency)
+    known = await known_limits(job, sending.settings, sending.prices, sending.clock)
+    connecting = connection_for(job, sending.settings, sending.clock)
+    async with connecting as connection, Client(connection, clock=sending.clock) as client:
         parts = Parts(
             store=sending.store,
             source=launched.source,
@@ -76,8 +85,13 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
                 waits=sending.waits,
                 tell=sending.on_batch,
             ),
+            known=known,
+            own_from=own_limits_from(launched.job, sending.settings),
+            pace=pace,
+            beside=(partial(obey_keys, sys.stdin.fileno(), pace),) if sending.keys else (),
         )
-        return await work_on(launched.run, parts)
+        with single_keys(sys.stdin.fileno()) if sending.keys else nullcontext():
+            return await work_on(launched.run, parts)
 
 
 def spool_of(settings: Settings) -> Path:
@@ -86,19 +100,20 @@ def spool_of(settings: Settings) -> Path:
 
 
 @asynccontextmanager
-async def _connection(job: Job, sending: Sending) -> AsyncIterator[Connection]:
+async def connection_for(job: Job, settings: Settings, clock: Clock) -> AsyncIterator[Connection]:
+    """To the real service, or to a simulator of its own."""
     if not job.simulated:
-        yield connected(job, sending.settings, job.base_url, find_credential(sending.settings.service))
+        yield connected(job, settings, job.base_url, find_credential(settings.service))
         return
     from runner.simulator.config import SimulatorConfig
     from runner.simulator.server import serve
     from runner.simulator.simulator import Simulator
 
     config = SimulatorConfig(latency_s=SIMULATED_LATENCY_S, latency_jitter_s=SIMULATED_JITTER_S, keep_ledger="totals")
-    server = await serve(Simulator(config, sending.clock))
+    server = await serve(Simulator(config, clock))
     try:
         key = Credential(kind="api_key", secret="simulated", source="the simulator")  # noqa: S106 - opens nothing
-        yield connected(job, sending.settings, server.url, key)
+        yield connected(job, settings, server.url, key)
     finally:
         await server.close()
 
@@ -111,7 +126,7 @@ def connected(job: Job, settings: Settings, base_url: str, credential: Credentia
         api_version=job.api_version,
         betas=job.betas,
         headers={**settings.service.custom_headers, **job.headers},
-        concurrency=job.limits.concurrency,
+        concurrency=MOST_CALLS,
         row_timeout_s=job.limits.row_timeout_s,
         read_timeout_s=job.limits.row_timeout_s,
     )

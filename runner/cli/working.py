@@ -9,6 +9,7 @@ from dataclasses import replace
 from runner.cli.batch_news import teller
 from runner.cli.context import Context
 from runner.cli.job_argument import absolute_output
+from runner.cli.keys import keys_can_be_read
 from runner.cli.launch import Launch, settled
 from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
@@ -69,6 +70,7 @@ def worked(
             clock=context.clock,
             on_progress=view,
             retry=retry,
+            keys=view.takes_keys,
             waits=waits,
             on_batch=teller(context, launched.run, view),
         )
@@ -77,7 +79,8 @@ def worked(
 
 @contextmanager
 def _progress(context: Context, *, shown: bool) -> Iterator[ProgressView]:
-    view = progress_view(context.progress if shown and not context.quiet else "none", context.stderr_console())
+    kind = context.progress if shown and not context.quiet else "none"
+    view = progress_view(kind, context.stderr_console(), keys=keys_can_be_read())
     view.start()
     try:
         yield view

@@ -1,72 +1,123 @@
-"""Token buckets as arithmetic: how long a call must wait for room, and what is left after it. No clock, no lock."""
+"""Limits a minute: what they are, who says so, and one of them as a token bucket. No clock, no lock.
+
+A limit has three dimensions, always in this order: requests, input tokens (cache reads are not counted), output
+tokens (as produced). Values of all three are plain tuples.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
-# A bucket holds this many seconds of its refill: a restart cannot fire a minute's worth at once.
-BURST_S = 1.0
+# What is used of a limit. The rest is for what no arithmetic of ours sees: calls that the network delivers closer
+# together than they were sent, and counts that the service rounds.
+USED_SHARE = 0.98
+# A process sends at most this much of its pace at once. The service may enforce a limit over a second.
+BURST_S = 0.5
 
 
-@dataclass(slots=True)
+class Amounts(NamedTuple):
+    """So many requests, input tokens and output tokens."""
+
+    requests: float
+    input_tokens: float
+    output_tokens: float
+
+    def less(self, other: Amounts) -> Amounts:
+        return Amounts(
+            self.requests - other.requests,
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+        )
+
+
+class RateLimits(NamedTuple):
+    """The limits a minute; None where there is none, or none is known."""
+
+    rpm: int | None = None
+    itpm: int | None = None
+    otpm: int | None = None
+
+
+NO_LIMITS = RateLimits()
+
+
+class LimitSource(StrEnum):
+    """Who says what the limits of a scope are, the least authority first. A run has the last word on its own."""
+
+    TIER = "tier"
+    ADMIN = "admin"
+    HEADERS = "headers"
+    RUN = "run"
+
+
+_RANKS = {source: rank for rank, source in enumerate(LimitSource)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownLimits:
+    """Limits of a scope and whose word that is; the word is None where nobody has said anything."""
+
+    limits: RateLimits = NO_LIMITS
+    source: LimitSource | None = None
+
+    def heeding(self, told: KnownLimits | None) -> KnownLimits:
+        """These, or what has just been told if its source has at least their authority."""
+        if told is None or told.source is None or told == self:
+            return self
+        if self.source is not None and _RANKS[told.source] < _RANKS[self.source]:
+            return self
+        if told.source is LimitSource.RUN:
+            return told
+        merged = (new if new is not None else old for new, old in zip(told.limits, self.limits, strict=True))
+        return KnownLimits(limits=RateLimits(*merged), source=told.source)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RateWord:
+    """What the headers of one reply say: the limits, and how much of each is left where that is worth heeding."""
+
+    limits: RateLimits
+    left: tuple[float | None, float | None, float | None]
+
+    def known(self) -> KnownLimits:
+        return KnownLimits(limits=self.limits, source=LimitSource.HEADERS)
+
+
+NOT_KNOWN = KnownLimits()
+
+
+def used_rate(per_minute: int) -> float:
+    """How much of a limit a second is used."""
+    return per_minute * USED_SHARE / 60
+
+
 class Bucket:
-    """One dimension of a limit. `level` may go negative: what is larger than the bucket passes and leaves a debt."""
+    """A token bucket. `level` may go negative: what is larger than the bucket passes and leaves a debt."""
 
-    per_minute: float
-    level: float
-    at_s: float
+    __slots__ = ("at_s", "capacity", "level", "rate")
 
-    @staticmethod
-    def full(per_minute: float, now_s: float) -> Bucket:
-        return Bucket(per_minute, per_minute / 60 * BURST_S, now_s)
+    def __init__(self, rate: float, now_s: float) -> None:
+        self.rate = rate
+        self.capacity = self.level = max(rate * BURST_S, 1.0)
+        self.at_s = now_s
+
+    def set_rate(self, rate: float, now_s: float) -> None:
+        """From now on it fills at this many a second."""
+        self.refill(now_s)
+        self.rate = rate
+        self.capacity = max(rate * BURST_S, 1.0)
 
     def refill(self, now_s: float) -> None:
-        rate = self.per_minute / 60
-        capacity = max(rate * BURST_S, 1.0)
-        self.level = min(capacity, self.level + rate * max(0.0, now_s - self.at_s))
-        self.at_s = max(self.at_s, now_s)
+        level = self.level
+        if now_s > self.at_s:
+            level += self.rate * (now_s - self.at_s)
+            self.at_s = now_s
+        self.level = min(self.capacity, level)
 
-    def wait_s(self, amount: float) -> float:
+    def wait_s(self, amount: float, now_s: float) -> float:
         """Seconds until `amount` may be taken: it must be there, or the bucket full if it is larger than that."""
-        rate = self.per_minute / 60
-        needed = min(amount, max(rate * BURST_S, 1.0))
-        return 0.0 if self.level >= needed else (needed - self.level) / rate
-
-
-@dataclass(slots=True)
-class Buckets:
-    """Requests, input tokens and output tokens of one scope; a dimension without a limit is None."""
-
-    requests: Bucket | None
-    input_tokens: Bucket | None
-    output_tokens: Bucket | None
-
-    @staticmethod
-    def of(rpm: int | None, itpm: int | None, otpm: int | None, now_s: float) -> Buckets:
-        made = [None if limit is None else Bucket.full(limit, now_s) for limit in (rpm, itpm, otpm)]
-        return Buckets(*made)
-
-    @property
-    def unlimited(self) -> bool:
-        return self.requests is None and self.input_tokens is None and self.output_tokens is None
-
-    def take(self, input_tokens: float, output_tokens: float, now_s: float) -> float:
-        """Take room for one call; 0.0 when it was there, else the seconds to wait (and nothing is taken)."""
-        asked = ((self.requests, 1.0), (self.input_tokens, input_tokens), (self.output_tokens, output_tokens))
-        wait = 0.0
-        for bucket, amount in asked:
-            if bucket is not None:
-                bucket.refill(now_s)
-                wait = max(wait, bucket.wait_s(amount))
-        if wait == 0.0:
-            for bucket, amount in asked:
-                if bucket is not None:
-                    bucket.level -= amount
-        return wait
-
-    def correct(self, input_tokens: float, output_tokens: float) -> None:
-        """Add what an estimate took too much; negative amounts take what it took too little."""
-        if self.input_tokens is not None:
-            self.input_tokens.level += input_tokens
-        if self.output_tokens is not None:
-            self.output_tokens.level += output_tokens
+        self.refill(now_s)
+        missing = min(self.capacity, amount) - self.level
+        return missing / self.rate if missing > 0 else 0.0

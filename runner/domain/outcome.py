@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from runner.domain.limits import RateWord
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
@@ -51,12 +53,19 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Where an outcome came from, read from the reply's headers. `server_time_us` is the reply's `Date`."""
+    """Where an outcome came from, read from the reply's headers. `server_time_us` is the reply's `Date`; `rates` what
+    they say of the limits, `fast_rates` of those of fast mode."""
 
     request_id: str | None = None
     organization: str | None = None
     workspace: str | None = None
     server_time_us: int | None = None
+    rates: RateWord | None = None
+    fast_rates: RateWord | None = None
+
+    def rates_of(self, speed: str | None) -> RateWord | None:
+        """What is said of the limits of calls at this speed."""
+        return self.fast_rates if speed == "fast" else self.rates
 
 
 NOWHERE = Origin()

@@ -87,6 +87,11 @@ class PriceBook:
         """The facts of an id or alias."""
         return self.models.get(model)
 
+    def limit_class(self, model: str) -> str:
+        """What shares its limits with the model; one that is not known shares them with nobody."""
+        facts = self.find(model)
+        return facts.limit_class if facts else model
+
     def cost_pico(self, model: str, usage: Usage, *, batch: bool = False) -> int | None:
         """The exact cost of one call, or None where a price is not known."""
         facts = self.find(model)

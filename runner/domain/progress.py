@@ -8,12 +8,21 @@ from runner.domain.batch_progress import BatchProgress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LimitShown:
+    """A limit a minute, and where it was set: a flag, a variable, the job, a tier, the Admin API, reply headers."""
+
+    per_minute: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """Counts of rows, unless named otherwise. `total` is None while the input is still being read.
 
     `failed` counts ended rows that did not succeed, `retrying` those that wait for a second try. Rates are per
-    minute over the last minute; latencies in seconds; money in pico-dollars. `batches` is set where rows go in
-    batches, or some of an earlier mode are still out; then no time is reckoned from the rate of rows.
+    minute over the last minute; latencies in seconds; money in pico-dollars. `concurrency` is the most calls at once
+    that the run may make. `batches` is set where rows go in batches, or some of an earlier mode are still out; then
+    no time is reckoned from the rate of rows.
     """
 
     run: str
@@ -32,9 +41,9 @@ class Progress:
     requests_per_min: float
     input_per_min: float
     output_per_min: float
-    rpm: int | None
-    itpm: int | None
-    otpm: int | None
+    rpm: LimitShown | None
+    itpm: LimitShown | None
+    otpm: LimitShown | None
     rate_limited: int
     overloaded: int
     latency_p50_s: float | None

@@ -13,7 +13,8 @@ class Run:
     """What the store knows of a run. `fan` is rows per record (variants x repeats); `label` is what people type.
 
     `records` is None until the input has been read to its end; `ingested_*` say how far it is staged: records,
-    decompressed bytes, and the digest of those bytes. `wanted` is what another process has asked of the holder.
+    decompressed bytes, and the digest of those bytes. `wanted` is what another process has asked of the holder;
+    `estimates` what it has learned of the size of its calls (`Estimator.to_json`).
     """
 
     id: int
@@ -43,6 +44,7 @@ class Run:
     heartbeat_us: int | None
     organization: str | None
     workspace: str | None
+    estimates: str | None
     created_us: int
     ended_us: int | None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -69,6 +69,7 @@ class Feeder:
         send, receive = anyio.create_memory_object_stream[Work](slots)
         self._queue: MemoryObjectSendStream[Work] = send
         self.rows: MemoryObjectReceiveStream[Work] = receive
+        self.fed = anyio.Event()  # a row has been handed out; whoever waits for that makes it anew
 
     @property
     def retrying(self) -> int:
@@ -107,6 +108,7 @@ class Feeder:
         # The slots close their end when the run is to stop; the row then stays with its chunk, which is released.
         with suppress(anyio.BrokenResourceError):
             await self._queue.send(work)
+            self.fed.set()
 
     def _next_due(self) -> Work | None:
         if self._later and self._later[0][0] <= self._clock.now_us():
@@ -149,11 +151,16 @@ class Feeder:
         if self._staged_all() and self._later:
             wait_s = max(0.0, (self._later[0][0] - self._clock.now_us()) / SECOND)
         self._changed = anyio.Event()
-        async with anyio.create_task_group() as either:
-            for waiting in (self._changed.wait, self._stop.asked.wait, lambda: self._clock.sleep(wait_s)):
-                either.start_soon(self._first_of, waiting, either.cancel_scope)
+        await first_of([self._changed.wait, self._stop.asked.wait, lambda: self._clock.sleep(wait_s)])
 
-    @staticmethod
-    async def _first_of(waiting: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
-        await waiting()
-        scope.cancel()
+
+async def first_of(signs: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Until one of them has come."""
+    async with anyio.create_task_group() as waiting:
+
+        async def wait(sign: Callable[[], Awaitable[object]]) -> None:
+            await sign()
+            waiting.cancel_scope.cancel()
+
+        for sign in signs:
+            waiting.start_soon(wait, sign)

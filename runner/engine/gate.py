@@ -1,98 +1,162 @@
-"""Where calls of one scope wait: for the end of a hold, and for room in the limits.
+"""Where rows wait for the limits: a short queue for each scope, so that one that must wait keeps no other waiting.
 
-A scope is an organisation and a model class. What the scope has been through lives here too, because `decide`
-needs it: setbacks in a row, the last success, how long there has been none.
+Whoever is free asks for the next row. Rows of one scope leave in the order in which they came, those that were tried
+before first.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
 import anyio
 
-from runner.clock import SECOND, Clock
-from runner.domain.decide import ScopeHistory
-from runner.domain.limits import Buckets
+from runner.clock import Clock
+from runner.domain.limits import Amounts
+from runner.domain.request import MessagesRequest
+from runner.domain.share import RENEW_FIRST
+from runner.engine.feeder import Feeder, Work, first_of
+from runner.engine.keeper import Keeper
+from runner.engine.scopes import Scope, Scopes
+from runner.files.bad_row import BadRow
 
-# After a hold the first calls leave one by one over this long, so that a waiting crowd does not start as one wave.
-RAMP_S = 1.0
-# Arithmetic may leave a wait of less than a clock can tell; asking again at once would spin.
-SHORTEST_SLEEP_S = 0.001
+# Rows that may wait for one scope while those behind them are looked at, and what their requests may weigh together.
+PARKED_ROWS = 256
+PARKED_BYTES = 16 << 20
+# A wait as short as this is slept through; in a longer one a row of another scope may come and go first.
+NAP_S = 0.05
+# Calls that leave within one tick leave together: a timer for each would cost more than the call's own share of it.
+TICK_S = 0.002
+
+
+@dataclass(slots=True, eq=False)
+class Ready:
+    """A row made into a request, with what it will probably take."""
+
+    work: Work
+    key: str | None
+    request: MessagesRequest
+    scope: Scope
+    amounts: Amounts
+
+
+@dataclass(slots=True)
+class Unsendable:
+    """A row that no request can be made of."""
+
+    work: Work
+    bad: BadRow
 
 
 class Gate:
-    """Admits calls in the order in which they came."""
+    """`next` gives out rows that may be sent now; `admit` is for a call that goes on with a row."""
 
-    def __init__(self, clock: Clock, buckets: Buckets, *, concurrency: int, held_until_us: int = 0) -> None:
+    def __init__(
+        self,
+        feeder: Feeder,
+        prepare: Callable[[Work], Ready | Unsendable],
+        scopes: Scopes,
+        keeper: Keeper,
+        clock: Clock,
+        *,
+        one_scope: bool,
+    ) -> None:
+        self._feeder = feeder
+        self._prepare = prepare
+        self._scopes = scopes
+        self._keeper = keeper
         self._clock = clock
-        self._buckets = buckets
-        self._line = anyio.Lock()
-        self._step_s = RAMP_S / concurrency
-        self.held_until_us = held_until_us
-        self._ramp_until_us = 0
-        self._setbacks = 0
-        self._setback_us = 0
-        self._last_success_us: int | None = None
-        self._trouble_since_us: int | None = None
+        self._line = anyio.Lock(fast_acquire=True)
+        self._lanes: dict[Scope, deque[Ready]] = {}
+        self._most_parked = 1 if one_scope else PARKED_ROWS
+        self._parked = 0
+        self._parked_bytes = 0
 
-    async def admit(self, input_tokens: float, output_tokens: float) -> None:
-        """Returns when a call of about this size may be sent."""
-        if self._buckets.unlimited and self._clock.now_us() >= max(self.held_until_us, self._ramp_until_us):
-            return
+    async def next(self) -> Ready | Unsendable | None:
+        """The next row whose call may be made; None when there are no more."""
         async with self._line:
-            await self._wait_out_hold()
-            while wait_s := self._buckets.take(input_tokens, output_tokens, self._clock.monotonic()):
-                await self._clock.sleep(max(wait_s, SHORTEST_SLEEP_S))
-                await self._wait_out_hold()
+            while True:
+                ready, wait_s = self._first_admitted()
+                if ready is not None:
+                    return ready
+                try:
+                    work = await self._next_row()
+                except anyio.EndOfStream:
+                    return None
+                if work is None:
+                    await self._wait(wait_s)
+                elif unsendable := self._park(work):
+                    return unsendable
 
-    async def _wait_out_hold(self) -> None:
-        stepped = False
-        while True:
-            wait_us = self.held_until_us - self._clock.now_us()
-            if wait_us > 0:
-                await self._clock.sleep(wait_us / SECOND)
-            elif not stepped and self._clock.now_us() < self._ramp_until_us:
-                stepped = True
-                await self._clock.sleep(self._step_s)  # in which a new hold may begin
-            else:
-                return
+    async def admit(self, scope: Scope, amounts: Amounts) -> None:
+        """Returns when such a call may be made."""
+        while wait_s := self._wait_s(scope, amounts):
+            await self._wait(wait_s)
 
-    @property
-    def is_held(self) -> bool:
-        """Must nothing be sent now, not even what has been admitted?"""
-        return self._clock.now_us() < self.held_until_us
+    def give_back(self, scope: Scope, amounts: Amounts) -> None:
+        """What an estimate took too much (negative: too little)."""
+        self._scopes.give_back(scope, amounts)
 
-    def correct(self, input_tokens: float, output_tokens: float) -> None:
-        """Give back what an estimate took too much (negative: take the rest)."""
-        self._buckets.correct(input_tokens, output_tokens)
+    def _first_admitted(self) -> tuple[Ready | None, float]:
+        """A row that may go, now taken out; else how long until one may."""
+        shortest_s = math.inf
+        for scope, lane in self._lanes.items():
+            if lane:
+                wait_s = self._wait_s(scope, lane[0].amounts)
+                if wait_s == 0.0:
+                    return self._unparked(lane), 0.0
+                shortest_s = min(shortest_s, wait_s)
+        return None, shortest_s
 
-    def history(self) -> ScopeHistory:
-        return ScopeHistory(setbacks=self._setbacks, last_success_us=self._last_success_us)
+    def _wait_s(self, scope: Scope, amounts: Amounts) -> float:
+        now_s = self._clock.monotonic()
+        wait_s = self._scopes.wait_s(scope, amounts, now_s)
+        if wait_s == RENEW_FIRST or self._scopes.want_renewal(scope, now_s):
+            self._keeper.want(scope)
+        return wait_s
 
-    def succeeded(self, now_us: int) -> None:
-        self._setbacks = 0
-        self._last_success_us = now_us
-        self._trouble_since_us = None
+    async def _next_row(self) -> Work | None:
+        """A row of the feeder; None when there is none now, or when enough are parked."""
+        if not self._parked:
+            return await self._feeder.rows.receive()
+        if self._parked >= self._most_parked or self._parked_bytes >= PARKED_BYTES:
+            return None
+        self._feeder.fed = anyio.Event()
+        try:
+            return self._feeder.rows.receive_nowait()
+        except anyio.WouldBlock:
+            return None
 
-    def set_back(self, *, sent_us: int, now_us: int) -> bool:
-        """Note a failure of the scope; True when it begins a new episode.
+    def _park(self, work: Work) -> Unsendable | None:
+        ready = self._prepare(work)
+        if isinstance(ready, Unsendable):
+            return ready
+        lane = self._lanes.setdefault(ready.scope, deque())
+        if work.last_try:  # one that was due again goes first, as the feeder gave it out
+            lane.appendleft(ready)
+        else:
+            lane.append(ready)
+        self._parked += 1
+        self._parked_bytes += len(ready.request.body)
+        return None
 
-        Calls that were already on their way when the last setback was noted belong to the same episode: a crowd
-        of slots that fail together is one setback, not a crowd of them.
-        """
-        if self._trouble_since_us is None:
-            self._trouble_since_us = now_us
-        if sent_us < self._setback_us:
-            return False
-        self._setbacks += 1
-        self._setback_us = now_us
-        return True
+    def _unparked(self, lane: deque[Ready]) -> Ready:
+        ready = lane.popleft()
+        self._parked -= 1
+        self._parked_bytes -= len(ready.request.body)
+        return ready
 
-    def hold(self, until_us: int) -> None:
-        """Nobody in this scope sends before `until_us`; the later word wins."""
-        if until_us > self.held_until_us:
-            self.held_until_us = until_us
-            self._ramp_until_us = until_us + round(RAMP_S * SECOND)
-
-    def stalled(self, now_us: int, stall_s: float) -> bool:
-        """Has there been trouble, and no success, for this long?"""
-        since = self._trouble_since_us
-        return since is not None and now_us - since >= stall_s * SECOND
+    async def _wait(self, wait_s: float) -> None:
+        """So long, or until a slice is renewed or another row comes, if that makes a difference."""
+        if wait_s <= NAP_S:
+            await self._clock.sleep(max(wait_s, TICK_S))
+            return
+        signs: list[Callable[[], Awaitable[None]]] = [self._keeper.renewed]
+        if wait_s < RENEW_FIRST:
+            signs.append(partial(self._clock.sleep, wait_s))
+        if self._parked < self._most_parked:
+            signs.append(self._feeder.fed.wait)
+        await first_of(signs)

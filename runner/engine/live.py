@@ -1,4 +1,5 @@
-"""The slots: each takes a row, waits at the gate, writes its send, calls, decides, settles; only then is it free."""
+"""The slots: each takes a row that the gate has let through, writes its send, calls, decides, settles; only then is
+it free. How many there are is the pace's business."""
 
 from __future__ import annotations
 
@@ -9,18 +10,23 @@ from typing import Protocol
 
 import anyio
 
-from runner.clock import Clock
+from runner.clock import SECOND, Clock
 from runner.domain.decide import Continue, Decision, Finish, PauseRun, RowHistory, TryAgain, decide
+from runner.domain.estimates import Estimator, input_tokens
 from runner.domain.job import Job
+from runner.domain.limits import Amounts
 from runner.domain.outcome import Answer, Failure, FailureKind, Origin, Outcome
+from runner.domain.pace import Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
 from runner.domain.states import PauseReason, RowStatus
 from runner.engine.feeder import Feeder, Work
 from runner.engine.first_calls import FirstCalls
-from runner.engine.gate import Gate
+from runner.engine.gate import Gate, Ready, Unsendable
+from runner.engine.keeper import Keeper
 from runner.engine.meter import Meter
 from runner.engine.room import Room
+from runner.engine.scopes import Scope, Scopes
 from runner.engine.settle import Call, released, settlement, unsendable
 from runner.engine.stop import Stop
 from runner.engine.turns import continued
@@ -30,8 +36,10 @@ from runner.files.render import Renderer
 from runner.store.claims import StoredTurn
 from runner.store.group import SendIntent, Settlement, Verdict
 
-# Bytes of a request per input token, roughly, until the job's own answers say better.
-BYTES_PER_TOKEN = 4.0
+# The service's word for traffic that grew too fast, whatever the limits.
+GREW_TOO_FAST = "ramp_limit_exceeded"
+# What was let through longer ago than this, and waited for the first call of its prefix, waits for the limits again.
+ADMITTED_S = 0.1
 
 
 class Service(Protocol):
@@ -50,7 +58,10 @@ class Live:
         round_: int,
         feeder: Feeder,
         writer: Writer,
-        gate: Gate,
+        scopes: Scopes,
+        keeper: Keeper,
+        pace: Pace,
+        estimator: Estimator,
         service: Service,
         renderer: Renderer,
         prices: PriceBook,
@@ -58,14 +69,18 @@ class Live:
         clock: Clock,
         stop: Stop,
         check_failures: Callable[[], None],
-        remember_hold: Callable[[int], Awaitable[None]],
+        remember_hold: Callable[[Scope, int], Awaitable[None]],
+        remember_origin: Callable[[Origin], Awaitable[None]],
     ) -> None:
         self._job = job
         self._policy = job.limits.policy()
         self._round = round_
         self._feeder = feeder
         self._writer = writer
-        self._gate = gate
+        self._scopes = scopes
+        self._gate = Gate(feeder, self._prepare, scopes, keeper, clock, one_scope=renderer.one_model)
+        self._pace = pace
+        self._estimator = estimator
         self._service = service
         self._renderer = renderer
         self._prices = prices
@@ -74,70 +89,99 @@ class Live:
         self._stop = stop
         self._check_failures = check_failures
         self._remember_hold = remember_hold
-        self.origin: Origin | None = None
+        self._remember_origin = remember_origin
+        self._origin: Origin | None = None
         self._room = Room()
         self._first_calls = FirstCalls(prices, clock, stop)
         self._chance = random.Random()
-        self._input_ratio = 1 / BYTES_PER_TOKEN
+        self._pool: anyio.abc.TaskGroup | None = None
+        self._slots = 0
 
-    async def serve(self, slots: int) -> None:
+    async def serve(self) -> None:
         """Work until the feeder has no more rows or the run is to stop."""
         try:
-            async with anyio.create_task_group() as pool:
-                for _ in range(slots):
-                    pool.start_soon(self._slot)
+            async with anyio.create_task_group() as self._pool:
+                self._fill_pool()
         finally:
             self._feeder.rows.close()
 
-    async def _slot(self) -> None:
-        async for work in self._feeder.rows:
-            if self._stop.is_asked():
-                return
-            await self._row(work)
+    def _fill_pool(self) -> None:
+        """As many slots as the pace allows; where it allows fewer, those that are too many end by themselves."""
+        while self._pool is not None and self._slots < self._pace.allowed:
+            self._slots += 1
+            self._pool.start_soon(self._slot)
 
-    async def _row(self, work: Work) -> None:
-        """One try of a row: a call, or several when the server pauses its turn."""
+    async def _slot(self) -> None:
+        try:
+            while self._slots <= self._pace.allowed:
+                ready = await self._gate.next()
+                if ready is None or self._stop.is_asked():
+                    return
+                if isinstance(ready, Unsendable):
+                    await self._end_unsendable(ready.work, ready.bad)
+                else:
+                    await self._row(ready)
+        finally:
+            self._slots -= 1
+
+    def _prepare(self, work: Work) -> Ready | Unsendable:
+        """The request of a row, as it goes on from the turns that were paid for already."""
         try:
             row = self._renderer.parse(work.line)
             key = self._renderer.key(row)
             request = self._renderer.request(row)
         except BadRow as bad:
-            await self._end_unsendable(work, bad)
-            return
+            return Unsendable(work, bad)
+        request = continued(request, [turn.message for turn in work.turns])
+        amounts = Amounts(1.0, *self._estimator.estimate(len(request.body), request.max_tokens))
+        return Ready(work, key, request, self._scopes.of(request.model, request.speed), amounts)
+
+    async def _row(self, ready: Ready) -> None:
+        """One try of a row: a call, or several when the server pauses its turn."""
+        work = ready.work
         work.last_try += 1
-        work.prefixes = await self._first_calls.turn_of(work.idx, request)
+        asked_s = self._clock.monotonic()
+        work.prefixes = await self._first_calls.turn_of(work.idx, ready.request)
         try:
-            await self._try(work, key, request)
+            if self._clock.monotonic() - asked_s > ADMITTED_S:
+                self._gate.give_back(ready.scope, ready.amounts)
+                await self._gate.admit(ready.scope, ready.amounts)
+            await self._try(ready)
         finally:
             self._first_calls.ended(work.idx, work.prefixes, sent_us=None)
 
-    async def _try(self, work: Work, key: str | None, request: MessagesRequest) -> None:
-        while not self._stop.is_asked():
-            call = await self._reserve(work, key, request)
+    async def _try(self, ready: Ready) -> None:
+        work = ready.work
+        while True:
+            call = await self._reserve(ready)
             if call is None:
                 return
-            if self._stop.is_asked() or self._gate.is_held:
+            if self._stop.is_asked() or ready.scope.is_held:
                 # The commit took its time: what another slot was told meanwhile holds for this call too.
                 await self._end(call, released(call, self._clock.now_us()))
-                self._gate.correct(*call.estimate)
-                continue
+                self._gate.give_back(call.scope, call.amounts)
+                work.last_try -= 1
+                self._feeder.again(work, self._clock.now_us())
+                return
             decision = await self._call(call)
             if not isinstance(decision, Continue):
                 self._carry_out(call, decision)
                 return
+            following = self._prepare(work)
+            if self._stop.is_asked() or isinstance(following, Unsendable):
+                return
+            ready = following
+            await self._gate.admit(ready.scope, ready.amounts)
 
     async def _end_unsendable(self, work: Work, bad: BadRow) -> None:
         now_us = self._clock.now_us()
         await self._writer.submit(unsendable(work, None, self._round, bad.reason, now_us))
         self._ended(RowStatus.ERRORED, "bad_row")
 
-    async def _reserve(self, work: Work, key: str | None, request: MessagesRequest) -> Call | None:
-        """Wait for room, then write the send and its reservation; None when the call is not to be made."""
-        request = continued(request, [turn.message for turn in work.turns])
-        estimate = self._estimate(request)
-        await self._gate.admit(*estimate)
+    async def _reserve(self, ready: Ready) -> Call | None:
+        """Write the send and its reservation; None when the call is not to be made."""
         while not self._stop.is_asked():
-            call = self._new_call(work, key, request, estimate)
+            call = self._new_call(ready)
             since = self._room.asked()
             verdict = await self._writer.submit(_intent(call))
             if verdict is Verdict.STORED:
@@ -146,21 +190,23 @@ class Live:
                 return call
             self._room.refused()
             if verdict is not Verdict.OVER_BUDGET or not await self._room.comes(since):
-                self._not_admitted(work, verdict)
-                return None
+                self._not_admitted(ready.work, verdict)
+                break
+        self._gate.give_back(ready.scope, ready.amounts)
         return None
 
-    def _new_call(self, work: Work, key: str | None, request: MessagesRequest, estimate: tuple[float, float]) -> Call:
+    def _new_call(self, ready: Ready) -> Call:
         return Call(
-            work=work,
-            key=key,
+            work=ready.work,
+            key=ready.key,
             round=self._round,
-            model=request.model,
-            request=request,
-            try_=work.last_try,
-            turn=len(work.turns),
-            worst_pico=self._prices.worst_pico(request),
-            estimate=estimate,
+            model=ready.request.model,
+            request=ready.request,
+            try_=ready.work.last_try,
+            turn=len(ready.work.turns),
+            worst_pico=self._prices.worst_pico(ready.request),
+            scope=ready.scope,
+            amounts=ready.amounts,
             sent_us=self._clock.now_us(),
         )
 
@@ -193,7 +239,7 @@ class Live:
         decision = decide(
             outcome,
             call.work.history,
-            self._gate.history(),
+            call.scope.history(),
             self._policy,
             now_us=now_us,
             chance=self._chance.random(),
@@ -208,7 +254,10 @@ class Live:
             self._meter.committed_pico += stored.booking.bound_pico or 0
         await self._end(call, stored)
         if held_until_us is not None:
-            await self._remember_hold(held_until_us)
+            await self._remember_hold(call.scope, held_until_us)
+        if self._origin is None and outcome.origin.organization is not None:
+            self._origin = outcome.origin
+            await self._remember_origin(outcome.origin)
         if isinstance(decision, Continue) and stored.turn_record is not None:
             turn = stored.turn_record
             call.work.turns.append(StoredTurn(message=turn.message, usage=turn.usage, cost_pico=turn.cost_pico))
@@ -216,20 +265,23 @@ class Live:
         return decision
 
     def _learn(self, call: Call, outcome: Outcome, now_us: int, latency_s: float) -> None:
-        """What this outcome says about the scope, the limits and the estimates."""
+        """What this outcome says about the scope, the limits, the estimates and the pace."""
+        word = outcome.origin.rates_of(call.request.speed)
+        if word is not None:
+            call.scope.share.heed(word, outcome.origin.server_time_us)
         if isinstance(outcome, Answer):
             self._first_calls.ended(call.work.idx, call.work.prefixes, sent_us=call.sent_us)
-            self._gate.succeeded(now_us)
-            self.origin = self.origin or outcome.origin
+            call.scope.succeeded(now_us)
             self._meter.answered(self._clock.monotonic(), latency_s, outcome.usage)
-            fresh = outcome.usage.prompt_tokens - outcome.usage.cache_read
-            likely_input, likely_output = call.estimate
-            self._gate.correct(likely_input - fresh, likely_output - outcome.usage.output_tokens)
-            seen = outcome.usage.prompt_tokens / max(1, len(call.request.body))
-            self._input_ratio += 0.02 * (seen - self._input_ratio)
+            requests, *estimate = call.amounts
+            actual = Amounts(requests, input_tokens(outcome.usage), outcome.usage.output_tokens)
+            self._gate.give_back(call.scope, call.amounts.less(actual))
+            self._estimator.learn(len(call.request.body), (estimate[0], estimate[1]), outcome.usage)
+            self._pace.answered(self._meter.in_flight, latency_s)
+            self._fill_pool()
             return
         if not outcome.perhaps_billed:
-            self._gate.correct(*call.estimate)
+            self._gate.give_back(call.scope, call.amounts._replace(requests=0.0))
         if outcome.kind is FailureKind.RATE_LIMITED:
             self._meter.rate_limited += 1
         elif outcome.kind is FailureKind.OVERLOADED:
@@ -253,11 +305,14 @@ class Live:
         """Hold the scope back, by the server's word always, by our own backoff once an episode; until when."""
         if not isinstance(decision, TryAgain) or (until_us := decision.scope_until_us) is None:
             return None
-        fresh = self._gate.set_back(sent_us=call.sent_us, now_us=now_us)
+        scope = call.scope
+        fresh = scope.set_back(sent_us=call.sent_us, now_us=now_us)
         told = isinstance(outcome, Failure) and outcome.retry_after_s is not None
         if fresh or told:
-            self._gate.hold(until_us)
-        if self._gate.stalled(now_us, self._job.limits.stall_s):
+            scope.hold((until_us - now_us) / SECOND)
+        if fresh and isinstance(outcome, Failure) and _is_overload(outcome):
+            self._pace.overloaded(self._meter.in_flight + 1)
+        if scope.stalled(now_us, self._job.limits.stall_s):
             minutes = self._job.limits.stall_s / 60
             self._stop.pause_for(
                 PauseReason.STALLED, f"the service has not answered one call for {minutes:g} minutes"
@@ -272,10 +327,10 @@ class Live:
         if not succeeded:
             self._check_failures()
 
-    def _estimate(self, request: MessagesRequest) -> tuple[float, float]:
-        """Input and output tokens that this call will probably take."""
-        likely_output = self._meter.mean_output() or request.max_tokens / 4
-        return len(request.body) * self._input_ratio, min(likely_output, request.max_tokens)
+
+def _is_overload(failure: Failure) -> bool:
+    """Too much at once; a limit a minute that is used up is not."""
+    return failure.kind is not FailureKind.RATE_LIMITED or failure.code == GREW_TOO_FAST
 
 
 def _intent(call: Call) -> SendIntent:

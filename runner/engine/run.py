@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio import to_thread
 
 from runner.clock import SECOND, Clock
-from runner.domain.job import Job, Limits, Mode
-from runner.domain.limits import Buckets
+from runner.domain.estimates import Estimator
+from runner.domain.job import Job, Mode
+from runner.domain.limits import KnownLimits, RateLimits
 from runner.domain.outcome import Origin
+from runner.domain.pace import Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
 from runner.domain.run import Run, Tally
@@ -29,10 +32,11 @@ from runner.engine.batch.events import BatchEvent, Tell, silence
 from runner.engine.batch.lane import Lane, LaneParts
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
-from runner.engine.gate import Gate
 from runner.engine.ingest import Ingest
+from runner.engine.keeper import Keeper
 from runner.engine.live import Live, Service
 from runner.engine.meter import Meter
+from runner.engine.scopes import Scope, Scopes
 from runner.engine.stop import Pause, Stop
 from runner.engine.telling import progress_of
 from runner.engine.writer import Writer
@@ -51,8 +55,8 @@ LOOK_S = 1.0
 PROGRESS_S = 0.5
 # While the first rows are being staged.
 STAGED_LOOK_S = 0.02
-# A hold shorter than this need not outlive the process.
-REMEMBER_HOLD_US = 2 * SECOND
+# A hold shorter than this is over before others could see it.
+REMEMBER_HOLD_US = SECOND
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +86,9 @@ class Batching:
 class Parts:
     """What a run is worked with; made by the command line or a test.
 
-    `job` brings what may change on resume; `retry` opens a new round of a finished run's failed rows.
+    `job` brings what may change on resume; `retry` opens a new round of a finished run's failed rows. `known` are
+    limits by model class, of a tier or from the Admin API; `own_from` says where a limit of the run's own was set, by
+    name; `pace` is given by whoever wants to change it meanwhile, which what runs `beside` the work may do.
     """
 
     store: Store
@@ -96,6 +102,10 @@ class Parts:
     on_progress: Callable[[Progress], None] | None = None
     job: Job | None = None
     retry: bool = False
+    known: Mapping[str, KnownLimits] = field(default_factory=dict)
+    own_from: Mapping[str, str] = field(default_factory=dict)
+    pace: Pace | None = None
+    beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
     grace_s: float = GRACE_S
     signals: bool = True
 
@@ -156,20 +166,25 @@ class _Engine:
         self._stop = Stop()
         self._input_error: JobInvalid | None = None
         self._writes = anyio.CapacityLimiter(1)
-        self._slots = limits.concurrency
         self._writer = Writer(parts.store, run.id, self._writes, clock)
         self._ingest = Ingest(parts.store, run, parts.source, parts.renderer, parts.report, self._writes)
         self._meter = Meter(clock.monotonic())
         self._meter.done, self._meter.failed = before.done, before.failed
         money = parts.store.money(run.id)
         self._meter.spent_pico, self._meter.committed_pico = money.spent_pico, money.committed_pico
-        self._scope = scope_of(run, parts.prices)
-        # Until the first answer nobody knows whose limits these are; what was noted then holds for this run too.
-        scopes = {self._scope, scope_of(replace(run, organization=None), parts.prices)}
-        held = max(parts.store.paused_until_us(scope) or 0 for scope in scopes)
-        self._remembered_us = held
-        self._gate = Gate(clock, _buckets(limits, clock), concurrency=limits.concurrency, held_until_us=held)
-        self._origin: Origin | None = None
+        self._remembered_us: dict[Scope, int] = {}
+        self._pace = parts.pace or Pace(limits.concurrency)
+        self._estimator = Estimator.from_json(run.estimates)
+        self._scopes = Scopes(
+            clock,
+            parts.prices,
+            run=run.id,
+            own=RateLimits(limits.rpm, limits.itpm, limits.otpm),
+            organization=run.organization,
+            known=parts.known,
+            concurrency=limits.concurrency,
+        )
+        self._keeper = Keeper(parts.store, self._scopes, clock, self._writes)
         self._live_passes = 0
         self._feeder = self._new_feeder(self._claim)
         # What auto means is chosen once the first rows are there to be judged by.
@@ -183,7 +198,7 @@ class _Engine:
             self._parts.clock,
             self._stop,
             fan=self._run.fan,
-            slots=self._slots,
+            slots=self._run.job.limits.concurrency,
             staged_all=lambda: self._ingest.done,
         )
 
@@ -193,7 +208,10 @@ class _Engine:
             round_=self._run.round,
             feeder=feeder,
             writer=self._writer,
-            gate=self._gate,
+            scopes=self._scopes,
+            keeper=self._keeper,
+            pace=self._pace,
+            estimator=self._estimator,
             service=self._parts.service,
             renderer=self._parts.renderer,
             prices=self._parts.prices,
@@ -202,6 +220,7 @@ class _Engine:
             stop=self._stop,
             check_failures=self._check_failures,
             remember_hold=self._remember_hold,
+            remember_origin=self._remember_origin,
         )
 
     def _new_lane(self, mode: Mode) -> Lane | None:
@@ -242,7 +261,7 @@ class _Engine:
         """Everything at once; ends when the rows have ended, or soon after the run was asked to stop."""
         async with anyio.create_task_group() as helpers:
             await helpers.start(self._writer.serve)
-            for helper in (self._beat, self._look, self._tell):
+            for helper in (self._beat, self._look, self._tell, self._keeper.serve, *self._parts.beside):
                 helpers.start_soon(helper)
             async with self._workers() as workers:
                 if self._parts.signals:
@@ -342,10 +361,9 @@ class _Engine:
         try:
             async with anyio.create_task_group() as pool:
                 pool.start_soon(feeder.serve)
-                pool.start_soon(live.serve, self._slots)
+                pool.start_soon(live.serve)
         finally:
             feeder.close()
-            self._origin = live.origin or self._origin
             self._live_passes -= 1
             if self._lane is not None:
                 self._lane.wake()
@@ -376,14 +394,20 @@ class _Engine:
             return None
         return math.floor(limits.max_failures_share * records * self._run.fan)
 
-    async def _remember_hold(self, until_us: int) -> None:
-        """A crowd of calls that are told the same is one hold, written once."""
-        now_us = self._parts.clock.now_us()
-        if until_us - now_us > REMEMBER_HOLD_US and until_us - self._remembered_us > SECOND:
-            self._remembered_us = until_us
-            await to_thread.run_sync(
-                self._parts.store.pause_scope, self._scope, until_us, now_us, limiter=self._writes
-            )
+    async def _remember_hold(self, scope: Scope, until_us: int) -> None:
+        """For other processes, and the next start. A crowd of calls that are told the same write it once."""
+        wait_us = until_us - self._parts.clock.now_us()
+        if wait_us > REMEMBER_HOLD_US and until_us - self._remembered_us.get(scope, 0) > SECOND:
+            self._remembered_us[scope] = until_us
+            with anyio.CancelScope(shield=True):  # also when it is the last that this process hears
+                await to_thread.run_sync(self._parts.store.pause_scope, scope.name, until_us, limiter=self._writes)
+
+    async def _remember_origin(self, origin: Origin) -> None:
+        """Whose key it is, and so whose limits, is known with the first reply."""
+        if origin.organization is not None and origin.organization != self._run.organization:
+            self._scopes.belong_to(origin.organization)
+            note = self._parts.store.note_origin
+            await to_thread.run_sync(note, self._run.id, origin.organization, origin.workspace, limiter=self._writes)
 
     # --- stopping
 
@@ -435,7 +459,16 @@ class _Engine:
     def progress(self) -> Progress:
         """The numbers of this moment."""
         return progress_of(
-            self._run, self._meter, self._ingest, self._feeder, self._gate, self._stop, self._parts.clock, self._lane
+            self._run,
+            self._meter,
+            self._ingest,
+            self._feeder,
+            self._scopes,
+            self._parts.own_from,
+            self._pace,
+            self._stop,
+            self._parts.clock,
+            self._lane,
         )
 
     def conclude(self, error: RunnerError | None) -> RunEnd:
@@ -453,23 +486,12 @@ class _Engine:
         if not self._hold.extend(self._parts.clock.now_us()):
             raise taken_over(run)
         store.release_running(run.id)
-        origin = self._origin
-        if origin is not None and origin.organization != run.organization:
-            store.note_origin(run.id, origin.organization, origin.workspace)
+        self._keeper.give_back()
+        if self._estimator.answers:
+            store.note_estimates(run.id, self._estimator.to_json())
         if error is None and self._run.state is RunState.CANCELING:
             self._stop.cancel()
         ended = ended_run(run, self._stop, error, store, self._parts.clock, self._parts.prices)
         if error is not None:
             raise error
         return RunEnd(run=ended, tally=store.tally(run.id), pause=self._stop.pause)
-
-
-def scope_of(run: Run, prices: PriceBook) -> str:
-    """The name of the limits that this run's calls count against: organisation and model class."""
-    model = run.job.model or "rows' own models"
-    facts = prices.find(model)
-    return f"{run.organization or 'unknown'}/{facts.limit_class if facts else model}"
-
-
-def _buckets(limits: Limits, clock: Clock) -> Buckets:
-    return Buckets.of(limits.rpm, limits.itpm, limits.otpm, clock.monotonic())

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.domain.decide import Continue, Decision, Finish, TryAgain
+from runner.domain.limits import Amounts
 from runner.domain.outcome import Answer, Failure, Outcome, Usage
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
 from runner.domain.result import RowResult
 from runner.domain.states import RowStatus
 from runner.engine.feeder import Work
+from runner.engine.scopes import Scope
 from runner.engine.turns import decode_usage, encode_usage, joined
 from runner.store.group import AttemptRecord, Booking, BookingKind, Settlement, TurnRecord
 
@@ -33,11 +35,11 @@ class Try:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call(Try):
-    """A try that was sent alone, and the input and output tokens that it was thought to take when the gate admitted
-    it."""
+    """A try that was sent alone, and what it was thought to take of its scope's limits when the gate admitted it."""
 
     request: MessagesRequest
-    estimate: tuple[float, float]
+    scope: Scope
+    amounts: Amounts
     sent_us: int
 
 

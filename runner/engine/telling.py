@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from runner.clock import SECOND, Clock
-from runner.domain.progress import Progress
+from collections.abc import Mapping
+
+from runner.clock import Clock
+from runner.domain.limits import RateLimits
+from runner.domain.pace import Pace
+from runner.domain.progress import LimitShown, Progress
 from runner.domain.run import Run
 from runner.engine.batch.lane import Lane
 from runner.engine.feeder import Feeder
-from runner.engine.gate import Gate
 from runner.engine.ingest import Ingest
 from runner.engine.meter import Meter
+from runner.engine.scopes import Scopes
 from runner.engine.stop import Stop
+
+OF_THE_JOB = "job"
 
 
 def progress_of(
-    run: Run, meter: Meter, ingest: Ingest, feeder: Feeder, gate: Gate, stop: Stop, clock: Clock, lane: Lane | None
+    run: Run,
+    meter: Meter,
+    ingest: Ingest,
+    feeder: Feeder,
+    scopes: Scopes,
+    own_from: Mapping[str, str],
+    pace: Pace,
+    stop: Stop,
+    clock: Clock,
+    lane: Lane | None,
 ) -> Progress:
     """The numbers of this moment."""
     now_s = clock.monotonic()
-    limits = run.job.limits
     requests, input_rate, output_rate, row_rate = meter.per_minute(now_s)
     records = ingest.total
     total = None if records is None else records * run.fan
     left = None if total is None else total - meter.done - meter.failed
-    held_s = (gate.held_until_us - clock.now_us()) / SECOND
+    held_s = max((scope.held_s for scope in scopes), default=0.0)
+    rpm, itpm, otpm = (_shown(scopes, own_from, run, name) for name in RateLimits._fields)
     return Progress(
         run=run.label,
         job=run.job.name,
@@ -37,13 +52,13 @@ def progress_of(
         failed=meter.failed,
         retrying=feeder.retrying,
         in_flight=meter.in_flight,
-        concurrency=limits.concurrency,
+        concurrency=pace.maximum,
         requests_per_min=requests,
         input_per_min=input_rate,
         output_per_min=output_rate,
-        rpm=limits.rpm,
-        itpm=limits.itpm,
-        otpm=limits.otpm,
+        rpm=rpm,
+        itpm=itpm,
+        otpm=otpm,
         rate_limited=meter.rate_limited,
         overloaded=meter.overloaded,
         latency_p50_s=meter.percentile(0.50),
@@ -59,3 +74,14 @@ def progress_of(
         held_until_s=held_s if held_s > 0 else None,
         batches=None if lane is None else lane.progress(total),
     )
+
+
+def _shown(scopes: Scopes, own_from: Mapping[str, str], run: Run, name: str) -> LimitShown | None:
+    """The limit that binds: the run's own, or that of all the model classes that it asks, together."""
+    own: int | None = getattr(run.job.limits, name)
+    theirs = [(getattr(scope.share.known.limits, name), scope.share.known.source) for scope in set(scopes)]
+    shown = [] if own is None else [LimitShown(per_minute=own, source=own_from.get(name, OF_THE_JOB))]
+    if theirs and all(limit is not None for limit, _ in theirs):
+        source = " and ".join(sorted({str(source) for _, source in theirs}))
+        shown.append(LimitShown(per_minute=sum(limit for limit, _ in theirs), source=source))
+    return min(shown, key=lambda limit: limit.per_minute, default=None)

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from runner.domain.deadline import FORMS, check_deadline
 from runner.domain.job import API_VERSIONS, DEFAULT_AUTO_THRESHOLD, DEFAULT_CONCURRENCY, BatchSpec, Limits
+from runner.domain.pace import MOST_CALLS
 from runner.domain.packing import API_MAX_BYTES, API_MAX_REQUESTS
 from runner.domain.pricing import PICO_PER_USD
 
-MAX_CONCURRENCY = 4_096
 MAX_REPEAT = 1_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -180,7 +180,7 @@ class BudgetSection(Section):
 
 
 class LimitsSection(Section):
-    concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] = DEFAULT_CONCURRENCY
+    concurrency: Annotated[int, Field(ge=1, le=MOST_CALLS)] = DEFAULT_CONCURRENCY
     rpm: Count | None = None
     itpm: Count | None = None
     otpm: Count | None = None

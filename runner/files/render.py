@@ -65,6 +65,11 @@ class Renderer:
         if self._messages is not None and not self._model:
             raise no_model()
 
+    @property
+    def one_model(self) -> bool:
+        """Do all rows ask the same model? Else each may name its own."""
+        return self._messages is not None
+
     def parse(self, line: bytes) -> dict[str, Any]:
         """The row of a line's bytes. Raises BadRow."""
         return parse_object(line)

@@ -71,16 +71,19 @@ def compose_message(
         "stop_details": draft.stop_details,
         "container": None,
         "diagnostics": None,
-        "usage": _usage(params, draft, model, cached),
+        "usage": _usage(params, draft, model, wishes, cached),
     }
     return _strange(message) if "unknown_fields" in wishes else message
 
 
-def _usage(params: Params, draft: Draft, model: Model | None, cached: CacheUse) -> dict[str, Any]:
+def _usage(params: Params, draft: Draft, model: Model | None, wishes: Wishes, cached: CacheUse) -> dict[str, Any]:
     searched = {"web_search_requests": draft.web_searches, "web_fetch_requests": 0}
     fast = params.get("speed") == "fast" and model is not None and model.fast != "ignored"
+    whole = prompt.input_tokens(params)
+    if (wished := wishes.number("cache_read")) is not None:
+        cached = CacheUse(read=min(wished, whole))
     return {
-        "input_tokens": prompt.input_tokens(params) - cached.tokens,
+        "input_tokens": whole - cached.tokens,
         "cache_creation_input_tokens": cached.written_5m + cached.written_1h,
         "cache_read_input_tokens": cached.read,
         "cache_creation": {

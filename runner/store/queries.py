@@ -37,7 +37,6 @@ from runner.store.report_queries import results_in
 from runner.store.tables import (
     answers,
     attempts,
-    buckets,
     budgets,
     chunks,
     keys,
@@ -424,29 +423,6 @@ def tally_chunk() -> Update:
             failed=chunks.c.failed + bindparam("more_failed"),
             state=case((ended >= chunks.c.n, ChunkState.DONE), else_=chunks.c.state),
         )
-    )
-
-
-# --- scopes
-
-
-def pause_of(scope: str) -> Select[Any]:
-    return select(buckets.c.paused_until_us).where(buckets.c.scope == scope)
-
-
-def add_bucket(dialect: str) -> Any:
-    return insert_absent(buckets, dialect)
-
-
-def pause_scope(scope: str, until_us: int) -> Update:
-    """The later word wins."""
-    return (
-        update(buckets)
-        .where(
-            buckets.c.scope == scope,
-            or_(buckets.c.paused_until_us.is_(None), buckets.c.paused_until_us < until_us),
-        )
-        .values(paused_until_us=until_us)
     )
 
 

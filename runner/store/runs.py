@@ -173,6 +173,7 @@ def _value(row: Any) -> Run:
         heartbeat_us=row.heartbeat_us,
         organization=row.organization,
         workspace=row.workspace,
+        estimates=row.estimates,
         created_us=row.created_us,
         ended_us=row.ended_us,
     )

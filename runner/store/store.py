@@ -5,7 +5,7 @@ All calls block; async callers run them in a worker thread. Nothing is sent and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -18,11 +18,13 @@ from runner.domain.listings import Listing
 from runner.domain.outcome import Usage
 from runner.domain.result import ExportedRow
 from runner.domain.run import NewRun, Run, Tally
+from runner.domain.slices import SharedLevel, Take, Taken
 from runner.domain.states import BatchState, PauseReason
 from runner.errors import RunLocked
 from runner.failpoints import Failpoint, failpoint
 from runner.store import (
     batch_queries,
+    buckets,
     claims,
     group,
     holder,
@@ -120,6 +122,10 @@ class Store:
     def note_origin(self, run: int, organization: str | None, workspace: str | None) -> None:
         """Whose key answered, so that a run is not taken up in another workspace."""
         self.database.write(lambda c: c.execute(queries.set_run(run, organization=organization, workspace=workspace)))
+
+    def note_estimates(self, run: int, estimates: str) -> None:
+        """What the run has learned of the size of its calls."""
+        self.database.write(lambda c: c.execute(queries.set_run(run, estimates=estimates)))
 
     def note_exported(self, run: int, path: str, now_us: int) -> None:
         """The output is written; the same command need not write it again while it stands."""
@@ -407,25 +413,18 @@ class Store:
         failpoint(Failpoint.BATCH_STATE_AFTER)
         return told
 
-    # --- scopes
+    # --- limits
 
-    def paused_until_us(self, scope: str) -> int | None:
-        until: int | None = self.database.read(lambda c: c.execute(queries.pause_of(scope)).scalar())
-        return until
+    def look_at_limits(self, scopes: Collection[str]) -> dict[str, SharedLevel]:
+        """What is known of these scopes, by name; those of which nothing is known are left out."""
+        return self.database.read(lambda c: buckets.look(c, scopes)) if scopes else {}
 
-    def pause_scope(self, scope: str, until_us: int, now_us: int) -> None:
-        def work(connection: Connection) -> None:
-            empty = {
-                "scope": scope,
-                "requests": 0.0,
-                "input_tokens": 0.0,
-                "output_tokens": 0.0,
-                "at_us": now_us,
-            }
-            connection.execute(queries.add_bucket(connection.dialect.name), empty)
-            connection.execute(queries.pause_scope(scope, until_us))
+    def take_slices(self, takes: Mapping[str, Take], now_us: int) -> dict[str, Taken]:
+        """From each scope's row what this process may use next, given back what it has left."""
+        return self.database.write(lambda c: buckets.take(c, takes, now_us))
 
-        self.database.write(work)
+    def pause_scope(self, scope: str, until_us: int) -> None:
+        self.database.write(lambda c: buckets.pause(c, scope, until_us))
 
     # --- reading
 

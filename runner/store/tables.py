@@ -76,6 +76,7 @@ runs = Table(
     Column("heartbeat_us", BigInteger),
     Column("organization", Text),
     Column("workspace", Text),
+    Column("estimates", Text),
     Column("schedule", Serial, ForeignKey("schedules.id")),
     Column("fire_us", BigInteger),
     Column("created_us", BigInteger, nullable=False),
@@ -316,10 +317,14 @@ buckets = Table(
     Column("rpm", BigInteger),
     Column("itpm", BigInteger),
     Column("otpm", BigInteger),
+    Column("source", Text),
     Column("requests", Float, nullable=False),
     Column("input_tokens", Float, nullable=False),
     Column("output_tokens", Float, nullable=False),
     Column("at_us", BigInteger, nullable=False),
+    Column("window_us", BigInteger, nullable=False),
+    Column("takers", Integer, nullable=False),
+    Column("takers_before", Integer, nullable=False),
     Column("paused_until_us", BigInteger),
 )
 

@@ -28,6 +28,8 @@ class ProgressLines:
     """A ProgressView of lines. `line` makes one of an event and the numbers, `news` one of what happened to a batch,
     or none; `write` puts them somewhere."""
 
+    takes_keys = False
+
     def __init__(
         self,
         write: Callable[[str], None],

@@ -6,7 +6,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from runner.domain.progress import Progress
+from runner.domain.progress import LimitShown, Progress
 from runner.views.batch_screen import batch_ending, batch_lines, batch_rows
 from runner.views.batch_words import DECISIONS, BatchNews
 from runner.views.durations import duration, stopwatch
@@ -20,6 +20,7 @@ from runner.views.screen_lines import (
     LABEL_WIDTH,
     LIMIT_BAR,
     ROWS_BAR,
+    SOURCE_WIDTH,
     bar,
     fitted,
     labelled,
@@ -33,7 +34,8 @@ PROJECT_FROM_ROWS = 20
 class ProgressScreen:
     """A ProgressView on a terminal."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, keys: bool = False) -> None:
+        self.takes_keys = keys
         self._console = console
         self._last: Progress | None = None
         # Drawn when numbers come, twice a second; results on stdout are none of its business.
@@ -44,7 +46,10 @@ class ProgressScreen:
 
     def __call__(self, progress: Progress) -> None:
         self._last = progress
-        self._draw(progress, [*screen_lines(progress, self._console.width), ending(progress, self._console.width)])
+        self._draw(progress, [*screen_lines(progress, self._console.width), self._ending(progress)])
+
+    def _ending(self, progress: Progress) -> str:
+        return ending(progress, self._console.width, keys=self.takes_keys)
 
     def batch(self, news: BatchNews) -> None:
         """Numbers tell of batches; what was decided on the way stands above them."""
@@ -174,15 +179,19 @@ def _requests(progress: Progress, width: int) -> str:
     return _limit("requests", progress.requests_per_min, progress.rpm, width, troubles)
 
 
-def _tokens(label: str, rate: float, limit: int | None, width: int, remark: str = "") -> str:
+def _tokens(label: str, rate: float, limit: LimitShown | None, width: int, remark: str = "") -> str:
     return _limit(label, rate, limit, width, [remark] if remark and limit is not None else [])
 
 
-def _limit(label: str, rate: float, limit: int | None, width: int, remarks: list[str]) -> str:
-    figures = f"{brief(rate)}/min" + (f" of {brief(limit)}" if limit is not None else "")
-    if limit is not None and width >= BARS_FROM:
-        return labelled(label, [bar(rate, limit, LIMIT_BAR), *remarks], width, before=f"{figures:{FIGURES_WIDTH}}")
-    return labelled(label, [figures, *remarks], width)
+def _limit(label: str, rate: float, limit: LimitShown | None, width: int, remarks: list[str]) -> str:
+    """The rate, the limit and who says so."""
+    if limit is None:
+        return labelled(label, [f"{brief(rate)}/min", *remarks], width)
+    figures = f"{brief(rate)}/min of {brief(limit.per_minute)} ({safe_line(limit.source, SOURCE_WIDTH)})"
+    if width < BARS_FROM:
+        return labelled(label, [figures, *remarks], width)
+    drawn = bar(rate, limit.per_minute, LIMIT_BAR)
+    return labelled(label, [drawn, *remarks], width, before=f"{figures:{FIGURES_WIDTH}}")
 
 
 def _latency(progress: Progress, width: int) -> str:
@@ -229,9 +238,10 @@ def _hold(progress: Progress, width: int) -> str:
     return labelled("waiting", [f"the service asked for a pause of {duration(progress.held_until_s)}"], width)
 
 
-def ending(progress: Progress, width: int) -> str:
-    """The line below the numbers: what Ctrl-C does, or what a stop still waits for."""
+def ending(progress: Progress, width: int, *, keys: bool = False) -> str:
+    """The line below the numbers: what keys do, or what a stop still waits for."""
     if progress.paused_for is None:
-        return batch_ending(progress, width) or fitted("Ctrl-C pauses and keeps everything.", width)
+        more = f"  + and - change how many at once: {count(progress.concurrency)}" if keys else ""
+        return batch_ending(progress, width) or fitted(f"Ctrl-C pauses and keeps everything.{more}", width)
     calls = f"{count(progress.in_flight)} in flight may end" if progress.in_flight else ""
     return labelled("stopping", [safe_line(progress.paused_for), calls, "Ctrl-C again ends at once"], width)

@@ -15,7 +15,10 @@ Kind = Literal["none", "plain", "bar", "json"]
 
 
 class ProgressView(Protocol):
-    """Shows the numbers of a run, and what happens to its batches, from `start` to `stop`."""
+    """Shows the numbers of a run, and what happens to its batches, from `start` to `stop`; where it `takes_keys` it
+    says which."""
+
+    takes_keys: bool
 
     def start(self) -> None: ...
 
@@ -28,6 +31,8 @@ class ProgressView(Protocol):
 
 class NoProgress:
     """For -q, and for nobody."""
+
+    takes_keys = False
 
     def start(self) -> None:
         """Nothing."""
@@ -42,10 +47,10 @@ class NoProgress:
         """Nothing."""
 
 
-def progress_view(kind: str | None, console: Console) -> ProgressView:
+def progress_view(kind: str | None, console: Console, *, keys: bool = False) -> ProgressView:
     """The view of that kind; without one, the screen where the console is a terminal that is watched, else lines.
 
-    A screen is drawn only where one can be.
+    A screen is drawn only where one can be; `keys` says whether somebody may press some there.
     """
     if kind is None or (kind == "bar" and not can_draw(console)):
         kind = "bar" if can_draw(console) else "plain"
@@ -54,7 +59,7 @@ def progress_view(kind: str | None, console: Console) -> ProgressView:
     if kind == "bar":
         from runner.views.progress_screen import ProgressScreen
 
-        return ProgressScreen(console)
+        return ProgressScreen(console, keys=keys)
     if kind == "json":
         return ProgressLines(_writer(console), json_line, json_news)
     return ProgressLines(_writer(console), local_line, local_news)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.domain.estimates import EstimatesTold, Estimator
 from runner.domain.outcome import Usage
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, RIDING_BATCH, PauseReason, RunState
@@ -24,6 +25,7 @@ class RunFacts:
     failed_tries: list[FailedTries]
     submissions: list[Submission]
     duplicates: list[Duplicate]
+    estimates: EstimatesTold | None = None
 
     @property
     def total(self) -> int | None:
@@ -68,6 +70,7 @@ def run_facts(store: Store, run: Run) -> RunFacts:
         failed_tries=store.failed_tries(run.id),
         submissions=store.submissions_of(run.id),
         duplicates=store.duplicates_of(run.id),
+        estimates=Estimator.from_json(run.estimates).told(),
     )
 
 

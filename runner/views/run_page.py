@@ -12,6 +12,7 @@ from runner.views.batch_page import batch_json, duplicate_json
 from runner.views.batch_words import duplicates_words
 from runner.views.cost_words import cost_words
 from runner.views.durations import duration, moment, utc
+from runner.views.estimate_words import estimate_json, estimate_words
 from runner.views.failure_advice import pause_advice
 from runner.views.money import usd
 from runner.views.numbers import count
@@ -40,6 +41,7 @@ def page_lines(facts: RunFacts, *, worked_on_by: str | None, batches: str = "") 
         ("cost", cost_words(facts.money, simulated=job.simulated, in_batches=facts.riding > 0)),
         ("paid twice", _paid_twice(facts)),
         ("tries", _tries(facts)),
+        ("estimates", "" if facts.estimates is None else estimate_words(facts.estimates)),
         ("started", _times(facts)),
     ]
     following = None if worked_on_by else next_step(facts, run.output)
@@ -177,6 +179,7 @@ def page_json(facts: RunFacts, *, worked_on_by: str | None) -> dict[str, Any]:
         "duplicates": [duplicate_json(one) for one in facts.duplicates],
         "cost": cost_json(facts.money),
         "failed_tries": [{"reason": tries.reason, "tries": tries.tries} for tries in facts.failed_tries],
+        "estimates": estimate_json(facts.estimates),
         "organization": run.organization,
         "workspace": run.workspace,
         "started": utc(run.created_us),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 LABEL_WIDTH = 10
 ROWS_BAR = 28
-LIMIT_BAR = 20
+LIMIT_BAR = 12
 # Below this there is no room for a bar beside its numbers.
 BARS_FROM = 72
-FIGURES_WIDTH = 22
+FIGURES_WIDTH = 30
+SOURCE_WIDTH = 24
 GAP = "   "
 
 

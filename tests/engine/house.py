@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import text
 
 from runner.api.client import Client, Connection
 from runner.api.credentials import Credential
+from runner.api.wire import outcome_of_reply
 from runner.clock import Clock
 from runner.domain.job import InputSpec, Job, Limits
 from runner.domain.outcome import Answer, Failure, FailureKind, Outcome, Usage
@@ -28,7 +30,7 @@ from runner.engine.run import Parts, RunEnd, work_on
 from runner.files.check import InputReport, check_input
 from runner.files.render import Renderer
 from runner.files.source import Input, open_input
-from runner.simulator import RunningServer, Simulator, SimulatorConfig, serve
+from runner.simulator import Request, RunningServer, Simulator, SimulatorConfig, serve
 from runner.store.store import Store
 from tests.turned_clock import TurnedClock
 
@@ -168,6 +170,27 @@ class Served:
     @property
     def calls(self) -> int:
         return len(self.order)
+
+
+HEADERS = {"x-api-key": KEY.secret, "anthropic-version": "2026-10-21", "content-type": "application/json"}
+
+
+class Direct:
+    """The simulator as a Service without a socket: nothing but turned time passes, so an hour takes seconds."""
+
+    def __init__(self, clock: Clock, **config: Any) -> None:
+        self.simulator = Simulator(SimulatorConfig(**config), clock)
+        self._clock = clock
+
+    async def messages(self, request: MessagesRequest) -> Outcome:
+        asked = Request(method="POST", path="/v1/messages", headers=HEADERS, body=request.body)
+        reply = self.simulator.receive(asked)
+        await self._clock.sleep(reply.delay_s)
+        late = reply.late_headers() if reply.late_headers else ()
+        if reply.on_end:
+            reply.on_end("delivered")
+        date = formatdate(self._clock.now_us() // 1_000_000, usegmt=True)
+        return outcome_of_reply(reply.status, dict((*reply.headers, *late, ("date", date))), reply.body)
 
 
 class Scripted:

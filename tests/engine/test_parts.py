@@ -1,4 +1,4 @@
-"""Laws of the single parts: gate, room, writer, feeder."""
+"""Laws of the single parts: room, writer, feeder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from runner.domain.limits import Buckets
 from runner.engine.feeder import MIN_ROWS_IN_HAND, Feeder, Work
-from runner.engine.gate import Gate
 from runner.engine.room import Room
 from runner.engine.stop import Stop
 from runner.engine.writer import GROUP_BYTES, GROUP_OPERATIONS, Writer
@@ -21,59 +19,6 @@ from runner.store.group import Fence, SendIntent, Settlement, Verdict
 from tests.turned_clock import TurnedClock
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.mark.parametrize("seed", range(8))
-async def test_the_gate_admits_in_order_and_never_more_than_its_limit(clock: TurnedClock, seed: int) -> None:
-    chance = random.Random(seed)
-    print(f"seed {seed}")
-    rpm, itpm = chance.choice([30, 60, 600]), chance.choice([1_000, 20_000])
-    gate = Gate(clock, Buckets.of(rpm, itpm, None, clock.monotonic()), concurrency=16)
-    admitted: list[tuple[float, int, float]] = []
-
-    async def call(number: int, tokens: float) -> None:
-        await gate.admit(tokens, 0)
-        admitted.append((clock.monotonic(), number, tokens))
-
-    async with clock.autojump(), anyio.create_task_group() as calls:
-        for number in range(60):
-            calls.start_soon(call, number, chance.uniform(1, itpm / 60))
-            await clock.sleep(chance.choice([0, 0, 0.5]))
-    assert [number for _, number, _ in admitted] == list(range(60))
-    for at, _, _ in admitted:
-        for window_s in (1, 10, 60):
-            inside = [entry for entry in admitted if at <= entry[0] < at + window_s]
-            assert len(inside) <= rpm / 60 * window_s + max(1.0, rpm / 60) + 1
-            assert sum(entry[2] for entry in inside) <= itpm / 60 * (window_s + 1) + 1
-
-
-async def test_a_hold_that_grows_while_one_waits_is_waited_out(clock: TurnedClock) -> None:
-    gate = Gate(clock, Buckets.of(None, None, None, 0), concurrency=4)
-    gate.hold(clock.now_us() + 5_000_000)
-    admitted: list[float] = []
-
-    async def call() -> None:
-        await gate.admit(1, 1)
-        admitted.append(clock.monotonic())
-
-    async with clock.autojump(), anyio.create_task_group() as calls:
-        calls.start_soon(call)
-        await clock.sleep(5.1)  # the first step after the hold takes a quarter of a second
-        gate.hold(clock.now_us() + 20_000_000)
-    assert admitted[0] >= 25.1
-
-
-async def test_a_crowd_that_fails_together_is_one_setback(clock: TurnedClock) -> None:
-    gate = Gate(clock, Buckets.of(None, None, None, 0), concurrency=4)
-    fresh = [gate.set_back(sent_us=100, now_us=200 + number) for number in range(50)]
-    assert fresh == [True] + [False] * 49
-    assert gate.history().setbacks == 1
-    assert gate.set_back(sent_us=300, now_us=400)
-    assert not gate.stalled(200 + 899_000_000, 900)
-    assert gate.stalled(200 + 900_000_000, 900)
-    gate.succeeded(500)
-    assert gate.history().setbacks == 0
-    assert not gate.stalled(10**12, 900)
 
 
 async def test_room_wakes_one_for_each_that_ends_and_all_when_nothing_can_come() -> None:

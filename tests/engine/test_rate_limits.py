@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from runner.domain.limits import Amounts
 from runner.domain.outcome import AccountTrouble, FailureKind, Origin, Outcome
+from runner.domain.pace import Pace
 from runner.domain.request import MessagesRequest
+from runner.domain.share import Share
 from runner.domain.states import PauseReason
-from runner.engine.gate import Gate
 from runner.simulator import Fault
 from tests.engine.house import Books, House, Scripted, answered, failed, prompts, served
 
@@ -74,7 +76,7 @@ async def test_after_a_hold_no_wave_starts_together(house: House) -> None:
 
     run = house.new_run(prompts(200), limits={"concurrency": 50})
     service = Scripted(house.clock, answer, latency_s=5.0)
-    await house.work(run, service)
+    await house.work(run, service, pace=Pace(50, first=50))
     after = [at for at in service.times_s if 5 < at < 37]
     assert len(after) >= 50
     assert min(after) >= 35 - 1e-3
@@ -130,20 +132,20 @@ async def test_the_limits_are_charged_what_the_answers_took_and_nothing_else(
 ) -> None:
     """Calls are admitted by an estimate that changes from answer to answer; each gives back by its own."""
     charged = [0.0, 0.0]
-    admit, correct = Gate.admit, Gate.correct
+    take, give_back = Share.take, Share.give_back
 
-    async def seen_admit(gate: Gate, input_tokens: float, output_tokens: float) -> None:
-        charged[0] += input_tokens
-        charged[1] += output_tokens
-        await admit(gate, input_tokens, output_tokens)
+    def seen_take(share: Share, amounts: Amounts) -> None:
+        charged[0] += amounts.input_tokens
+        charged[1] += amounts.output_tokens
+        take(share, amounts)
 
-    def seen_correct(gate: Gate, input_tokens: float, output_tokens: float) -> None:
-        charged[0] -= input_tokens
-        charged[1] -= output_tokens
-        correct(gate, input_tokens, output_tokens)
+    def seen_give_back(share: Share, amounts: Amounts) -> None:
+        charged[0] -= amounts.input_tokens
+        charged[1] -= amounts.output_tokens
+        give_back(share, amounts)
 
-    monkeypatch.setattr(Gate, "admit", seen_admit)
-    monkeypatch.setattr(Gate, "correct", seen_correct)
+    monkeypatch.setattr(Share, "take", seen_take)
+    monkeypatch.setattr(Share, "give_back", seen_give_back)
     run = house.new_run([*prompts(40), *prompts(4, "[[sim:flaky=1:500:api_error]]")], repeat=2)
     async with served(house, rpm=600, burst_s=1.0) as api:
         await house.work(run, api)

@@ -182,11 +182,3 @@ def test_canceling_takes_out_what_has_not_ended_and_a_new_round_puts_it_back(sto
     store.open_round(run.id)
     assert store.unfinished_chunks(run.id) == 2
     assert store.run_by_id(run.id).state is RunState.RUNNING
-
-
-def test_a_hold_on_a_scope_is_remembered_and_only_grows(store: Store) -> None:
-    assert store.paused_until_us("org/haiku") is None
-    for until, expected in ((50, 50), (40, 50), (60, 60)):
-        store.pause_scope("org/haiku", until, NOW_US)
-        assert store.paused_until_us("org/haiku") == expected
-    assert store.paused_until_us("org/opus") is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from runner.domain.progress import Progress
+from runner.domain.progress import LimitShown, Progress
 
 USD = 10**12
 
@@ -26,9 +26,9 @@ MIDWAY = Progress(
     requests_per_min=380,
     input_per_min=551_000,
     output_per_min=68_000,
-    rpm=1000,
-    itpm=800_000,
-    otpm=160_000,
+    rpm=LimitShown(per_minute=1000, source="--rpm"),
+    itpm=LimitShown(per_minute=800_000, source="tier"),
+    otpm=LimitShown(per_minute=160_000, source="headers"),
     rate_limited=3,
     overloaded=1,
     latency_p50_s=2.1,

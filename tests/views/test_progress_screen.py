@@ -15,20 +15,20 @@ WIDE = """\
 branch-labels  run r_7f3k2a  live  claude-sonnet-5-5            elapsed 00:12:40
 rows      [#############---------------]  4,799 of 9,600   50.0%   ETA 12m 36s
           done 4,790   failed 9   retrying 13   in flight 48   waiting 4,740
-requests  380/min of 1,000      [#######-------------]   429 x3   overloaded x1
-input     551k/min of 800k      [#############-------]   cache reads not counted
-output    68k/min of 160k       [########------------]
+requests  380/min of 1,000 (--rpm)      [####--------]   429 x3   overloaded x1
+input     551k/min of 800k (tier)       [########----]   cache reads not counted
+output    68k/min of 160k (headers)     [#####-------]
 latency   p50 2.1s   p95 5.4s   p99 12s
-spend     $22.62 of $60.00      [#######-------------]   projected $45.25
+spend     $22.62 of $60.00              [####--------]   projected $45.25
 failures  invalid_output 6 | invalid_request_error 2 | timeout 1"""
 
 NARROW = """\
 branch-labels  run r_7f3k2a       elapsed 00:12:40
 rows      4,799 of 9,600   50.0%   ETA 12m 36s
           done 4,790   failed 9   retrying 13
-requests  380/min of 1,000   429 x3
-input     551k/min of 800k
-output    68k/min of 160k
+requests  380/min of 1,000 (--rpm)   429 x3
+input     551k/min of 800k (tier)
+output    68k/min of 160k (headers)
 latency   p50 2.1s   p95 5.4s   p99 12s
 spend     $22.62 of $60.00   projected $45.25
 failures  invalid_output 6"""
@@ -120,3 +120,8 @@ def test_the_live_screen_leaves_stdout_alone() -> None:
     assert "branch-labels" in shown.getvalue()
     assert "4,799 of 9,600" in shown.getvalue()
     assert shown.getvalue().count("Ctrl-C") == 1, "the finished screen offers nothing to press"
+
+
+def test_keys_are_offered_where_somebody_may_press_them() -> None:
+    assert ending(numbers(), 80).endswith("keeps everything.")
+    assert ending(numbers(), 80, keys=True).endswith("+ and - change how many at once: 48")

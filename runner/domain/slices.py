@@ -1,0 +1,131 @@
+"""One limit for many processes: a row of three levels, of which each process takes what it needs for a second.
+
+A process brings back what it has left, and at once takes anew; what it has used too much comes back as a debt, and
+the level may go negative. So whatever was granted and not brought back, in any stretch of time, is at most what the
+row holds when full and what flowed in meanwhile. Pure: the row in, the row out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from runner.domain.limits import NOT_KNOWN, Amounts, KnownLimits, RateLimits, used_rate
+
+# What a process takes at most, and what a row holds: the use of one second.
+SLICE_S = 1.0
+# Requests are granted whole: without room for one more, the fractions that flow in meanwhile were lost.
+SPARE_REQUESTS = 1.0
+# Clocks of two machines are never so far apart: the time of the row is of a clock that was set back since.
+SET_BACK_US = 60_000_000
+SLICE_US = round(SLICE_S * 1e6)
+
+NOTHING = Amounts(0.0, 0.0, 0.0)
+EVERYTHING = Amounts(math.inf, math.inf, math.inf)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedLevel:
+    """The row. `takers` counts the processes that have wished for more than their share in this window of a second,
+    `takers_before` those of the window before: among so many the second is shared out."""
+
+    known: KnownLimits = NOT_KNOWN
+    levels: Amounts = NOTHING
+    at_us: int = 0
+    paused_until_us: int | None = None
+    window_us: int = 0
+    takers: int = 0
+    takers_before: int = 0
+
+    @property
+    def share(self) -> float:
+        return 1 / max(1, self.takers, self.takers_before)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Take:
+    """What a process asks: `held` is what it has left (negative: used too much), `wish` the most that it could use,
+    `last_us` when it asked last, `told` what it knows of the limits."""
+
+    held: Amounts = NOTHING
+    wish: Amounts = EVERYTHING
+    last_us: int = 0
+    told: KnownLimits | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """What it gets: `more` is to be added to what it holds (it may be negative), `share` its part of the limit,
+    `wait_s` how long it makes no sense to ask again."""
+
+    known: KnownLimits
+    more: Amounts
+    share: float
+    wait_s: float
+    paused_until_us: int | None
+
+
+def looked(row: SharedLevel) -> Taken:
+    """What a row says to one who takes nothing."""
+    return Taken(known=row.known, more=NOTHING, share=1.0, wait_s=0.0, paused_until_us=row.paused_until_us)
+
+
+def taken(row: SharedLevel, take: Take, now_us: int) -> tuple[SharedLevel, Taken]:
+    """The row after a take, and what was taken."""
+    known = row.known.heeding(take.told)
+    row = _counted(row, take, known, now_us)
+    share = row.share
+    passed_s = max(0, now_us - row.at_us) / 1e6
+    wait_s = 0.0
+    levels, more = [0.0] * 3, [0.0] * 3
+    for dimension, per_minute in enumerate(known.limits):
+        if per_minute is None:
+            continue
+        rate = used_rate(per_minute)
+        holds = _holds(dimension, rate)
+        # A limit that has just become known begins full: each process spreads what it takes over the second.
+        level = row.levels[dimension] + rate * passed_s if row.known.limits[dimension] is not None else holds
+        level = min(holds, min(holds, level) + take.held[dimension])
+        granted = _granted(dimension, min(level, take.wish[dimension]), share * rate * SLICE_S)
+        wait_s = max(wait_s, (_least(dimension) - level) / rate)
+        levels[dimension] = level - granted
+        more[dimension] = granted - take.held[dimension]
+    at_us = now_us if row.at_us - now_us > SET_BACK_US else max(row.at_us, now_us)
+    after = replace(row, known=known, levels=Amounts(*levels), at_us=at_us)
+    return after, Taken(
+        known=known, more=Amounts(*more), share=share, wait_s=wait_s, paused_until_us=row.paused_until_us
+    )
+
+
+def _holds(dimension: int, rate: float) -> float:
+    return rate * SLICE_S + SPARE_REQUESTS if dimension == 0 else max(rate * SLICE_S, 1.0)
+
+
+def _least(dimension: int) -> float:
+    """What must be there for anything to be granted: a whole request, any tokens."""
+    return 1.0 if dimension == 0 else 0.0
+
+
+def _granted(dimension: int, level: float, share: float) -> float:
+    if dimension == 0:
+        return float(math.floor(max(0.0, min(level, math.ceil(share))) + 1e-9))
+    return max(0.0, min(level, share))
+
+
+def _counted(row: SharedLevel, take: Take, known: KnownLimits, now_us: int) -> SharedLevel:
+    """Windows of a second follow one another; in each, a process that wishes for more than its share counts once."""
+    window_us, takers, before = row.window_us, row.takers, row.takers_before
+    since_us = now_us - window_us
+    if since_us >= SLICE_US or since_us < -SET_BACK_US:
+        before = takers if SLICE_US <= since_us < 2 * SLICE_US else 0
+        window_us, takers = now_us, 0
+    if take.last_us < window_us and _wants_more(take.wish, known.limits, row.share):
+        takers += 1
+    return replace(row, window_us=window_us, takers=takers, takers_before=before)
+
+
+def _wants_more(wish: Amounts, limits: RateLimits, share: float) -> bool:
+    return any(
+        per_minute is not None and wanted > used_rate(per_minute) * SLICE_S * share
+        for wanted, per_minute in zip(wish, limits, strict=True)
+    )

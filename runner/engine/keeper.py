@@ -1,0 +1,80 @@
+"""Renews the slices of a run's scopes from the shared rows, beside the calls: about once a second, in one
+transaction, and only while something is sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import anyio
+from anyio import to_thread
+
+from runner.clock import Clock
+from runner.domain.share import Share
+from runner.domain.slices import NOTHING, SharedLevel, Take, Taken, looked
+from runner.engine.scopes import Scope, Scopes
+from runner.store.store import Store
+
+
+class Keeper:
+    """`want` asks for renewals, `serve` makes them, `renewed` is when one has been made."""
+
+    def __init__(self, store: Store, scopes: Scopes, clock: Clock, writes: anyio.CapacityLimiter) -> None:
+        self._store = store
+        self._scopes = scopes
+        self._clock = clock
+        self._writes = writes
+        self._wanted: set[Share] = set()
+        self._wake = anyio.Event()
+        self._done = anyio.Event()
+
+    def want(self, scope: Scope) -> None:
+        """The slices of this scope and of the run are used up or too old, or will be soon."""
+        self._wanted.add(scope.share)
+        if self._scopes.own is not None:
+            self._wanted.add(self._scopes.own)
+        self._wake.set()
+
+    async def renewed(self) -> None:
+        await self._done.wait()
+
+    async def serve(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._wake.wait()
+            wait_s = min(share.ask_again_s for share in self._wanted) - self._clock.monotonic()
+            if wait_s > 0:
+                await self._clock.sleep(wait_s)
+            self._wake = anyio.Event()
+            wanted, self._wanted = self._wanted, set()
+            await self._renew(wanted)
+            self._done.set()
+            self._done = anyio.Event()
+
+    async def _renew(self, wanted: set[Share]) -> None:
+        now_s, now_us = self._clock.monotonic(), self._clock.now_us()
+        shares = {name: share for name, share in self._scopes.shares().items() if share in wanted}
+        asked = {name: (share.ask(now_s, now_us), share.must_take) for name, share in shares.items()}
+        taken = await to_thread.run_sync(_taken, self._store, asked, now_us, limiter=self._writes)
+        now_s = self._clock.monotonic()
+        paused_until_us = {}
+        for name, share in shares.items():
+            share.renewed(taken[name], now_s)
+            paused_until_us[share] = taken[name].paused_until_us
+        for scope in self._scopes:
+            scope.hold_until(paused_until_us.get(scope.share))
+
+    def give_back(self) -> None:
+        """What was not used, for the others. Blocks."""
+        now_s, now_us = self._clock.monotonic(), self._clock.now_us()
+        shares = {name: share for name, share in self._scopes.shares().items() if not share.unlimited}
+        takes = {name: replace(share.ask(now_s, now_us), wish=NOTHING) for name, share in shares.items()}
+        if takes:
+            self._store.take_slices(takes, now_us)
+
+
+def _taken(store: Store, asked: dict[str, tuple[Take, bool]], now_us: int) -> dict[str, Taken]:
+    """Where a scope has no limits there is nothing to take: whether others were told to wait is only looked at."""
+    seen = store.look_at_limits([name for name, (_, must) in asked.items() if not must])
+    taken = {name: looked(seen.get(name, SharedLevel())) for name in asked}
+    takes = {name: take for name, (take, must) in asked.items() if must or any(taken[name].known.limits)}
+    return {**taken, **store.take_slices(takes, now_us)} if takes else taken

@@ -1,0 +1,173 @@
+"""Inside every limit, at full speed: what the simulator's own buckets let in and refuse, minute by minute."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from runner.domain.limits import KnownLimits, LimitSource, RateLimits
+from runner.simulator.ledger import Offer
+from tests.engine.house import Direct, House
+from tests.engine.process import Process, all_at_work
+
+pytestmark = pytest.mark.anyio
+
+LATENCY = {"latency_s": 0.2, "latency_jitter_s": 0.05}
+RPM = 3_000
+WINDOW_S = 60.0
+
+
+def rows(
+    count: int, *, input_tokens: int, output_tokens: int, spread: float = 0.0, cached: float = 0.0
+) -> list[bytes]:
+    """Prompts of about so many tokens that are answered with about so many; `spread` is how far each may be off."""
+    chance = random.Random(7)
+    made = []
+    for number in range(count):
+        size = round(input_tokens * chance.uniform(1 - spread, 1 + spread))
+        answer = round(output_tokens * chance.uniform(1 - spread, 1 + spread))
+        wish = f"[[sim:tokens={answer}]][[sim:cache_read={round(size * cached)}]]"
+        text = f"row {number} {wish}"
+        made.append(b'{"prompt":"%s"}' % text.ljust(size * 4, "x").encode())
+    return made
+
+
+@dataclass
+class Minutes:
+    """The simulator's own account of what it was offered."""
+
+    offers: Sequence[Offer]
+
+    def windows(self, from_s: float) -> Iterator[list[Offer]]:
+        """Every stretch of a minute from then on, a second apart, that was over before the last row."""
+        begin = self.offers[0].at_s
+        last = self.offers[-1].at_s
+        at = begin + from_s
+        while at + WINDOW_S <= last:
+            yield [offer for offer in self.offers if at <= offer.at_s < at + WINDOW_S]
+            at += 1
+
+    @property
+    def refused(self) -> float:
+        return sum(offer.kind != "accepted" for offer in self.offers) / len(self.offers)
+
+
+def amount(offers: Sequence[Offer], limit: str) -> float:
+    if limit == "rpm":
+        return len(offers)
+    name = {"itpm": "input_tokens", "otpm": "output_tokens"}[limit]
+    return sum(getattr(offer, name) for offer in offers if offer.kind == "accepted")
+
+
+def check(
+    minutes: Minutes, limits: dict[str, int], binding: str, *, from_s: float = 60.0, least: float = 0.96
+) -> None:
+    seen = list(minutes.windows(from_s))
+    assert len(seen) >= 10
+    shares = {name: [amount(window, name) / limit for window in seen] for name, limit in limits.items()}
+    figures = {name: f"{min(share):.3f} to {max(share):.3f}" for name, share in shares.items()}
+    print(f"share of each limit used in a minute: {figures}; refused {minutes.refused:.4%}")
+    assert all(max(share) <= 1.05 for share in shares.values()), figures
+    assert sum(shares[binding]) / len(seen) >= least, figures
+    assert minutes.refused < 0.005
+
+
+async def worked(house: House, lines: list[bytes], service: Direct, **more: Any) -> Minutes:
+    await all_at_work(house.clock, Process(house.store, house.clock, service, lines, **more))
+    assert sum(offer.kind == "accepted" for offer in service.simulator.ledger.offers) == len(lines)
+    return Minutes(service.simulator.ledger.offers)
+
+
+def known(limits: dict[str, int]) -> dict[str, KnownLimits]:
+    return {"haiku-5.5": KnownLimits(limits=RateLimits(**limits), source=LimitSource.TIER)}
+
+
+# Which limit binds, and rows of a size that make it so for a little more than two minutes.
+BINDING = {
+    "rpm": ({"rpm": RPM, "itpm": 10**7, "otpm": 10**7}, {"count": 6_600, "input_tokens": 30, "output_tokens": 20}),
+    "itpm": (
+        {"rpm": RPM, "itpm": 400_000, "otpm": 10**7},
+        {"count": 4_400, "input_tokens": 200, "output_tokens": 20},
+    ),
+    "otpm": (
+        {"rpm": RPM, "itpm": 10**7, "otpm": 300_000},
+        {"count": 4_400, "input_tokens": 30, "output_tokens": 150},
+    ),
+}
+
+
+# A service that enforces over a minute forgives what one that enforces over a second does not.
+A_MINUTE = pytest.param(60.0, marks=pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize("burst_s", [1.0, A_MINUTE])
+@pytest.mark.parametrize("binding", BINDING)
+async def test_a_known_limit_is_used_and_not_passed(house: House, binding: str, burst_s: float) -> None:
+    limits, size = BINDING[binding]
+    service = Direct(house.clock, burst_s=burst_s, **limits, **LATENCY)
+    minutes = await worked(house, rows(**size), service, known=known(limits))
+    check(minutes, limits, binding)
+
+
+@pytest.mark.parametrize("burst_s", [1.0, 60.0])
+async def test_an_unknown_limit_is_learned_from_the_first_answers(house: House, burst_s: float) -> None:
+    limits, size = BINDING["itpm"]
+    service = Direct(house.clock, burst_s=burst_s, **limits, **LATENCY)
+    check(await worked(house, rows(**size), service), limits, "itpm")
+
+
+async def test_reads_of_the_cache_are_not_counted(house: House) -> None:
+    limits, size = BINDING["itpm"]
+    service = Direct(house.clock, burst_s=1.0, **limits, **LATENCY)
+    lines = rows(size["count"] * 10 // 7, input_tokens=200, output_tokens=20, cached=0.3)
+    check(await worked(house, lines, service, known=known(limits)), limits, "itpm")
+
+
+@pytest.mark.parametrize("binding", ["itpm", "otpm"])
+async def test_estimates_that_are_off_by_half_cost_little(house: House, binding: str) -> None:
+    """Each row is up to half larger or smaller than the mean, and at the start the mean is unknown too."""
+    limits, size = BINDING[binding]
+    service = Direct(house.clock, burst_s=1.0, **limits, **LATENCY)
+    lines = rows(
+        size["count"] * 3 // 2, input_tokens=size["input_tokens"], output_tokens=size["output_tokens"], spread=0.5
+    )
+    minutes = await worked(house, lines, service, known=known(limits))
+    check(minutes, limits, binding, from_s=120, least=0.90)
+
+
+async def test_a_limit_of_the_run_itself_is_kept_as_well(house: House) -> None:
+    service = Direct(house.clock, **LATENCY)
+    minutes = await worked(house, rows(**BINDING["rpm"][1]), service, rpm=RPM)
+    check(minutes, {"rpm": RPM}, "rpm")
+
+
+@pytest.mark.parametrize("burst_s", [1.0, A_MINUTE])
+@pytest.mark.parametrize("processes", [2, 5])
+async def test_processes_share_one_limit(house: House, processes: int, burst_s: float) -> None:
+    limits, size = BINDING["rpm"]
+    service = Direct(house.clock, burst_s=burst_s, **limits, **LATENCY)
+    lines = rows(**size)
+    at_work = [
+        Process(house.store, house.clock, service, lines[number::processes], number=number, known=known(limits))
+        for number in range(processes)
+    ]
+    await all_at_work(house.clock, *at_work)
+    check(Minutes(service.simulator.ledger.offers), limits, "rpm", least=0.94)
+    ended = [process.meter.done for process in at_work]
+    assert sum(ended) == len(lines)
+
+
+async def test_a_process_takes_what_the_others_leave(house: House) -> None:
+    """One has little to do, one has nothing left after a while: the third has the rest."""
+    limits, size = BINDING["rpm"]
+    service = Direct(house.clock, burst_s=1.0, **limits, **LATENCY)
+    lines = rows(**size)
+    slow = Process(house.store, house.clock, service, lines[:200], number=1, known=known(limits), rpm=120)
+    short = Process(house.store, house.clock, service, lines[200:1200], number=2, known=known(limits))
+    busy = Process(house.store, house.clock, service, lines[1200:], number=3, known=known(limits))
+    await all_at_work(house.clock, slow, short, busy)
+    check(Minutes(service.simulator.ledger.offers), limits, "rpm", from_s=60, least=0.94)
