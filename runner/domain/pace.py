@@ -28,24 +28,38 @@ class Pace:
         self._cut = False
         self._now_s: float | None = None
         self._usual_s = 0.0
+        self._began_with = self._allowed  # what the present round of answers began with,
+        self._left = 0.0  # how many of them are still to come
+        self._most_busy = 0  # and how many slots were in use at once
 
     @property
     def allowed(self) -> int:
         return int(self._allowed)
 
-    def answered(self, in_flight: int, latency_s: float) -> None:
-        """A call went well; `in_flight` were out beside it."""
+    def answered(self, busy: int, latency_s: float) -> None:
+        """A call went well; `busy` slots have a row in hand, its own among them."""
         self._note(latency_s)
-        if in_flight < self._allowed * IN_USE or self._is_slow():
+        if self._left <= 0:
+            self._begin_round()
+        self._left -= 1
+        self._most_busy = max(self._most_busy, busy)
+        if self._most_busy < self._began_with * IN_USE or self._is_slow():
             return
         step = 1 / self._allowed if self._cut else 1.0
         self._allowed = min(self._allowed + step, float(self.maximum))
 
-    def overloaded(self, in_flight: int) -> None:
-        """An episode of overload has begun, with so many calls out."""
+    def overloaded(self, busy: int) -> None:
+        """An episode of overload has begun, with so many slots busy."""
         self._cut = True
-        cut = min(self._allowed, float(in_flight)) * AFTER_CUT
+        cut = min(self._allowed, float(busy)) * AFTER_CUT
         self._allowed = min(max(cut, FEWEST_CALLS), float(self.maximum))
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        """Answers that come together leave their slots together: whether a round's calls filled what was allowed is
+        asked of the round, not of each answer."""
+        self._began_with = self._left = self._allowed
+        self._most_busy = 0
 
     def change_maximum(self, by_share: float) -> None:
         """More or fewer at once, by at least one."""

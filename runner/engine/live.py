@@ -96,6 +96,7 @@ class Live:
         self._chance = random.Random()
         self._pool: anyio.abc.TaskGroup | None = None
         self._slots = 0
+        self._busy = 0  # slots with a row in hand; the others wait at the gate
 
     async def serve(self) -> None:
         """Work until the feeder has no more rows or the run is to stop."""
@@ -120,7 +121,9 @@ class Live:
                 if isinstance(ready, Unsendable):
                     await self._end_unsendable(ready.work, ready.bad)
                 else:
+                    self._busy += 1
                     await self._row(ready)
+                    self._busy -= 1
         finally:
             self._slots -= 1
 
@@ -277,7 +280,7 @@ class Live:
             actual = Amounts(requests, input_tokens(outcome.usage), outcome.usage.output_tokens)
             self._gate.give_back(call.scope, call.amounts.less(actual))
             self._estimator.learn(len(call.request.body), (estimate[0], estimate[1]), outcome.usage)
-            self._pace.answered(self._meter.in_flight, latency_s)
+            self._pace.answered(self._busy, latency_s)
             self._fill_pool()
             return
         if not outcome.perhaps_billed:
@@ -311,7 +314,7 @@ class Live:
         if fresh or told:
             scope.hold((until_us - now_us) / SECOND)
         if fresh and isinstance(outcome, Failure) and _is_overload(outcome):
-            self._pace.overloaded(self._meter.in_flight + 1)
+            self._pace.overloaded(self._busy)
         if scope.stalled(now_us, self._job.limits.stall_s):
             minutes = self._job.limits.stall_s / 60
             self._stop.pause_for(

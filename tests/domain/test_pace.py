@@ -28,6 +28,13 @@ def test_it_does_not_grow_while_fewer_are_out_than_it_allows() -> None:
     assert pace.allowed == FIRST_CALLS
 
 
+def test_answers_that_come_together_and_free_their_slots_double_it_too() -> None:
+    pace = Pace(100)
+    for left in reversed(range(FIRST_CALLS)):
+        pace.answered(left + 1, 1.0)
+    assert pace.allowed == 2 * FIRST_CALLS
+
+
 def test_an_overload_halves_what_was_out_and_then_it_grows_by_one_a_round() -> None:
     pace = Pace(1_000, first=200)
     pace.overloaded(80)

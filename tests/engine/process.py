@@ -84,7 +84,7 @@ class Process:
             meter=self.meter,
             clock=clock,
             stop=self.stop,
-            most_failures=lambda: None,
+            check_failures=lambda: None,
             remember_hold=self._remember_hold,
             remember_origin=self._remember_origin,
         )
@@ -104,7 +104,7 @@ class Process:
         at, lines = self._chunks.pop(0)
         return ClaimedChunk(
             fence=Fence(seq=at // CHUNK, epoch=1), first_idx=at, n=len(lines), first_record=at, lines=list(lines),
-            ended=frozenset(), past={},
+            taken=frozenset(), past={},
         )  # fmt: skip
 
     async def _remember_hold(self, scope: Scope, until_us: int) -> None:

@@ -146,7 +146,7 @@ async def test_a_service_that_breaks_at_every_create_is_not_hammered(house: Hous
     async with office(house, faults=(at_create("api_error", first=None, until_s=HOUR_S),)) as api:
         await ended_well(api, run, 60)
         early = [at_s for at_s in posted_s(api) if at_s <= 600]
-        assert len(early) <= 12
+        assert len(early) <= 15, "of thirty"
 
 
 # --- shown later than promised

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runner.domain.pace import FIRST_CALLS
 from tests.engine.batch_house import office
 from tests.engine.house import House, prompts
 
@@ -30,14 +31,14 @@ async def test_the_first_call_of_a_prefix_goes_ahead_and_the_others_read_what_it
 
 
 async def test_where_nothing_is_marked_nobody_waits(house: House) -> None:
-    run = house.new_run(prompts(40), limits={"concurrency": 40})
+    run = house.new_run(prompts(FIRST_CALLS))
     async with office(house, latency_s=3.0) as office_:
         await office_.work(run)
         assert office_.now_s < 6.0
 
 
 async def test_a_prefix_that_is_too_short_to_be_kept_is_not_waited_for(house: House) -> None:
-    run = house.new_run(prompts(40), **cached_job("Be brief."), limits={"concurrency": 40})
+    run = house.new_run(prompts(FIRST_CALLS), **cached_job("Be brief."))
     async with office(house, latency_s=3.0) as office_:
         await office_.work(run)
         assert office_.now_s < 6.0

@@ -171,3 +171,12 @@ async def test_a_process_takes_what_the_others_leave(house: House) -> None:
     busy = Process(house.store, house.clock, service, lines[1200:], number=3, known=known(limits))
     await all_at_work(house.clock, slow, short, busy)
     check(Minutes(service.simulator.ledger.offers), limits, "rpm", from_s=60, least=0.94)
+
+
+async def test_answers_that_come_together_let_twice_as_many_go(house: House) -> None:
+    """8, 16, 32 and 64 calls, each round of them answered in the same instant."""
+    service = Direct(house.clock, latency_s=3.0)
+    process = Process(house.store, house.clock, service, rows(120, input_tokens=30, output_tokens=20))
+    await all_at_work(house.clock, process)
+    offers = service.simulator.ledger.offers
+    assert offers[-1].at_s - offers[0].at_s < 3 * 3.0 + 1.0

@@ -20,8 +20,8 @@ from tests.faults.promises import check_posts, check_promises
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 LOCKED = 7
-# What a stop takes that has nothing to wait for.
-AT_ONCE_S = 2.5
+# What a stop may take that waits for nothing, on a busy machine too. That it waited for nothing, the states say.
+AT_ONCE_S = 12.0
 
 
 def stopped(case: Case, process: subprocess.Popen[bytes], number: signal.Signals, within_s: float) -> Ended:
@@ -102,13 +102,14 @@ def test_a_stop_while_results_are_read_leaves_the_rest_of_them(cases: Cases, poi
 
 
 def test_a_stop_while_settling_is_taken_up_where_it_was(cases: Cases) -> None:
-    case = batch_case(cases, rows=plain_rows(5))
+    case = batch_case(cases, rows=plain_rows(5), window_s=4.0)
     case.simulator.reset(Fault(kind="executed_error", **CREATE, first=1))
     with case.started() as process:
         case.simulator.wait_for_batches(1)
         time.sleep(0.5)
         stopped(case, process, signal.SIGTERM, AT_ONCE_S)
     assert states(case) == ["unknown"]
+    case.window_s = WINDOW_S
     assert case.finish().code == 0
     assert check_promises(case).batches == 1
 

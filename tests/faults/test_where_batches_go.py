@@ -56,4 +56,4 @@ def test_below_a_base_url_with_a_path_everything_stays_below_it(cases: Cases, pr
         case.finish()
     check_promises(case)
     assert front.astray == []
-    assert case.simulator.tallies()["requests"] == front.passed
+    assert 0 < case.simulator.tallies()["requests"] <= front.passed, "nothing went around it"

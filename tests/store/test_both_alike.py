@@ -123,7 +123,7 @@ def a_whole_life(store: Store) -> list[Any]:
     told.append(store.commit_group(run.id, [ended(first.fence, 0), turned(first.fence, 1, try_=1, turn=0)]))
     store.ask(run.id, "pause")
     store.note_origin(run.id, "org", None)
-    store.pause_scope("org/haiku", NOW_US + 5, NOW_US)
+    store.pause_scope("org/haiku", NOW_US + 5)
     store.release_running(run.id)
     paused = store.pause_run(run.id, PauseReason.REQUESTED, "as asked")
     resumed = store.resume_run(paused, a_job(budget_pico=10**7))
