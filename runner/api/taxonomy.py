@@ -24,6 +24,7 @@ CREDENTIALS = Verdict(FailureKind.ACCOUNT, AccountTrouble.CREDENTIALS)
 BILLING = Verdict(FailureKind.ACCOUNT, AccountTrouble.BILLING)
 SPEND_CAP = Verdict(FailureKind.ACCOUNT, AccountTrouble.SPEND_CAP)
 MODEL = Verdict(FailureKind.ACCOUNT, AccountTrouble.MODEL)
+BETA = Verdict(FailureKind.ACCOUNT, AccountTrouble.BETA)
 
 BY_CODE = {
     "organization_on_hold": BILLING,
@@ -66,6 +67,7 @@ BY_STATUS = {
 PHRASES = (
     ("invalid_request_error", "credit balance is too low", False, BILLING),
     ("invalid_request_error", "specified api usage limits", False, SPEND_CAP),
+    ("invalid_request_error", "unsupported beta header", False, BETA),
     ("not_found_error", "model:", True, MODEL),
 )
 

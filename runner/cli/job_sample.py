@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from runner.domain.betas import warnings
 from runner.domain.job import DEFAULT_MAX_TOKENS, Job
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
@@ -78,6 +79,12 @@ def job_warnings(job: Job, prices: PriceBook) -> list[tuple[str, str]]:
         )
         found.append(("little-room", sentence))
     return found
+
+
+def row_warnings(sample: Sample) -> list[tuple[str, str]]:
+    """About betas that single rows bring."""
+    brought = dict.fromkeys(name for request in sample.requests for name in request.betas)
+    return [(told.kind, f"of a row: {told.sentence}") for told in warnings(brought)]
 
 
 def _thinks(job: Job) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.domain.betas import refusal
 from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind, Outcome
 from runner.domain.states import PauseReason, RowStatus
 
@@ -25,6 +26,7 @@ PAUSE_OF_TROUBLE = {
     AccountTrouble.BILLING: PauseReason.BILLING,
     AccountTrouble.SPEND_CAP: PauseReason.SPEND_CAP,
     AccountTrouble.MODEL: PauseReason.MODEL,
+    AccountTrouble.BETA: PauseReason.REFUSED,
 }
 
 # These say something about the service, not about the row.
@@ -127,7 +129,8 @@ def decide(
 def pause_of(failure: Failure) -> PauseRun:
     """The pause that a trouble of the account makes of the whole run."""
     trouble = failure.trouble or AccountTrouble.CREDENTIALS
-    return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=failure.message)
+    message = refusal(failure.message) if trouble is AccountTrouble.BETA else failure.message
+    return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=message)
 
 
 # A row that a batch ended without sending, for the last time that it may be tried.

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from runner.domain.betas import needs
 from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job, Mode
 from runner.domain.request import MAX_BODY_BYTES, STREAM_ABOVE_TOKENS, MessagesRequest, refused_in_batch
 from runner.errors import JobInvalid
@@ -43,6 +44,7 @@ class Renderer:
     def __init__(self, job: Job) -> None:
         self.dropped_fields: set[str] = set()
         self._id = job.input.id
+        self._betas = frozenset(job.betas)
         self._sampling_allowed = job.api_version != CURRENT_API_VERSION
         self._about_job = {
             "params": dict(job.params),
@@ -98,11 +100,21 @@ class Renderer:
 
         A batch has one set of betas, told when it is created: rows whose `betas` differ cannot ride together.
         """
-        return self.request_of(self.body(row, batch=batch))
+        body = self.body(row, batch=batch)
+        betas = self.betas_of(body, batch=batch)
+        return self.request_of(body, betas)
 
-    def request_of(self, body: dict[str, Any]) -> MessagesRequest:
-        """The request that a body of `body` makes; `betas` are taken out of it. Raises BadRow."""
-        betas = body.pop("betas", ())
+    def betas_of(self, body: dict[str, Any], *, batch: bool = False) -> tuple[str, ...]:
+        """The betas that this body goes with beside the job's: those it brings, which are taken out of it, and those
+        that its content needs."""
+        own = body.pop("betas", ())
+        needed = needs(body, batch=batch, named=(*self._betas, *own))
+        if not own and not needed:
+            return ()
+        return tuple(dict.fromkeys(name for name in (*own, *(n.beta for n in needed)) if name not in self._betas))
+
+    def request_of(self, body: dict[str, Any], betas: tuple[str, ...] = ()) -> MessagesRequest:
+        """The request that a body makes, sent with `betas`. Raises BadRow."""
         try:
             encoded = _encode(body)
         except (RecursionError, UnicodeEncodeError) as problem:
@@ -117,7 +129,7 @@ class Renderer:
             prompt_tokens_bound=prompt_tokens_bound(body, len(encoded)),
             inference_geo=body.get("inference_geo"),
             speed=body.get("speed"),
-            betas=tuple(betas),
+            betas=betas,
         )
 
     def body(self, row: Mapping[str, Any], *, batch: bool = False) -> dict[str, Any]:

@@ -26,6 +26,7 @@ REFUSED_FIELDS = (
     "cache_hint",
     "context_hint",
     "fallbacks",
+    "fallback_credit_token",
 )
 PREVIEW = "research_preview_2026_02"
 _MARK_BYTES = MARK.encode()

@@ -16,6 +16,7 @@ import msgspec
 
 from runner.clock import Clock
 from runner.simulator import answers, callers, prompt, sse
+from runner.simulator.beta_rules import beta_problem
 from runner.simulator.billing import cost_usd
 from runner.simulator.buckets import ClassBuckets, Limits
 from runner.simulator.caches import MARK_BYTES, NO_CACHE, SECOND_US, CacheUse, PromptCaches, cache_use
@@ -248,8 +249,12 @@ def params_problem(
 ) -> Problem | None:
     """What this version of the API and this model refuse about a body."""
     version = headers.get("anthropic-version", "")
-    shape = shape_problem(params, version, counting=counting)
-    return shape or model_problem(params, callers.betas_of(headers), batch=batch)
+    betas = callers.betas_of(headers)
+    return (
+        shape_problem(params, version, counting=counting)
+        or beta_problem(params, betas)
+        or model_problem(params, betas, batch=batch)
+    )
 
 
 def _limited_input(usage: Mapping[str, Any]) -> int:
