@@ -102,7 +102,11 @@ def check(
     if count_rows is not None:
         check_credential(job, context.settings)
         tokens = counted(sample.requests[:count_rows], job, context.settings, context.clock)
-    warned = [*job_warnings(job, prices), *header_warnings(job, context.settings, given), *row_warnings(sample)]
+    warned = [
+        *job_warnings(job, prices, context.clock.now_us()),
+        *header_warnings(job, context.settings, given),
+        *row_warnings(sample),
+    ]
     if context.json:
         context.print_json({**_as_json(job, report, sample, tokens), "warnings": _told(warned)})
         return

@@ -11,6 +11,7 @@ from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.headers import header_warnings, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
+from runner.cli.job_sample import job_warnings
 from runner.cli.launch import Wish, check_model, launch, opened_input, relaunch, settled
 from runner.cli.messages import say, warning
 from runner.cli.options import (
@@ -131,9 +132,10 @@ def run(
         _check_submit_only(job.mode, simulated=context.simulate)
     given = parsed_headers(headers)
     job = settled(with_headers(job, given), context.settings, simulated=context.simulate, betas=betas)
-    for name, sentence in header_warnings(job, context.settings, given):
-        warning(name, sentence)
     prices = shipped_prices()
+    warned = [*job_warnings(job, prices, context.clock.now_us()), *header_warnings(job, context.settings, given)]
+    for name, sentence in warned:
+        warning(name, sentence)
     check_model(job, prices, any_model=any_model)
     check_credential(job, context.settings)
     with ExitStack() as open_:

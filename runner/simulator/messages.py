@@ -29,6 +29,7 @@ from runner.simulator.faults import FAILED_KINDS, HALVING_KINDS, STREAM_KINDS, F
 from runner.simulator.ledger import Charge, Ledger, Offer
 from runner.simulator.model_rules import model_problem
 from runner.simulator.problems import Problem, edge_reply, invalid
+from runner.simulator.together import together_problem
 
 LATENCY_DICE = -1  # keeps the dice of latency apart from those of the faults
 EVENT_STREAM: Headers = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
@@ -253,6 +254,7 @@ def params_problem(
     return (
         shape_problem(params, version, counting=counting)
         or beta_problem(params, betas)
+        or together_problem(params)
         or model_problem(params, betas, batch=batch)
     )
 
