@@ -34,6 +34,13 @@ BY_CODE = {
     # The customer's own key store is off or out of reach: every row would meet it.
     "cmek_key_disabled": CREDENTIALS,
     "cmek_key_network_blocked": CREDENTIALS,
+    # One that every row of this organisation or profile meets.
+    "organization_not_enrolled_in_beta": CREDENTIALS,
+    "organization_type_not_supported": CREDENTIALS,
+    "user_profile_required": CREDENTIALS,
+    "storage_quota_exceeded": BILLING,
+    # What we uploaded is uploaded again.
+    "file_expired": TRANSIENT,
     # A 400 that says our upload was slow, not that it was wrong.
     "request_body_timeout": TRANSIENT,
 }
@@ -49,6 +56,8 @@ BY_TYPE = {
     "conflict_error": TRANSIENT,
     "invalid_request_error": ROW,
     "not_found_error": ROW,
+    "memory_precondition_failed_error": ROW,
+    "memory_path_conflict_error": TRANSIENT,
     "request_too_large": ROW,
 }
 

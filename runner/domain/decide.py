@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.domain.betas import refusal
+from runner.domain.explanations import with_code
 from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind, Outcome
 from runner.domain.states import PauseReason, RowStatus
 
@@ -130,7 +131,8 @@ def pause_of(failure: Failure) -> PauseRun:
     """The pause that a trouble of the account makes of the whole run."""
     trouble = failure.trouble or AccountTrouble.CREDENTIALS
     message = refusal(failure.message) if trouble is AccountTrouble.BETA else failure.message
-    return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=message)
+    told = with_code(message, failure.code, failure.origin.request_id)
+    return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=told)
 
 
 # A row that a batch ended without sending, for the last time that it may be tried.
@@ -165,7 +167,8 @@ def _of_answer(answer: Answer, row: RowHistory, policy: RetryPolicy) -> Decision
 
 
 def _given_up(failure: Failure) -> Finish:
-    return Finish(status=RowStatus.ERRORED, error_type=failure.type, error_message=failure.message)
+    told = with_code(failure.message, failure.code)
+    return Finish(status=RowStatus.ERRORED, error_type=failure.type, error_message=told)
 
 
 def _rate_limited(failure: Failure, scope: ScopeHistory, policy: RetryPolicy, now_us: int, chance: float) -> TryAgain:

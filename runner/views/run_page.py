@@ -145,7 +145,7 @@ def page_json(facts: RunFacts, *, worked_on_by: str | None) -> dict[str, Any]:
         "state": run.state,
         "pause_reason": pause_reason,
         "pause_message": pause_message,
-        "what_to_do": None if pause_reason is None else pause_advice(pause_reason, run.label),
+        "what_to_do": None if pause_reason is None else pause_advice(pause_reason, run.label, pause_message),
         "worked_on_by": worked_on_by,
         "asked_to": run.wanted,
         "round": run.round,
