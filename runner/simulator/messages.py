@@ -26,6 +26,7 @@ from runner.simulator.directives import MARK, NO_WISHES, Wishes, wished_trouble,
 from runner.simulator.exchange import Headers, Reply, Request, json_reply
 from runner.simulator.facts import facts, find_model
 from runner.simulator.faults import FAILED_KINDS, HALVING_KINDS, STREAM_KINDS, Fault, dice
+from runner.simulator.files import FilesDoor
 from runner.simulator.ledger import Charge, Ledger, Offer
 from runner.simulator.model_rules import model_problem
 from runner.simulator.problems import Problem, edge_reply, invalid
@@ -42,13 +43,20 @@ class MessagesDoor:
     """Answers Messages calls; keeps the limits, the bill and what `flaky` rows have met."""
 
     def __init__(
-        self, config: SimulatorConfig, clock: Clock, ledger: Ledger, limits: Limits, caches: PromptCaches
+        self,
+        config: SimulatorConfig,
+        clock: Clock,
+        ledger: Ledger,
+        limits: Limits,
+        caches: PromptCaches,
+        files: FilesDoor,
     ) -> None:
         self._config = config
         self._clock = clock
         self._ledger = ledger
         self._limits = limits
         self._caches = caches
+        self._files = files
         self.flaky: Counter[bytes] = Counter()
 
     def count(self, request: Request) -> Reply | Problem:
@@ -71,6 +79,8 @@ class MessagesDoor:
         params = read_params(request)
         if isinstance(params, Problem):
             return params
+        if (unusable := self._files.problem(params, workspace_id)) is not None:
+            return unusable
         may_wish = _MARK_BYTES in request.body or "content-encoding" in request.headers
         wishes = wishes_of(params) if may_wish else NO_WISHES
         trouble = wished_trouble(wishes, request.body, self.flaky)
