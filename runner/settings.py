@@ -7,7 +7,7 @@ for `doctor`, and because a file of a project may not direct the user's own key 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -22,17 +22,32 @@ ENV, DOTENV, PROJECT, USER, FLAG, DEFAULT = "env", ".env", "project", "user", "f
 
 
 KNOWN_KEYS = frozenset(SETTINGS)
+# The one header that places do not take from one another: its names add up.
+BETA_HEADER = "anthropic-beta"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeaderSource:
+    """Custom headers of one place, with the place in words."""
+
+    place: str
+    headers: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """The settings of the service, as `api.credentials` looks at them. Secrets stay out of the repr."""
+    """The settings of the service, as `api.credentials` looks at them. Secrets stay out of the repr.
+
+    `header_sources` are the custom headers of every place that has some, the strongest first; `custom_headers` those
+    of them all together.
+    """
 
     api_key: str | None = field(default=None, repr=False)
     auth_token: str | None = field(default=None, repr=False)
     admin_key: str | None = field(default=None, repr=False)
     base_url: str | None = field(default=None, repr=False)  # may hold a password until it is checked
     custom_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    header_sources: tuple[HeaderSource, ...] = field(default=(), repr=False)
     origin: Mapping[str, str] = field(default_factory=dict)
     layer: Mapping[str, str] = field(default_factory=dict)
 
@@ -108,7 +123,10 @@ def load_settings(
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     layer: dict[str, str] = {}
+    sources: list[HeaderSource] = []
     for rank, given in layers:
+        if (headers := given.get("custom_headers")) is not None:
+            sources.append(HeaderSource(place=headers[1], headers=_read("custom_headers", *headers)))
         for name, (told, place) in given.items():
             if name not in values:
                 values[name], origin[name], layer[name] = _read(name, told, place), place, rank
@@ -116,7 +134,22 @@ def load_settings(
     if "database_url" not in values:
         values["database_url"], origin["database_url"] = sqlite_url(home / "runner.db"), DEFAULT
         layer["database_url"] = DEFAULT
+    values["header_sources"] = tuple(sources)
+    values["custom_headers"] = together(sources)
     return _settings(values, origin, layer, home=home, project_file=project.path)
+
+
+def together(sources: Iterable[HeaderSource]) -> Mapping[str, str]:
+    """Each header as the strongest place says it, under the name that is written there; betas of all places."""
+    found: dict[str, tuple[str, str]] = {}
+    for source in sources:
+        for name, value in source.headers.items():
+            key = name.lower()
+            if key == BETA_HEADER and key in found:
+                value = f"{found[key][1]},{value}"  # noqa: PLW2901 - the names of both places
+                found[key] = (found[key][0], value)
+            found.setdefault(key, (name, value))
+    return MappingProxyType(dict(found.values()))
 
 
 def _settings(
@@ -130,7 +163,7 @@ def _settings(
     origins, layers = MappingProxyType(origin), MappingProxyType(layer)
     of_service = {
         name: values.pop(name)
-        for name in ("api_key", "auth_token", "admin_key", "base_url", "custom_headers")
+        for name in ("api_key", "auth_token", "admin_key", "base_url", "custom_headers", "header_sources")
         if name in values
     }
     return Settings(

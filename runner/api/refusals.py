@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.api.credentials import Credential, host_of
+from runner.domain.betas import refusal
 from runner.domain.outcome import AccountTrouble, Failure, FailureKind
 from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RunnerError, Stalled
 
@@ -21,6 +22,8 @@ def _of_account(failure: Failure, told: str, credential: Credential) -> RunnerEr
     key = f"key {credential.shown} comes from {credential.source}"
     if failure.trouble in (AccountTrouble.BILLING, AccountTrouble.SPEND_CAP):
         return BudgetReached(told, name=str(failure.trouble), hints=(key,))
+    if failure.trouble is AccountTrouble.BETA:
+        return JobInvalid(f"{refusal(failure.message)} ({_place(failure)}).", name="beta")
     if failure.trouble is AccountTrouble.MODEL:
         return JobInvalid(told, name="404-model", hints=(key,))
     return CredentialsRefused(

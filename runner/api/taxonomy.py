@@ -24,6 +24,7 @@ CREDENTIALS = Verdict(FailureKind.ACCOUNT, AccountTrouble.CREDENTIALS)
 BILLING = Verdict(FailureKind.ACCOUNT, AccountTrouble.BILLING)
 SPEND_CAP = Verdict(FailureKind.ACCOUNT, AccountTrouble.SPEND_CAP)
 MODEL = Verdict(FailureKind.ACCOUNT, AccountTrouble.MODEL)
+BETA = Verdict(FailureKind.ACCOUNT, AccountTrouble.BETA)
 
 BY_CODE = {
     "organization_on_hold": BILLING,
@@ -33,6 +34,13 @@ BY_CODE = {
     # The customer's own key store is off or out of reach: every row would meet it.
     "cmek_key_disabled": CREDENTIALS,
     "cmek_key_network_blocked": CREDENTIALS,
+    # One that every row of this organisation or profile meets.
+    "organization_not_enrolled_in_beta": CREDENTIALS,
+    "organization_type_not_supported": CREDENTIALS,
+    "user_profile_required": CREDENTIALS,
+    "storage_quota_exceeded": BILLING,
+    # What we uploaded is uploaded again.
+    "file_expired": TRANSIENT,
     # A 400 that says our upload was slow, not that it was wrong.
     "request_body_timeout": TRANSIENT,
 }
@@ -48,6 +56,8 @@ BY_TYPE = {
     "conflict_error": TRANSIENT,
     "invalid_request_error": ROW,
     "not_found_error": ROW,
+    "memory_precondition_failed_error": ROW,
+    "memory_path_conflict_error": TRANSIENT,
     "request_too_large": ROW,
 }
 
@@ -66,6 +76,7 @@ BY_STATUS = {
 PHRASES = (
     ("invalid_request_error", "credit balance is too low", False, BILLING),
     ("invalid_request_error", "specified api usage limits", False, SPEND_CAP),
+    ("invalid_request_error", "unsupported beta header", False, BETA),
     ("not_found_error", "model:", True, MODEL),
 )
 

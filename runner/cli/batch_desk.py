@@ -378,6 +378,7 @@ _ERROR_OF_TROUBLE: dict[AccountTrouble, type[RunnerError]] = {
     AccountTrouble.BILLING: BudgetReached,
     AccountTrouble.SPEND_CAP: BudgetReached,
     AccountTrouble.MODEL: JobInvalid,
+    AccountTrouble.BETA: JobInvalid,
 }
 
 

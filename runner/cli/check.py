@@ -10,12 +10,14 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.counted import Counted, counted
+from runner.cli.headers import RULE, all_headers, header_warnings, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
-from runner.cli.job_sample import SAMPLE_ROWS, Sample, job_warnings, sample_of, used_columns
+from runner.cli.job_sample import SAMPLE_ROWS, Sample, job_warnings, row_warnings, sample_of, used_columns
 from runner.cli.launch import check_model, opened_input, settled
 from runner.cli.messages import warning
 from runner.cli.options import (
     base_url_option,
+    header_options,
     input_option,
     json_option,
     limit_option,
@@ -30,6 +32,7 @@ from runner.domain.pricing import shipped_prices
 from runner.errors import InputInvalid
 from runner.files.check import InputReport, check_input, refuse_bad_rows
 from runner.files.render import Renderer
+from runner.views.beta_words import beta_lines, sent_betas
 from runner.views.money import dollars, usd
 from runner.views.numbers import brief, count, of_rows
 from runner.views.safe_text import safe_line, safe_text
@@ -44,6 +47,7 @@ from runner.views.tables import facts_lines
 @limit_option
 @param_option
 @pace_options
+@header_options
 @base_url_option
 @click.option(
     "--count",
@@ -64,6 +68,8 @@ def check(
     model: str | None,
     limit: int | None,
     params: Mapping[str, str],
+    betas: tuple[str, ...],
+    headers: tuple[str, ...],
     count_rows: int | None,
     on_bad_row: str | None,
     any_model: bool,
@@ -79,7 +85,9 @@ def check(
         "input.limit": limit,
         "input.on_bad_row": on_bad_row,
     }
-    job = settled(job_of(job_file, params, overrides), context.settings, simulated=context.simulate)
+    given = parsed_headers(headers)
+    job = with_headers(job_of(job_file, params, overrides), given)
+    job = settled(job, context.settings, simulated=context.simulate, betas=betas)
     prices = shipped_prices()
     check_model(job, prices, any_model=any_model)
     with opened_input(job, context.settings.home) as (job, source):
@@ -94,18 +102,28 @@ def check(
     if count_rows is not None:
         check_credential(job, context.settings)
         tokens = counted(sample.requests[:count_rows], job, context.settings, context.clock)
+    warned = [
+        *job_warnings(job, prices, context.clock.now_us()),
+        *header_warnings(job, context.settings, given),
+        *row_warnings(sample),
+    ]
     if context.json:
-        context.print_json(_as_json(job, report, sample, tokens))
+        context.print_json({**_as_json(job, report, sample, tokens), "warnings": _told(warned)})
         return
-    for line in facts_lines(_facts(job_file, job, report, sample, tokens)):
+    for line in facts_lines(_facts(job_file, job, report, sample, tokens, all_headers(job, context.settings))):
         click.echo(safe_text(line))
-    for name, sentence in job_warnings(job, prices):
+    for name, sentence in warned:
         warning(name, sentence)
     context.note("nothing was sent." if tokens is None else "nothing was sent but to be counted.")
 
 
 def _facts(
-    job_file: str, job: Job, report: InputReport, sample: Sample, tokens: Counted | None
+    job_file: str,
+    job: Job,
+    report: InputReport,
+    sample: Sample,
+    tokens: Counted | None,
+    headers: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     rows = report.records * job.repeat
     told = [
@@ -123,11 +141,27 @@ def _facts(
         told.append(("columns", safe_line(", ".join(columns))))
     if report.dropped_fields:
         told.append(("not sent", safe_line(", ".join(report.dropped_fields)) + "   (no counterpart in this API)"))
+    if betas := _betas(job, sample):
+        told.append(("betas", betas))
+    if headers:
+        told.append(("headers", safe_line(", ".join(headers)) + f"\n{RULE}"))
     told.append(("requests", _requests(sample, rows)))
     if tokens is not None:
         told.append(("tokens", tokens.words(rows)))
     told.append(("cost", _cost(job, sample, rows)))
     return told
+
+
+def _betas(job: Job, sample: Sample) -> str:
+    """What every request goes with and why, and what single rows add to that."""
+    of_job = {beta.name for beta in sent_betas(job)}
+    of_rows = sorted({name for request in sample.requests for name in request.betas}.difference(of_job))
+    lines = [beta_lines(job)] if of_job else []
+    return "\n".join([*lines, *(f"{safe_line(name)}   of some rows" for name in of_rows)])
+
+
+def _told(warned: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"name": name, "message": sentence} for name, sentence in warned]
 
 
 def _requests(sample: Sample, rows: int) -> str:
@@ -161,5 +195,5 @@ def _as_json(job: Job, report: InputReport, sample: Sample, tokens: Counted | No
         "counted": None if tokens is None else tokens.as_json(),
         "usd_at_most": None if worst is None else usd(worst * rows),
         "budget_usd": usd(job.budget_pico),
-        "warnings": [{"name": name, "message": sentence} for name, sentence in job_warnings(job, shipped_prices())],
+        "betas": [{"name": beta.name, "added": beta.added, "for": beta.why} for beta in sent_betas(job)],
     }

@@ -10,6 +10,7 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.options import json_option, plain_option
+from runner.domain.explanations import code_in, explained
 from runner.domain.result import ExportedRow
 from runner.domain.run import Run
 from runner.errors import UsageInvalid
@@ -54,7 +55,13 @@ def _print_groups(context: Context, run: Run, groups: list[FailureGroup]) -> Non
         click.echo(f"\n{safe_line(group.error_type or group.status)}")
         if group.example.error_message:
             click.echo(f"  said: {safe_line(group.example.error_message, MESSAGE_LENGTH)}")
-        click.echo(f"  fix:  {advice(group.status, group.error_type, run.label)}")
+            if group.example.request_id:
+                click.echo(f"        request id {safe_line(group.example.request_id)}")
+        found = code_in(group.example.error_message) or explained(group.error_type or "")
+        if found is not None:
+            click.echo(f"  rows: {found.rows.replace('RUN', run.label)}")
+        fix = advice(group.status, group.error_type, run.label, group.example.error_message)
+        click.echo(f"  fix:  {fix}")
         click.echo(f"  one:  runner failures {run.label} --row {group.example.idx}")
 
 
@@ -69,7 +76,7 @@ def _show_row(context: Context, store: Store, run: Run, told: str) -> None:
     if context.json:
         context.print_json({"run": run.label, **row_json(idx, line, ended, text, attempts)})
         return
-    for shown in row_lines(idx, line, ended, text, attempts):
+    for shown in row_lines(run.label, idx, line, ended, text, attempts):
         click.echo(safe_text(shown))
 
 

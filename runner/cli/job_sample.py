@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 
+import msgspec
+
+from runner.domain.betas import warnings
 from runner.domain.job import DEFAULT_MAX_TOKENS, Job
+from runner.domain.model_rules import retiring
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
+from runner.domain.traps import doubts
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
 from runner.files.request_tree import compiled_tree
@@ -60,17 +66,14 @@ def used_columns(job: Job) -> list[str]:
     return sorted({column for template in templates for column in template.columns})
 
 
-def job_warnings(job: Job, prices: PriceBook) -> list[tuple[str, str]]:
+def job_warnings(job: Job, prices: PriceBook, now_us: int) -> list[tuple[str, str]]:
     """What is allowed but probably not meant: a name and a sentence each."""
     found = []
     max_tokens = job.request.get("max_tokens", DEFAULT_MAX_TOKENS)
-    facts = prices.find(job.model) if job.model else None
-    if facts is not None and facts.status == "deprecated":
-        when = f" (it retires {facts.retires})" if facts.retires else ""
-        found.append(("deprecated-model", f"{facts.id} is deprecated{when}."))
-    if facts is not None and isinstance(max_tokens, int) and max_tokens > facts.max_output:
-        sentence = f"max_tokens {max_tokens:,} is more than {facts.id} writes; it takes at most {facts.max_output:,}."
-        found.append(("max-tokens", sentence))
+    today = datetime.fromtimestamp(now_us / 1e6, UTC).date()
+    if job.model is not None and (sentence := retiring(job.model, prices, today)):
+        found.append(("retiring-model", sentence))
+    found += [(doubt.rule, f"{doubt.words}.") for doubt in doubts(job.request, model=job.model)]
     if _thinks(job) and isinstance(max_tokens, int) and max_tokens < LEAST_WITH_THINKING:
         sentence = (
             f"max_tokens {max_tokens:,} is little: thinking counts against it, and answers may be cut off before "
@@ -78,6 +81,20 @@ def job_warnings(job: Job, prices: PriceBook) -> list[tuple[str, str]]:
         )
         found.append(("little-room", sentence))
     return found
+
+
+def row_warnings(sample: Sample) -> list[tuple[str, str]]:
+    """About betas and thinking blocks that single rows bring; each is told once."""
+    brought = dict.fromkeys(name for request in sample.requests for name in request.betas)
+    found = [(told.kind, f"of a row: {told.sentence}") for told in warnings(brought)]
+    doubted = {
+        doubt.rule: f"of a row: {doubt.words}."
+        for request in sample.requests
+        if b'"thinking"' in request.body
+        for doubt in doubts(msgspec.json.decode(request.body), model=request.model)
+        if doubt.path == ("messages",)
+    }
+    return found + list(doubted.items())
 
 
 def _thinks(job: Job) -> bool:

@@ -98,6 +98,17 @@ mode_option: Decorator[Any] = click.option(
 )
 
 
+def header_options(function: F) -> F:
+    """`--beta NAME` and `--header 'Name: value'`, both as often as wanted."""
+    beta = click.option(
+        "--beta", "betas", multiple=True, metavar="NAME", help="Send this anthropic-beta too; may be repeated."
+    )
+    header = click.option(
+        "--header", "headers", multiple=True, metavar="LINE", help="Send this 'Name: value' too; may be repeated."
+    )
+    return beta(header(function))
+
+
 def limited_to(text: str, **told: Any) -> Decorator[Any]:
     """`-n/--limit N`; what is limited, the command says."""
     return click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help=text, **told)

@@ -152,7 +152,7 @@ def _say_paused(end: RunEnd, pause: Pause, out: Sequence[Submission], code: int)
     if out and (unknown or pause.reason is not PauseReason.SUBMITTED):
         simulated = end.run.job.simulated
         hints.append(f"{out_words(out)}: " + (SIMULATED_ENDED if simulated else "they go on without this command."))
-    hints.append(pause_advice(pause.reason, label))
+    hints.append(pause_advice(pause.reason, label, pause.message))
     if out and pause.signal_number is not None and not end.run.job.simulated:
         hints.append(f"runner cancel {label}   ends them; only finished rows are billed and kept")
     message("paused", pause.reason.replace("_", "-"), f"{pause.message}.", hints, exit_code=code)

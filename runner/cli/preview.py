@@ -10,12 +10,22 @@ from typing import Any
 import click
 
 from runner.api.credentials import Credential, check_base_url, find_credential
-from runner.api.headers import check_custom_headers, request_headers
+from runner.api.headers import request_headers
 from runner.cli.command import command
 from runner.cli.context import Context
+from runner.cli.headers import all_headers, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
 from runner.cli.launch import opened_input, settled
-from runner.cli.options import base_url_option, input_option, json_option, limited_to, mode_option, param_option
+from runner.cli.options import (
+    base_url_option,
+    header_options,
+    input_option,
+    json_option,
+    limited_to,
+    mode_option,
+    param_option,
+)
+from runner.domain.betas import Need, needs
 from runner.domain.job import Job, Mode
 from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
@@ -44,6 +54,7 @@ class Shown:
     request: MessagesRequest
     headers: list[tuple[str, str]]
     batch: bool
+    added: tuple[Need, ...] = ()
 
     @property
     def worst_pico(self) -> int | None:
@@ -67,6 +78,7 @@ class Shown:
 @mode_option
 @click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
 @param_option
+@header_options
 @base_url_option
 @json_option
 def preview(
@@ -77,10 +89,13 @@ def preview(
     mode: str | None,
     model: str | None,
     params: Mapping[str, str],
+    betas: tuple[str, ...],
+    headers: tuple[str, ...],
 ) -> None:
     """The requests of the first rows, byte for byte what would be sent, and their headers with the key hidden."""
     overrides = {"input.path": input_path, "mode": mode, "model": model}
-    job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
+    job = with_headers(job_of(job_file, params, overrides), parsed_headers(headers))
+    job = settled(job, context.settings, simulated=False, betas=betas)
     check_base_url(job.base_url)
     with opened_input(job, context.settings.home) as (job, source):
         shown = list(_requests(job, source, context.settings, limit))
@@ -98,7 +113,7 @@ def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterat
     renderer = Renderer(job)
     batch = job.mode is Mode.BATCH
     auth = shown_auth(settings)
-    custom = hidden_secrets(check_custom_headers({**settings.service.custom_headers, **job.headers}))
+    custom = hidden_secrets(all_headers(job, settings))
     made = 0
     for block in source.blocks():
         for number, payload in records(block):
@@ -112,7 +127,9 @@ def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterat
             betas = (*job.betas, *request.betas)
             headers = request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas)
             made += 1
-            yield Shown(line=number, key=key, request=request, headers=headers, batch=batch)
+            needed = needs(json.loads(request.body), batch=batch, named=job.betas)
+            added = tuple(need for need in needed if need.beta in request.betas)
+            yield Shown(line=number, key=key, request=request, headers=headers, batch=batch, added=added)
 
 
 def shown_auth(settings: Settings) -> tuple[str, str]:
@@ -148,6 +165,8 @@ def _lines(job: Job, shown: Shown) -> Iterator[str]:
     yield f"POST {_url(job)}{'   (the params of one of its requests)' if shown.batch else ''}"
     for name, value in shown.headers:
         yield f"{name}: {value}"
+    for need in shown.added:
+        yield f"   ({need.beta} was added: {need.feature} needs it)"
     yield ""
     yield json.dumps(json.loads(shown.request.body), indent=2, ensure_ascii=False)
     yield ""
@@ -160,5 +179,6 @@ def _as_json(shown: Shown) -> dict[str, Any]:
         "bytes": len(shown.request.body),
         "usd_at_most": usd(shown.worst_pico),
         "headers": dict(shown.headers),
+        "betas_added": [{"name": need.beta, "for": need.feature} for need in shown.added],
         "body": json.loads(shown.request.body),
     }

@@ -35,6 +35,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "show": Entry("runner.cli.show:show", "One run: rows, tokens, cost, what to do"),
         "batches": Entry("runner.cli.batches:batches", "Message Batches: list, show, adopt, abandon, sweep"),
         "failures": Entry("runner.cli.failures:failures", "What failed and how to mend it; one row in full"),
+        "explain": Entry("runner.cli.explain:explain", "What an error means, what becomes of the rows, what to do"),
         "export": Entry("runner.cli.export:export", "Write a run's results to a file"),
         "preview": Entry("runner.cli.preview:preview", "The exact requests of the first rows; nothing is sent"),
         "check": Entry("runner.cli.check:check", "A job file and its whole input; nothing is sent"),

@@ -9,11 +9,14 @@ import click
 
 from runner.cli.command import command
 from runner.cli.context import Context
+from runner.cli.headers import header_warnings, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
+from runner.cli.job_sample import job_warnings
 from runner.cli.launch import Wish, check_model, launch, opened_input, relaunch, settled
-from runner.cli.messages import say
+from runner.cli.messages import say, warning
 from runner.cli.options import (
     base_url_option,
+    header_options,
     input_option,
     json_option,
     limit_option,
@@ -68,7 +71,7 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
 @param_option
 @pace_options
 @base_url_option
-@click.option("--beta", "betas", multiple=True, metavar="NAME", help="Send this anthropic-beta too; may be repeated.")
+@header_options
 @click.option(
     "--api-version", type=click.Choice(API_VERSIONS), envvar="RUNNER_API_VERSION", help="Instead of the job's."
 )
@@ -92,6 +95,7 @@ def run(
     limit: int | None,
     params: Mapping[str, str],
     betas: tuple[str, ...],
+    headers: tuple[str, ...],
     api_version: str | None,
     key: str | None,
     new: bool,
@@ -126,8 +130,12 @@ def run(
         raise UsageInvalid(f"--finish-by is for auto mode, and this job is sent {_SENT[job.mode]}.", hints=hints)
     if submit_only:
         _check_submit_only(job.mode, simulated=context.simulate)
-    job = settled(job, context.settings, simulated=context.simulate, betas=betas)
+    given = parsed_headers(headers)
+    job = settled(with_headers(job, given), context.settings, simulated=context.simulate, betas=betas)
     prices = shipped_prices()
+    warned = [*job_warnings(job, prices, context.clock.now_us()), *header_warnings(job, context.settings, given)]
+    for name, sentence in warned:
+        warning(name, sentence)
     check_model(job, prices, any_model=any_model)
     check_credential(job, context.settings)
     with ExitStack() as open_:

@@ -14,6 +14,7 @@ import anyio
 from runner.api.batches import Batches
 from runner.api.client import Client, Connection
 from runner.api.credentials import Credential, find_credential
+from runner.cli.headers import all_headers
 from runner.cli.heap import share_one_heap
 from runner.cli.keys import obey_keys, single_keys
 from runner.cli.launch import Launch, own_limits_from, timing_of
@@ -125,7 +126,7 @@ def connected(job: Job, settings: Settings, base_url: str, credential: Credentia
         base_url=base_url,
         api_version=job.api_version,
         betas=job.betas,
-        headers={**settings.service.custom_headers, **job.headers},
+        headers=all_headers(job, settings),
         concurrency=MOST_CALLS,
         row_timeout_s=job.limits.row_timeout_s,
         read_timeout_s=job.limits.row_timeout_s,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.domain.betas import refusal
+from runner.domain.explanations import with_code
 from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind, Outcome
 from runner.domain.states import PauseReason, RowStatus
 
@@ -25,6 +27,7 @@ PAUSE_OF_TROUBLE = {
     AccountTrouble.BILLING: PauseReason.BILLING,
     AccountTrouble.SPEND_CAP: PauseReason.SPEND_CAP,
     AccountTrouble.MODEL: PauseReason.MODEL,
+    AccountTrouble.BETA: PauseReason.REFUSED,
 }
 
 # These say something about the service, not about the row.
@@ -127,7 +130,9 @@ def decide(
 def pause_of(failure: Failure) -> PauseRun:
     """The pause that a trouble of the account makes of the whole run."""
     trouble = failure.trouble or AccountTrouble.CREDENTIALS
-    return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=failure.message)
+    message = refusal(failure.message) if trouble is AccountTrouble.BETA else failure.message
+    told = with_code(message, failure.code, failure.origin.request_id)
+    return PauseRun(reason=PAUSE_OF_TROUBLE[trouble], message=told)
 
 
 # A row that a batch ended without sending, for the last time that it may be tried.
@@ -162,7 +167,8 @@ def _of_answer(answer: Answer, row: RowHistory, policy: RetryPolicy) -> Decision
 
 
 def _given_up(failure: Failure) -> Finish:
-    return Finish(status=RowStatus.ERRORED, error_type=failure.type, error_message=failure.message)
+    told = with_code(failure.message, failure.code)
+    return Finish(status=RowStatus.ERRORED, error_type=failure.type, error_message=told)
 
 
 def _rate_limited(failure: Failure, scope: ScopeHistory, policy: RetryPolicy, now_us: int, chance: float) -> TryAgain:

@@ -89,6 +89,7 @@ class AccountTrouble(StrEnum):
     BILLING = "billing"  # 402, credit balance, organisation on hold: exit 4
     SPEND_CAP = "spend_cap"  # the provider's monthly or contract cap, the customer's own limit: exit 4
     MODEL = "model"  # the model is not available to this workspace: exit 6
+    BETA = "beta"  # the service does not take one of the betas that all rows go with: exit 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ NOT_IN_BATCHES = (
     "cache_hint",
     "context_hint",
     "fallbacks",
+    "fallback_credit_token",
 )
 PREVIEW_NOT_IN_BATCHES = "research_preview_2026_02"
 

@@ -25,6 +25,7 @@ from runner.domain.job import (
 )
 from runner.domain.nearest import did_you_mean, suggest
 from runner.domain.submission import OnUnknown
+from runner.domain.traps import traps
 from runner.errors import JobInvalid
 from runner.files.job_problems import problems_of
 from runner.files.job_schema import BatchSection, JobSection, LimitsSection
@@ -146,7 +147,22 @@ def _problems_together(document: Document) -> Iterator[Problem]:
     if values.get("api_version", CURRENT_API_VERSION) == CURRENT_API_VERSION:
         for name in sorted(SAMPLING & request.keys()):
             yield Problem(place=document.key_place(("request", name)), sentence=refused_sampling(name))
+    yield from _refused(document, request)
     yield from _directives(document, request, ("request",))
+
+
+def _refused(document: Document, request: Mapping[str, Any]) -> Iterator[Problem]:
+    """What the API would refuse of the request, whatever the row."""
+    values = document.values
+    version = values.get("api_version", CURRENT_API_VERSION)
+    ways = {"live": False, "batch": True}
+    found = traps(request, model=values.get("model"), api_version=version, batch=ways.get(values.get("mode", "live")))
+    for trap in found:
+        if version == CURRENT_API_VERSION and trap.path[0] in SAMPLING:
+            continue  # said already
+        yield Problem(
+            place=document.value_place(("request", *trap.path)), sentence=f"request.{trap.place}: {trap.words}"
+        )
 
 
 def _directives(document: Document, value: Any, path: KeyPath) -> Iterator[Problem]:

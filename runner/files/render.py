@@ -14,8 +14,10 @@ from typing import Any
 
 import msgspec
 
+from runner.domain.betas import needs
 from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job, Mode
 from runner.domain.request import MAX_BODY_BYTES, STREAM_ABOVE_TOKENS, MessagesRequest, refused_in_batch
+from runner.domain.traps import traps
 from runner.errors import JobInvalid
 from runner.files.bad_row import BadRow, BatchRefuses
 from runner.files.request_tree import Tree, compiled_tree, constant
@@ -43,6 +45,8 @@ class Renderer:
     def __init__(self, job: Job) -> None:
         self.dropped_fields: set[str] = set()
         self._id = job.input.id
+        self._api_version = job.api_version
+        self._betas = frozenset(job.betas)
         self._sampling_allowed = job.api_version != CURRENT_API_VERSION
         self._about_job = {
             "params": dict(job.params),
@@ -90,19 +94,29 @@ class Renderer:
         if size > RENDER_CHECK_ABOVE_BYTES or not self._rendered_once or not self._surely_renders(row):
             self.request(row, batch=self._only_batches)
             self._rendered_once = True
-        elif self._messages is None:
-            self._fields_of_row(row, batch=self._only_batches)
+        if self._messages is None:
+            self._check_traps(self._fields_of_row(row, batch=self._only_batches))
 
     def request(self, row: Mapping[str, Any], *, batch: bool = False) -> MessagesRequest:
         """The request of a row. Raises BadRow; with `batch`, BatchRefuses for one that may only be asked live.
 
         A batch has one set of betas, told when it is created: rows whose `betas` differ cannot ride together.
         """
-        return self.request_of(self.body(row, batch=batch))
+        body = self.body(row, batch=batch)
+        betas = self.betas_of(body, batch=batch)
+        return self.request_of(body, betas)
 
-    def request_of(self, body: dict[str, Any]) -> MessagesRequest:
-        """The request that a body of `body` makes; `betas` are taken out of it. Raises BadRow."""
-        betas = body.pop("betas", ())
+    def betas_of(self, body: dict[str, Any], *, batch: bool = False) -> tuple[str, ...]:
+        """The betas that this body goes with beside the job's: those it brings, which are taken out of it, and those
+        that its content needs."""
+        own = body.pop("betas", ())
+        needed = needs(body, batch=batch, named=(*self._betas, *own))
+        if not own and not needed:
+            return ()
+        return tuple(dict.fromkeys(name for name in (*own, *(n.beta for n in needed)) if name not in self._betas))
+
+    def request_of(self, body: dict[str, Any], betas: tuple[str, ...] = ()) -> MessagesRequest:
+        """The request that a body makes, sent with `betas`. Raises BadRow."""
         try:
             encoded = _encode(body)
         except (RecursionError, UnicodeEncodeError) as problem:
@@ -117,7 +131,7 @@ class Renderer:
             prompt_tokens_bound=prompt_tokens_bound(body, len(encoded)),
             inference_geo=body.get("inference_geo"),
             speed=body.get("speed"),
-            betas=tuple(betas),
+            betas=betas,
         )
 
     def body(self, row: Mapping[str, Any], *, batch: bool = False) -> dict[str, Any]:
@@ -161,6 +175,19 @@ class Renderer:
         refused = refused_in_batch(fields) if batch else None
         if refused is not None:
             raise BatchRefuses(refused)
+
+    def _check_traps(self, fields: Mapping[str, Any]) -> None:
+        """What the API would refuse of a row that brings its own request. Of the job's own fields it was told with
+        their lines in the job file."""
+        if len(fields) == 1 and self._model and _is_plain(fields["messages"]):
+            return
+        body = {**self._fixed, **fields}
+        found = traps(
+            body, model=body.get("model", self._model), api_version=self._api_version, batch=self._only_batches
+        )
+        trap = next(found, None)
+        if trap is not None:
+            raise BadRow(f"would be refused: {trap.words} ({trap.place})")
 
     def _fixed_fields(self, job: Job) -> dict[str, Any]:
         problem = _problem_with(job.request, sampling_allowed=self._sampling_allowed)
@@ -228,6 +255,13 @@ def refused_sampling(name: str) -> str:
     return (
         f'"{name}", which API version {CURRENT_API_VERSION} no longer knows: '
         'remove it, or set api_version: "2023-06-01"'
+    )
+
+
+def _is_plain(messages: list[dict[str, Any]]) -> bool:
+    """Texts of a user's turn at the end: nothing in it could be a trap."""
+    return messages[-1].get("role") == "user" and all(
+        type(turn.get("content")) is str and turn.get("role") != "system" for turn in messages
     )
 
 

@@ -15,6 +15,7 @@ from runner.simulator.answers import compose_message
 from runner.simulator.caches import MARK_BYTES, NO_CACHE, NOTHING_WARM, CacheUse, Entry, cache_use
 from runner.simulator.config import SimulatorConfig
 from runner.simulator.directives import MARK, NO_WISHES, body_key, wished_trouble, wishes_of
+from runner.simulator.files import FilesDoor
 from runner.simulator.messages import params_problem
 from runner.simulator.problems import TYPE_OF_STATUS, Problem, error_body, invalid
 
@@ -26,6 +27,7 @@ REFUSED_FIELDS = (
     "cache_hint",
     "context_hint",
     "fallbacks",
+    "fallback_credit_token",
 )
 PREVIEW = "research_preview_2026_02"
 _MARK_BYTES = MARK.encode()
@@ -54,10 +56,12 @@ class Judge:
         flaky: Counter[bytes],
         workspace_id: str = "",
         warm: Container[Entry] = NOTHING_WARM,
+        files: FilesDoor | None = None,
     ) -> None:
         self._config = config
         self._workspace_id = workspace_id
         self._warm = warm
+        self._files = files
         self._headers = {name: headers[name] for name in ("anthropic-version", "anthropic-beta") if name in headers}
         self._flaky = flaky
 
@@ -70,6 +74,9 @@ class Judge:
         params = self._read(body)
         if isinstance(params, Problem):
             return Verdict(_errored(params))
+        unusable = self._files.problem(params, self._workspace_id) if self._files is not None else None
+        if unusable is not None:
+            return Verdict(_errored(unusable))
         wishes = wishes_of(params) if _MARK_BYTES in body else NO_WISHES
         trouble = wished_trouble(wishes, body, self._flaky)
         if trouble is not None:

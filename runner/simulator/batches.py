@@ -26,6 +26,7 @@ from runner.simulator.config import SimulatorConfig
 from runner.simulator.exchange import Headers, Reply, Request, json_reply
 from runner.simulator.facts import facts
 from runner.simulator.faults import Fault
+from runner.simulator.files import FilesDoor
 from runner.simulator.ledger import Ledger, Offer
 from runner.simulator.messages import spend_problem
 from runner.simulator.paging import page_of
@@ -65,6 +66,7 @@ class BatchesDoor:
         limits: Limits,
         flaky: Counter[bytes],
         caches: PromptCaches,
+        files: FilesDoor,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -72,6 +74,7 @@ class BatchesDoor:
         self._limits = limits
         self._flaky = flaky
         self._caches = caches
+        self._files = files
         self._batches: dict[str, Batch] = {}
         self._open: list[Batch] = []  # not ended yet
         self._ahead: list[tuple[Work, int]] = []  # work that can be done before its time, and up to where
@@ -263,7 +266,7 @@ class BatchesDoor:
         if fault is not None and fault.kind == "batch_late":
             created_us += round((fault.lasts_s or 0.0) * SECOND_US)
         warm = self._caches.all_now(visit.now_us)
-        judge = Judge(config, visit.request.headers, self._flaky, visit.workspace_id, warm)
+        judge = Judge(config, visit.request.headers, self._flaky, visit.workspace_id, warm, self._files)
         seed = f"{config.seed}:{self._made}"
         batch = Batch(
             id="msgbatch_01" + hashlib.sha256(seed.encode()).hexdigest()[:22],

@@ -52,6 +52,8 @@ class SimulatorConfig:
     batch_queue: int | None = None
     batch_queue_wait_s: int = 60  # what a create is told that the queue has no room for
 
+    files_quota_bytes: int = 10**12
+
     keep_ledger: Literal["full", "totals"] = "full"
 
     def __post_init__(self) -> None:

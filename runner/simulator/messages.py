@@ -16,6 +16,7 @@ import msgspec
 
 from runner.clock import Clock
 from runner.simulator import answers, callers, prompt, sse
+from runner.simulator.beta_rules import beta_problem
 from runner.simulator.billing import cost_usd
 from runner.simulator.buckets import ClassBuckets, Limits
 from runner.simulator.caches import MARK_BYTES, NO_CACHE, SECOND_US, CacheUse, PromptCaches, cache_use
@@ -25,9 +26,11 @@ from runner.simulator.directives import MARK, NO_WISHES, Wishes, wished_trouble,
 from runner.simulator.exchange import Headers, Reply, Request, json_reply
 from runner.simulator.facts import facts, find_model
 from runner.simulator.faults import FAILED_KINDS, HALVING_KINDS, STREAM_KINDS, Fault, dice
+from runner.simulator.files import FilesDoor
 from runner.simulator.ledger import Charge, Ledger, Offer
 from runner.simulator.model_rules import model_problem
 from runner.simulator.problems import Problem, edge_reply, invalid
+from runner.simulator.together import together_problem
 
 LATENCY_DICE = -1  # keeps the dice of latency apart from those of the faults
 EVENT_STREAM: Headers = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
@@ -40,13 +43,20 @@ class MessagesDoor:
     """Answers Messages calls; keeps the limits, the bill and what `flaky` rows have met."""
 
     def __init__(
-        self, config: SimulatorConfig, clock: Clock, ledger: Ledger, limits: Limits, caches: PromptCaches
+        self,
+        config: SimulatorConfig,
+        clock: Clock,
+        ledger: Ledger,
+        limits: Limits,
+        caches: PromptCaches,
+        files: FilesDoor,
     ) -> None:
         self._config = config
         self._clock = clock
         self._ledger = ledger
         self._limits = limits
         self._caches = caches
+        self._files = files
         self.flaky: Counter[bytes] = Counter()
 
     def count(self, request: Request) -> Reply | Problem:
@@ -69,6 +79,8 @@ class MessagesDoor:
         params = read_params(request)
         if isinstance(params, Problem):
             return params
+        if (unusable := self._files.problem(params, workspace_id)) is not None:
+            return unusable
         may_wish = _MARK_BYTES in request.body or "content-encoding" in request.headers
         wishes = wishes_of(params) if may_wish else NO_WISHES
         trouble = wished_trouble(wishes, request.body, self.flaky)
@@ -248,8 +260,13 @@ def params_problem(
 ) -> Problem | None:
     """What this version of the API and this model refuse about a body."""
     version = headers.get("anthropic-version", "")
-    shape = shape_problem(params, version, counting=counting)
-    return shape or model_problem(params, callers.betas_of(headers), batch=batch)
+    betas = callers.betas_of(headers)
+    return (
+        shape_problem(params, version, counting=counting)
+        or beta_problem(params, betas)
+        or together_problem(params)
+        or model_problem(params, betas, batch=batch)
+    )
 
 
 def _limited_input(usage: Mapping[str, Any]) -> int:

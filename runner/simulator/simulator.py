@@ -18,11 +18,17 @@ from runner.simulator.directives import wishes_of
 from runner.simulator.exchange import Reply, Request, json_reply
 from runner.simulator.facts import facts
 from runner.simulator.faults import Fault, FaultPlan
+from runner.simulator.files import PATH as FILES
+from runner.simulator.files import FilesDoor
 from runner.simulator.ledger import Ledger
 from runner.simulator.messages import MessagesDoor, read_params
 from runner.simulator.problems import Problem, edge_reply, not_found, problem_reply
+from runner.simulator.skills import PATH as SKILLS
+from runner.simulator.skills import SkillsDoor
 
 ADMIN_PREFIX = "/_simulator/"
+# Beside its files a form has boundaries and heads; what is too large as a file is refused by the door.
+ROOM_FOR_A_FORM = 1_000_000
 
 
 class Simulator:
@@ -38,8 +44,12 @@ class Simulator:
         self.ledger = Ledger(keep_all=self.config.keep_ledger == "full")
         limits = Limits(self.config)
         caches = PromptCaches()
-        self._messages = MessagesDoor(self.config, self.clock, self.ledger, limits, caches)
-        self.batches = BatchesDoor(self.config, self.clock, self.ledger, limits, self._messages.flaky, caches)
+        self.files = FilesDoor(self.clock, self.config.seed, self.config.files_quota_bytes)
+        self.skills = SkillsDoor(self.clock, self.config.seed)
+        self._messages = MessagesDoor(self.config, self.clock, self.ledger, limits, caches, self.files)
+        self.batches = BatchesDoor(
+            self.config, self.clock, self.ledger, limits, self._messages.flaky, caches, self.files
+        )
         self.workspaces = dict(self.config.workspaces)
         self._ordinal = 0
         self.set_faults(self.config.faults)
@@ -52,6 +62,10 @@ class Simulator:
     def body_limit(self, path: str) -> int:
         """The most bytes that the edge lets through to this path."""
         limits = facts().body_limits
+        if path.startswith(FILES):
+            return limits["files"] + ROOM_FOR_A_FORM
+        if path.startswith(SKILLS):
+            return limits["skills"] + ROOM_FOR_A_FORM
         return limits["batches"] if path.startswith(BATCHES) else limits["messages"]
 
     def receive(self, request: Request) -> Reply:
@@ -136,6 +150,10 @@ class Simulator:
             return _or_problem(catalog.model_page(request.query))
         if request.method == "GET" and request.path.startswith("/v1/models/"):
             return _or_problem(catalog.model_info(request.path.removeprefix("/v1/models/")))
+        if _under(request.path, FILES):
+            return self.files.answer(request, self.workspace_of(request))
+        if _under(request.path, SKILLS):
+            return self.skills.answer(request, self.workspace_of(request))
         if request.path == BATCHES or request.path.startswith(BATCHES + "/"):
             return self.batches.answer(self._visit(request, ordinal, request_id, fault))
         return not_found(f"{request.path}: Not Found")
@@ -149,6 +167,10 @@ class Simulator:
             fault=fault,
             now_us=self.clock.now_us(),
         )
+
+
+def _under(path: str, door: str) -> bool:
+    return path == door or path.startswith(door + "/")
 
 
 def _or_problem(answer: dict[str, object] | Problem) -> Reply | Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.domain.explanations import code_in, explained
 from runner.domain.states import PauseReason, RowStatus
 
 RETRY = "`runner retry {run}` asks these rows again"
@@ -45,14 +46,33 @@ BY_PAUSE = {
 }
 
 
-def advice(status: RowStatus, error_type: str | None, run: str) -> str | None:
-    """What to do about rows that ended so; None for rows that succeeded."""
+def advice(status: RowStatus, error_type: str | None, run: str, message: str | None = None) -> str | None:
+    """What to do about rows that ended so; None for rows that succeeded. `message` may carry a finer word."""
     if status is RowStatus.SUCCEEDED:
         return None
-    told = BY_ERROR_TYPE.get(error_type or "") if status is RowStatus.ERRORED else None
-    return (told or BY_STATUS[status]).format(run=run)
+    if status is not RowStatus.ERRORED:
+        return BY_STATUS[status].format(run=run)
+    told = message.lower() if message else ""
+    if any(words in told for words in NOT_KNOWN_TO_THE_API):
+        return NOT_KNOWN
+    known = BY_ERROR_TYPE.get(error_type or "")
+    found = code_in(message) or (None if known else explained(error_type or ""))
+    if found is not None:
+        return f"{found.means}: {found.fix}".replace("RUN", run)
+    return (known or BY_STATUS[status]).format(run=run)
 
 
-def pause_advice(reason: PauseReason, run: str) -> str:
-    """What to type for a run that is paused."""
-    return BY_PAUSE[reason].format(run=run)
+# The API's words for something that it does not know, where it may be a beta that lacks its header.
+NOT_KNOWN_TO_THE_API = ("extra inputs are not permitted", "does not match any of the expected tags")
+
+NOT_KNOWN = (
+    "the API does not know this field or type: misspelt, or a beta without its header. Correct it, or name the beta "
+    "with betas: in the job or --beta NAME; runner check JOB shows which ones are sent"
+)
+
+
+def pause_advice(reason: PauseReason, run: str, message: str | None = None) -> str:
+    """What to do for a run that is paused; where its message carries a word of the service, what that means first."""
+    told = BY_PAUSE[reason].format(run=run)
+    found = code_in(message)
+    return told if found is None else f"{found.means}: {found.fix}\n{told}"

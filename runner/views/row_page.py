@@ -9,6 +9,7 @@ from typing import Any
 from runner.domain.result import ExportedRow
 from runner.store.reports import PastAttempt
 from runner.views.durations import duration, moment, utc
+from runner.views.failure_advice import advice
 from runner.views.money import dollars, usd
 from runner.views.numbers import count
 from runner.views.tables import facts_lines
@@ -18,10 +19,10 @@ SHOWN_TEXT = 20_000
 
 
 def row_lines(
-    idx: int, line: bytes, ended: ExportedRow | None, text: str | None, attempts: Sequence[PastAttempt]
+    run: str, idx: int, line: bytes, ended: ExportedRow | None, text: str | None, attempts: Sequence[PastAttempt]
 ) -> list[str]:
     """`line` is the row as it was read; `text` is that of the answer."""
-    lines = facts_lines(_facts(idx, ended))
+    lines = facts_lines(_facts(run, idx, ended))
     for attempt in attempts:
         lines.append(_attempt(attempt))
     lines += ["", "row", *_indented(_pretty(line))]
@@ -30,7 +31,7 @@ def row_lines(
     return lines
 
 
-def _facts(idx: int, ended: ExportedRow | None) -> list[tuple[str, str]]:
+def _facts(run: str, idx: int, ended: ExportedRow | None) -> list[tuple[str, str]]:
     if ended is None:
         return [("row", str(idx)), ("status", "has not ended")]
     result = ended.result
@@ -40,6 +41,8 @@ def _facts(idx: int, ended: ExportedRow | None) -> list[tuple[str, str]]:
     ]
     if result.error_type or result.error_message:
         told.append(("error", f"{result.error_type or ''}: {result.error_message or ''}"))
+        fix = advice(result.status, result.error_type, run, result.error_message)
+        told.append(("fix", fix or ""))
     told.append(("model", result.model or "none answered"))
     if result.usage is not None:
         told.append(("tokens", f"in {count(result.usage.prompt_tokens)}   out {count(result.usage.output_tokens)}"))

@@ -10,6 +10,7 @@ from runner.domain.states import RunState
 from runner.store.reports import Money
 from runner.views.batch_page import batch_json, duplicate_json
 from runner.views.batch_words import duplicates_words
+from runner.views.beta_words import beta_lines, sent_betas
 from runner.views.cost_words import cost_words
 from runner.views.durations import duration, moment, utc
 from runner.views.estimate_words import estimate_json, estimate_words
@@ -33,6 +34,7 @@ def page_lines(facts: RunFacts, *, worked_on_by: str | None, batches: str = "") 
         ("job", f"{safe_line(job.name)}   identity {run.identity[:SHORT_HASH]}" + _keyed(run.key)),
         ("state", _state(facts, worked_on_by)),
         ("model", f"{safe_line(job.model or 'named by each row')}   {job.mode}   {_address(job)}"),
+        ("betas", beta_lines(job)),
         ("input", _input(facts)),
         ("output", safe_line(run.output or "none: runner export writes one")),
         ("rows", rows_words(facts) + _reasons(facts)),
@@ -143,13 +145,14 @@ def page_json(facts: RunFacts, *, worked_on_by: str | None) -> dict[str, Any]:
         "state": run.state,
         "pause_reason": pause_reason,
         "pause_message": pause_message,
-        "what_to_do": None if pause_reason is None else pause_advice(pause_reason, run.label),
+        "what_to_do": None if pause_reason is None else pause_advice(pause_reason, run.label, pause_message),
         "worked_on_by": worked_on_by,
         "asked_to": run.wanted,
         "round": run.round,
         "model": run.job.model,
         "mode": run.job.mode,
         "base_url": run.job.base_url,
+        "betas": [{"name": beta.name, "added": beta.added, "for": beta.why} for beta in sent_betas(run.job)],
         "input": {
             "path": run.input_uri,
             "sha256": run.input_digest,

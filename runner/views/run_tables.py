@@ -151,5 +151,5 @@ def failure_json(group: FailureGroup, run: str) -> dict[str, Any]:
             "stop_reason": group.example.stop_reason,
             "request_id": group.example.request_id,
         },
-        "fix": advice(group.status, group.error_type, run),
+        "fix": advice(group.status, group.error_type, run, group.example.error_message),
     }

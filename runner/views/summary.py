@@ -54,7 +54,7 @@ def next_step(facts: RunFacts, output: str | None) -> str | None:
     """What a person would type now, if anything."""
     run = facts.run
     if run.state is RunState.PAUSED and run.pause_reason is not None:
-        return pause_advice(run.pause_reason, run.label)
+        return pause_advice(run.pause_reason, run.label, run.pause_message)
     if run.state is RunState.CANCELING and facts.riding:
         return f"runner collect {run.label}   fetches what is finished, and ends the run"
     if run.state is RunState.DONE_WITH_FAILURES:

@@ -78,12 +78,12 @@ def test_check_knows_models(cli: Cli, job: str) -> None:
     assert "did you mean claude-haiku-5-5 ?" in done.stderr
 
 
-def test_check_warns_of_little_room_and_too_much(cli: Cli, job: str, folder: Path) -> None:
+def test_check_warns_of_little_room_and_refuses_too_much(cli: Cli, job: str, folder: Path) -> None:
     text = (folder / job).read_text()
     (folder / job).write_text(text.replace("max_tokens: 2000 ", "max_tokens: 300 "))
     assert "warning[little-room]" in cli("check", job).stderr
     (folder / job).write_text(text.replace("max_tokens: 2000 ", "max_tokens: 9000000 "))
-    assert "warning[max-tokens]" in cli("check", job).stderr
+    assert "is more than claude-haiku-5-5 writes: at most 128,000" in cli("check", job).stderr
 
 
 def test_an_input_without_rows(cli: Cli, job: str, folder: Path) -> None:

@@ -238,12 +238,17 @@ class Office:
 
 @asynccontextmanager
 async def office(
-    house: House, *, faults: tuple[Fault, ...] = (), timing: Timing = TIMING, **config: Any
+    house: House,
+    *,
+    faults: tuple[Fault, ...] = (),
+    timing: Timing = TIMING,
+    betas: tuple[str, ...] = (),
+    **config: Any,
 ) -> AsyncIterator[Office]:
     """The service on the house's clock."""
     simulator = Simulator(SimulatorConfig(faults=faults, **config), house.clock)
     wire = Wire(simulator)
-    connection = Connection(credential=KEY, base_url="http://127.0.0.1:9")
+    connection = Connection(credential=KEY, base_url="http://127.0.0.1:9", betas=betas)
     async with Client(connection, wire, house.clock, env={}) as client:
         yield Office(house, simulator, wire, client, timing, house.clock.now_us())
 

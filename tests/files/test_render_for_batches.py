@@ -18,13 +18,14 @@ from runner.files.render import Renderer
 MODEL = "claude-haiku-5-5"
 # A value with which a single call may be asked.
 REFUSED: dict[str, Any] = {
-    "speed": "fast",
+    "speed": "standard",
     "store": True,
     "previous_thread_event_id": "event_1",
     "thread": {"type": "create"},
     "cache_hint": "x",
     "context_hint": "x",
     "fallbacks": "default",
+    "fallback_credit_token": "fct_1",
     PREVIEW_NOT_IN_BATCHES: "active",
     "max_tokens": 0,
 }

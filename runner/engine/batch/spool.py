@@ -88,7 +88,10 @@ class Spool:
                 continue
             try:
                 body = self._renderer.body(self._row(chunk, idx), batch=True)
-                request = self._renderer.request_of(look(idx, body))
+                betas = self._renderer.betas_of(body, batch=True)
+                if self._rides_elsewhere(betas):
+                    continue
+                request = self._renderer.request_of(look(idx, body), betas)
             except BadRow as bad:
                 added.misfits.append(Misfit(chunk=chunk, idx=idx, reason=bad.reason))
                 continue
@@ -105,14 +108,16 @@ class Spool:
         added.riding = len(idxs)
         return added
 
+    def _rides_elsewhere(self, betas: tuple[str, ...]) -> bool:
+        """Betas are told once for a whole batch: a row that goes with others waits for a batch of such rows."""
+        return bool(len(self.packer)) and set(betas) != set(self._betas)
+
     def _row(self, chunk: ClaimedChunk, idx: int) -> dict[str, object]:
         return self._renderer.parse(chunk.lines[idx // self._fan - chunk.first_record])
 
     def _offer(self, idx: int, request: MessagesRequest) -> Fits | Full | TooLarge:
         line = entry(custom_id(self.submission, idx), request.body)
         first = not len(self.packer)
-        if not first and request.betas != self._betas:
-            return Full(limit=None)  # betas are told once for a whole batch
         verdict = self.packer.offer(idx, len(line), self._prices.worst_pico(request, batch=True))
         if isinstance(verdict, Fits):
             self._write(BODY_HEAD if first else BODY_SEPARATOR, line)

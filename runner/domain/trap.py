@@ -1,0 +1,27 @@
+"""One thing that the API would refuse: where it stands in a request, which rule it breaks, and the way out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trap:
+    """`path` leads into the body, `rule` is a word for machines; `sentence` and `fix` are for people."""
+
+    path: Path
+    rule: str
+    sentence: str
+    fix: str
+
+    @property
+    def words(self) -> str:
+        return f"{self.sentence}: {self.fix}"
+
+    @property
+    def place(self) -> str:
+        """`tools[0].type`."""
+        told = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
+        return told.removeprefix(".")

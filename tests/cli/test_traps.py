@@ -1,0 +1,97 @@
+"""From a job file, or a row, to the message: what the API would refuse is told before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.trap_examples import ASK, HAIKU_5_5, OPUS_5_5, TRAPPED, Example
+
+
+def name(example: Example) -> str:
+    return f"{example.row}-{example.model}"
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def job(folder: Path, example: Example) -> None:
+    request = {"max_tokens": 4_000, "messages": [ASK], **example.fields}
+    told = {"name": "trap", "model": example.model, "api_version": example.version, "request": request}
+    (folder / "job.yaml").write_text(json.dumps(told, indent=1))
+    (folder / "rows.jsonl").write_text('{"a": 1}\n')
+
+
+@pytest.mark.parametrize("example", TRAPPED, ids=name)
+def test_a_job_is_refused_with_its_line_the_rule_and_the_fix(cli: Cli, folder: Path, example: Example) -> None:
+    job(folder, example)
+    done = cli("check", "job.yaml", "-i", "rows.jsonl")
+    assert done.exit_code == 6
+    told = flat(done.stderr)
+    assert example.said in told
+    assert example.fix in told
+    assert "job.yaml:" in told
+
+
+@pytest.mark.parametrize("example", TRAPPED, ids=name)
+def test_a_row_is_refused_with_its_number_the_rule_and_the_fix(cli: Cli, folder: Path, example: Example) -> None:
+    params = {"model": example.model, "max_tokens": 4_000, "messages": [ASK], **example.fields}
+    good = {"custom_id": "a", "params": {"model": HAIKU_5_5, "max_tokens": 10, "messages": [ASK]}}
+    bad = {"custom_id": "b", "params": params}
+    (folder / "rows.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+    (folder / "job.yaml").write_text(json.dumps({"name": "rows", "api_version": example.version}))
+    done = cli("check", "job.yaml", "-i", "rows.jsonl")
+    assert done.exit_code == 6
+    told = flat(done.stderr)
+    assert "line 2" in told
+    assert example.fix in told
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_nothing_is_sent_when_a_trap_is_seen(cli: Cli, folder: Path, command: str) -> None:
+    job(folder, next(one for one in TRAPPED if one.row == "forced"))
+    done = cli(command, "job.yaml", "-i", "rows.jsonl", "--simulate")
+    assert done.exit_code == 6
+    assert "may not be forced" in flat(done.stderr)
+    assert not list(folder.glob("state/*.db"))
+
+
+def test_a_model_of_the_command_line_counts(cli: Cli, folder: Path) -> None:
+    forced = next(one for one in TRAPPED if one.row == "forced")
+    job(folder, forced._replace(model=HAIKU_5_5))
+    assert cli("check", "job.yaml", "-i", "rows.jsonl").exit_code == 0
+    assert cli("check", "job.yaml", "-i", "rows.jsonl", "-m", OPUS_5_5).exit_code == 6
+
+
+def test_a_mode_of_the_command_line_counts(cli: Cli, folder: Path) -> None:
+    long: dict[str, Any] = {"max_tokens": 200_000}
+    job(folder, Example("long", OPUS_5_5, long, "", ""))
+    assert cli("check", "job.yaml", "-i", "rows.jsonl").exit_code == 6
+    done = cli("check", "job.yaml", "-i", "rows.jsonl", "--mode", "batch")
+    assert done.exit_code == 0, done.stderr
+    assert "output-300k-2026-03-24   added" in done.stdout
+
+
+def test_all_traps_of_a_job_are_told_at_once(cli: Cli, folder: Path) -> None:
+    fields = {"thinking": {"type": "enabled"}, "inference_geo": "us", "output_config": {"effort": "hihg"}}
+    job(folder, Example("many", "claude-haiku-4-5", fields, "", ""))
+    told = flat(cli("check", "job.yaml", "-i", "rows.jsonl").stderr)
+    assert "job.yaml has 3 errors." in told
+
+
+@pytest.mark.parametrize(
+    ("model", "word"), [("claude-sonnet-4-5", "retiring-model"), ("claude-fable-5-2", "retention")]
+)
+@pytest.mark.parametrize("command", [("check",), ("run", "--simulate", "--progress", "none")])
+def test_what_is_doubtful_is_a_warning(
+    cli: Cli, folder: Path, model: str, word: str, command: tuple[str, ...]
+) -> None:
+    job(folder, Example("soon", model, {}, "", ""))
+    done = cli(command[0], "job.yaml", "-i", "rows.jsonl", *command[1:])
+    assert done.exit_code == 0, done.stderr
+    assert f"warning[{word}]" in done.stderr

@@ -1,0 +1,126 @@
+"""What a job asks for goes out with the betas it needs, live and in batches; the service turns away what does not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from runner.domain.betas import beta_facts
+from runner.domain.job import Job, Mode
+from runner.domain.states import PauseReason
+from runner.errors import JobInvalid
+from runner.files.job_file import load_job
+from tests.beta_examples import ASK, EXAMPLES
+from tests.engine.batch_house import Office, batch_job, office
+from tests.engine.house import MODEL, House, prompts
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("long_looks")]
+NOT_IN_BATCHES = {rule.id for rule in beta_facts().rules if rule.in_batches is False}
+
+
+def noted(api: Office) -> list[set[str]]:
+    """The betas of each POST from now on."""
+    seen: list[set[str]] = []
+
+    async def look(request: httpx.Request) -> None:
+        if request.method == "POST":
+            told = request.headers.get("anthropic-beta", "")
+            seen.append({name for name in told.split(",") if name})
+
+    api.wire.before = look
+    return seen
+
+
+def job_of(house: House, rule: str, mode: str) -> Job:
+    """A job file of this rule's request, as a person would write it."""
+    fields, _, model = EXAMPLES[rule]
+    told = {"max_tokens": 4_000, **fields}
+    if "messages" not in told:
+        told["messages"] = ASK
+    job = {"name": rule.replace("_", "-"), "model": model or MODEL, "mode": mode, "request": told}
+    if mode == "batch":
+        job["batch"] = {"probe": False, "warm_cache": "never"}
+    path = house.folder / "job.yaml"
+    path.write_text(json.dumps(job))
+    return load_job(str(path))
+
+
+async def sent_with(house: House, rule: str, mode: str) -> set[str]:
+    house.write([b"{}"])
+    told = job_of(house, rule, mode)
+    async with office(house) as api:
+        seen = noted(api)
+        changes = {name: getattr(told, name) for name in ("model", "request", "mode", "batch", "betas")}
+        run = house.new_run([b"{}"], **changes)
+        end = await api.work(run)
+        [row] = house.rows(run)
+        assert end.pause is None
+        assert row.result.status == "succeeded", row.result.error_message
+    assert len(seen) == 1
+    return seen[0]
+
+
+@pytest.mark.parametrize("rule", [rule for rule in EXAMPLES if rule != "output_300k"])
+async def test_a_live_call_goes_with_what_its_job_needs(house: House, rule: str) -> None:
+    assert await sent_with(house, rule, "live") == set(EXAMPLES[rule][1])
+
+
+@pytest.mark.parametrize("rule", [rule for rule in EXAMPLES if rule not in NOT_IN_BATCHES])
+async def test_a_batch_goes_with_what_its_job_needs(house: House, rule: str) -> None:
+    assert await sent_with(house, rule, "batch") == set(EXAMPLES[rule][1])
+
+
+@pytest.mark.parametrize("rule", sorted(NOT_IN_BATCHES))
+def test_a_job_that_no_batch_takes_is_refused_before_it_runs(house: House, rule: str) -> None:
+    with pytest.raises(JobInvalid, match="a batch refuses"):
+        house.new_run([b"{}"], **{n: getattr(job_of(house, rule, "batch"), n) for n in ("model", "request", "mode")})
+
+
+# -- rows that need different ones
+
+
+def row(number: int, **fields: Any) -> bytes:
+    params = {"model": MODEL, "max_tokens": 50, "messages": [{"role": "user", "content": f"row {number}"}], **fields}
+    return json.dumps({"custom_id": f"r{number}", "params": params}).encode()
+
+
+async def test_rows_ride_with_those_that_need_the_same_however_they_are_mixed(house: House) -> None:
+    compact, thread = EXAMPLES["compaction_on_demand"], EXAMPLES["task_budget"]
+    shapes = [{}, compact[0], thread[0]]
+    async with office(house) as api:
+        seen = noted(api)
+        run = house.new_run([row(n, **shapes[n % 3]) for n in range(12)], model=None, **batch_job())
+        await api.work(run)
+        assert [create.count for create in api.creates] == [4, 4, 4]
+        assert seen == [set(), set(compact[1]), set(thread[1])]
+        assert house.statuses(run) == {"succeeded": 12}
+
+
+async def test_a_row_keeps_its_own_names_beside_those_that_are_added(house: House) -> None:
+    async with office(house) as api:
+        seen = noted(api)
+        fields = {**EXAMPLES["task_budget"][0], "betas": ["interleaved-thinking-2025-05-14"]}
+        run = house.new_run([row(0, **fields)], model=None)
+        await api.work(run)
+        assert seen == [{"interleaved-thinking-2025-05-14", "task-budgets-2026-03-13"}]
+
+
+# -- when the service does not take a name
+
+
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.BATCH])
+async def test_a_beta_that_the_service_does_not_take_pauses_the_run(house: House, mode: Mode) -> None:
+    job = batch_job() if mode is Mode.BATCH else {}
+    run = house.new_run(prompts(20), betas=("contxt-management-2025-06-27",), **job)
+    async with office(house, betas=run.job.betas) as api:
+        end = await api.work(run)
+    assert end.pause is not None
+    assert end.pause.reason is PauseReason.REFUSED
+    assert end.pause.message == (
+        'the API does not take the beta "contxt-management-2025-06-27": did you mean context-management-2025-06-27 ? '
+        "Correct it where it is set (betas: in the job, --beta, headers)"
+    )
+    assert house.rows(run) == []
