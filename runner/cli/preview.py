@@ -14,7 +14,7 @@ from runner.api.headers import check_custom_headers, request_headers
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.job_argument import job_of
-from runner.cli.launch import opened_input, settled
+from runner.cli.launch import looked_at_input, settled
 from runner.cli.options import base_url_option, input_option, json_option, limited_to, mode_option, param_option
 from runner.domain.job import Job, Mode
 from runner.domain.pricing import shipped_prices
@@ -82,7 +82,7 @@ def preview(
     overrides = {"input.path": input_path, "mode": mode, "model": model}
     job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
     check_base_url(job.base_url)
-    with opened_input(job, context.settings.home) as (job, source):
+    with looked_at_input(context, job) as (job, source):
         shown = list(_requests(job, source, context.settings, limit))
     if context.json:
         told = [_as_json(one) for one in shown]
@@ -108,7 +108,8 @@ def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterat
                 row = renderer.parse(payload)
                 request, key = renderer.request(row, batch=batch), renderer.key(row)
             except BadRow as bad:
-                raise bad_rows_error([BadLine.of(number, payload, bad)], 1, source.place, records=made) from None
+                where = source.where(number)
+                raise bad_rows_error([BadLine.of(number, where, payload, bad)], 1, records=made) from None
             betas = (*job.betas, *request.betas)
             headers = request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas)
             made += 1

@@ -49,7 +49,7 @@ def output_line(
         "stop_reason": result.stop_reason,
         "model": result.model,
         "usage": _usage(result.usage),
-        "cost_usd": _usd(result.cost_pico),
+        "cost_usd": usd_number(result.cost_pico),
         "attempts": result.attempts,
         "latency_ms": None if result.latency_us is None else round(result.latency_us / 1000),
         "error": _error(result),
@@ -123,7 +123,7 @@ def _raw(value: bytes | None) -> msgspec.Raw:
     return NULL if value is None else msgspec.Raw(value)
 
 
-def _usd(pico: int | None) -> msgspec.Raw:
+def usd_number(pico: int | None) -> msgspec.Raw:
     """Pico-dollars as a JSON number in dollars: digits, not a float."""
     if pico is None:
         return NULL

@@ -19,14 +19,13 @@ from runner.domain.request import MAX_BODY_BYTES, STREAM_ABOVE_TOKENS, MessagesR
 from runner.errors import JobInvalid
 from runner.files.bad_row import BadRow, BatchRefuses
 from runner.files.request_tree import Tree, compiled_tree, constant
+from runner.files.row_key import key_of
 from runner.files.sandbox import TemplateEnvironment
 from runner.files.shapes import checked_messages, fields_of
 from runner.files.strict_json import parse_object
-from runner.files.template import missing_column
 from runner.files.token_bound import prompt_tokens_bound
 
 SAMPLING = frozenset({"temperature", "top_p", "top_k"})
-MAX_KEY_CHARS = 1_000
 # Rows of this size may become too large for a request; they are rendered when they are checked.
 RENDER_CHECK_ABOVE_BYTES = 1_000_000
 
@@ -76,11 +75,7 @@ class Renderer:
 
     def key(self, row: Mapping[str, Any]) -> str | None:
         """The row's own key: the column that `input.id` names, else `custom_id`; None when it has neither."""
-        if self._id is None:
-            return _key(row["custom_id"], "custom_id") if "custom_id" in row else None
-        if self._id not in row:
-            raise missing_column(self._id, row, "which input.id names")
-        return _key(row[self._id], self._id)
+        return key_of(row, self._id)
 
     def check(self, row: Mapping[str, Any], size: int = 0) -> None:
         """Raises BadRow if no request can be made of the row; renders only where a look does not tell.
@@ -229,18 +224,6 @@ def refused_sampling(name: str) -> str:
         f'"{name}", which API version {CURRENT_API_VERSION} no longer knows: '
         'remove it, or set api_version: "2023-06-01"'
     )
-
-
-def _key(value: Any, column: str) -> str:
-    if type(value) is int:
-        return str(value)
-    if type(value) is not str:
-        raise BadRow(f'has a "{column}" that is neither text nor a whole number')
-    if not value or value.isspace():
-        raise BadRow(f'has an empty "{column}"')
-    if len(value) > MAX_KEY_CHARS:
-        raise BadRow(f'has a "{column}" of more than {MAX_KEY_CHARS:,} characters')
-    return value
 
 
 def _not_blank(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -465,5 +465,12 @@ class Store:
     def record_line(self, run: Run, idx: int) -> bytes | None:
         return self.database.read(lambda c: reports.record_line(c, run.id, run.fan, idx))
 
+    def answered_keys(self, run: Run, page: int = 10_000) -> Iterator[str]:
+        """The keys of all rows that succeeded."""
+        after = -1
+        while found := self.database.read(partial(reports.answered_keys, run=run.id, after=after, limit=page)):
+            yield from (key for _, key in found)
+            after = found[-1][0]
+
     def row_of_key(self, run: int, key: str) -> int | None:
         return self.database.read(lambda c: reports.row_of_key(c, run, key))
