@@ -127,7 +127,7 @@ class Store:
         """What the run has learned of the size of its calls."""
         self.database.write(lambda c: c.execute(queries.set_run(run, estimates=estimates)))
 
-    def note_exported(self, run: int, path: str, now_us: int) -> None:
+    def note_exported(self, run: int, path: str | None, now_us: int) -> None:
         """The output is written; the same command need not write it again while it stands."""
         self.database.write(lambda c: c.execute(queries.set_run(run, output=path, exported_us=now_us)))
 

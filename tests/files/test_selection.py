@@ -46,7 +46,7 @@ def test_rows_are_kept_where_the_expression_is_true(tmp_path: Path, where: str, 
 
 def test_a_row_that_cannot_be_judged_stops_or_is_left_out(tmp_path: Path) -> None:
     rows = [{"n": 1}, {"m": 2}, {"n": 3}]
-    with pytest.raises(InputInvalid, match="line 2 cannot be judged by input.where: the row has no .n."):
+    with pytest.raises(InputInvalid, match=r"line 2 cannot be judged by input\.where: the row has no .n."):
         selected(tmp_path, rows, where="row.n > 0")
     kept = selected(tmp_path, rows, where="row.n > 0", on_bad_row=OnBadRow.SKIP)
     assert [number for number, _ in kept] == [1, 3]

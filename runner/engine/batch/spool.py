@@ -87,7 +87,8 @@ class Spool:
             if idx in chunk.taken or idx in passed_over:
                 continue
             try:
-                body = self._renderer.body(self._row(chunk, idx), batch=True)
+                row = self._row(chunk, idx)
+                body = self._renderer.body(row, variant=self._renderer.variant_at(row, idx), batch=True)
                 request = self._renderer.request_of(look(idx, body))
             except BadRow as bad:
                 added.misfits.append(Misfit(chunk=chunk, idx=idx, reason=bad.reason))
