@@ -119,17 +119,21 @@ TRAPPED = [
         "no citations in a user message",
         "remove them",
     ),
-    Example("schema", HAIKU_5_5, output({"type": "object"}), "additionalProperties: false", "add it"),
+    Example("schema", HAIKU_5_5, output({"type": "object"}), "additionalProperties: false", "false"),
     Example(
-        "schema", HAIKU_5_5, output({"type": "integer", "minimum": 1}), 'no schema with "minimum"', "in a description"
+        "schema",
+        HAIKU_5_5,
+        output({"type": "integer", "minimum": 1}),
+        "minimum is not supported",
+        "the description",
     ),
-    Example("schema", HAIKU_5_5, output({"type": "array", "minItems": 2}), "minItems may be 0 or 1", "remove it"),
+    Example("schema", HAIKU_5_5, output({"type": "array", "minItems": 2}), "minItems must be 0 or 1", "0 or 1"),
     Example(
         "schema",
         HAIKU_5_5,
         {"tools": [{**TOOL, "name": f"t{n}", "strict": True} for n in range(21)]},
-        "21 strict tools are too many",
-        "at most 20",
+        "21 strict tools are",
+        "20",
     ),
     Example("marks", HAIKU_5_5, content(*[marked()] * 5), "5 cache breakpoints", "at most 4"),
     Example(

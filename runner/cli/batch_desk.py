@@ -26,6 +26,7 @@ from runner.domain.submission import Whose, verify_first_line
 from runner.engine.batch.calls import BatchCalls, is_missing
 from runner.engine.batch.common import Common
 from runner.engine.batch.sweep import Swept, sweep
+from runner.engine.judge import Judge
 from runner.engine.meter import Meter
 from runner.engine.stop import Stop
 from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RunLocked, RunnerError, Stalled, UsageInvalid
@@ -324,13 +325,14 @@ async def _connected_to(
 ) -> T:
     job, settings, clock = run.job, context.settings, context.clock
     async with Client(connected(job, settings, job.base_url, credential), clock=clock) as client:
-        service, stop = Batches(client), Stop()
+        service, stop, renderer = Batches(client), Stop(), Renderer(job)
         common = Common(
             run=run,
             store=store,
             service=service,
             calls=BatchCalls(service, clock, stop),
-            renderer=Renderer(job),
+            renderer=renderer,
+            judge=Judge(job, renderer),
             prices=shipped_prices(),
             clock=clock,
             stop=stop,

@@ -13,7 +13,7 @@ from runner.cli.counted import Counted, counted
 from runner.cli.headers import RULE, all_headers, header_warnings, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
 from runner.cli.job_sample import SAMPLE_ROWS, Sample, job_warnings, row_warnings, sample_of, used_columns
-from runner.cli.launch import check_model, opened_input, settled
+from runner.cli.launch import check_model, looked_at_input, settled
 from runner.cli.messages import warning
 from runner.cli.options import (
     base_url_option,
@@ -90,11 +90,11 @@ def check(
     job = settled(job, context.settings, simulated=context.simulate, betas=betas)
     prices = shipped_prices()
     check_model(job, prices, any_model=any_model)
-    with opened_input(job, context.settings.home) as (job, source):
+    with looked_at_input(context, job) as (job, source):
         renderer = Renderer(job)
         report = check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
         if job.input.on_bad_row is OnBadRow.FAIL:
-            refuse_bad_rows(report, source.place)
+            refuse_bad_rows(report)
         if report.records == 0:
             raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
         sample = sample_of(source, renderer, prices, batch=job.mode is Mode.BATCH)
@@ -134,7 +134,7 @@ def _facts(
     if job.repeat > 1:
         told.append(("repeat", f"{job.repeat} times: {count(rows)} answers"))
     if report.bad_count:
-        shown = [bad.sentence(job.input.path or "") for bad in report.bad_rows]
+        shown = [bad.sentence() for bad in report.bad_rows]
         told.append(("skipped", "\n".join([f"{of_rows(report.bad_count)} that cannot be sent", *shown])))
     told.append(("keys", "all different" if report.has_keys else "none: results are known by their line"))
     if columns := used_columns(job):

@@ -43,7 +43,7 @@ def collect(context: Context, label: str, output_path: str | None) -> int:
     with found(context, label, output_path) as (store, run, job):
         _refuse(store, run)
         with ExitStack() as open_:
-            return work(context, store, relaunch(run, job, store, open_), waits=False)
+            return work(context, store, relaunch(run, job, store, open_, context.settings.home), waits=False)
 
 
 def _refuse(store: Store, run: Run) -> None:

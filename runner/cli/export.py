@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from runner.cli.command import command
@@ -16,6 +18,11 @@ from runner.files.sink import STDOUT
 from runner.views.numbers import of_rows
 from runner.views.safe_text import safe_line
 
+
+def _columns(_context: click.Context, _parameter: click.Parameter, told: str | None) -> tuple[str, ...] | None:
+    return None if told is None else tuple(name.strip() for name in told.split(",") if name.strip())
+
+
 FORMS = ("runner", "anthropic", "openai")
 
 
@@ -26,17 +33,30 @@ FORMS = ("runner", "anthropic", "openai")
 @click.argument("label", metavar="RUN")
 @click.option("-o", "--output", "output_path", required=True, metavar="FILE", help="Where to; - is stdout.")
 @click.option("--as", "form", type=click.Choice(FORMS), default=FORMS[0], show_default=True, help="The lines' shape.")
+@click.option(
+    "--columns", callback=_columns, metavar="A,B", help="These columns alone, such as id,label,_status,_cost_usd."
+)
+@click.option("--raw-csv", is_flag=True, help="Leave cells as they are that spreadsheets take for formulas.")
 @json_option
-def export(context: Context, label: str, output_path: str, form: str) -> int:
+def export(
+    context: Context, label: str, output_path: str, form: str, columns: tuple[str, ...] | None, raw_csv: bool
+) -> int:
     """Write every row that has ended, in input order. Exit 0 when all rows are in the file, 3 when some still wait.
 
-    Rows that failed are in it too, with their status.
+    Rows that failed are in it too, with their status. The format is that of the name: .jsonl, .json, .csv, .tsv,
+    .parquet, also with .gz or .zst; a name with {n} makes parts; s3:// and the like are written to.
     """
     if context.json and output_path == STDOUT:
         raise UsageInvalid("--json and -o - both want stdout.", hints=("name a file: -o FILE",))
     with context.found_run(label) as (store, run):
-        rows = write_export(store, run, output_path, form=form)
+        spec = run.job.output if columns is None else replace(run.job.output, columns=columns)
+        written = write_export(
+            store, run, output_path, form=form, spec=replace(spec, raw_csv=raw_csv or spec.raw_csv)
+        )
+        rows = written.rows
         tally = store.tally(run.id)
+    for note in written.notes:
+        warning("output", f"{note}.")
     missing = _missing(run, tally, rows)
     if context.json:
         context.print_json(

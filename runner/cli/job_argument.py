@@ -42,4 +42,4 @@ def job_of(job_file: str, params: Mapping[str, str], overrides: Mapping[str, Any
 
 def absolute_output(path: str | None) -> str | None:
     """A run may be resumed from another folder; its output stays where it was asked for."""
-    return path if path is None or path == STDOUT else str(Path(path).absolute())
+    return path if path is None or path == STDOUT or "://" in path else str(Path(path).absolute())

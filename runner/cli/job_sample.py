@@ -17,8 +17,6 @@ from runner.domain.request import MessagesRequest
 from runner.domain.traps import doubts
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
-from runner.files.request_tree import compiled_tree
-from runner.files.sandbox import TemplateEnvironment
 from runner.files.source import Input, records
 
 SAMPLE_ROWS = 200
@@ -60,10 +58,7 @@ def _requests(source: Input, renderer: Renderer, *, batch: bool) -> Iterator[Mes
 
 def used_columns(job: Job) -> list[str]:
     """The columns that the job's templates name; none where each row brings its request."""
-    environment = TemplateEnvironment()
-    parts = (job.prompt, job.system, job.request.get("messages"), job.request.get("system"))
-    templates = [template for part in parts for template in compiled_tree(environment, part, "the job").templates]
-    return sorted({column for template in templates for column in template.columns})
+    return sorted(Renderer(job).columns)
 
 
 def job_warnings(job: Job, prices: PriceBook, now_us: int) -> list[tuple[str, str]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.api.credentials import check_base_url
+from runner.cli.context import Context
+from runner.cli.earlier_runs import answered_in, rows_of
 from runner.clock import Clock
 from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, OnBadRow
 from runner.domain.model_rules import model_problem
@@ -21,7 +20,7 @@ from runner.domain.pricing import PICO_PER_USD, PriceBook
 from runner.domain.run import NewRun, Run
 from runner.domain.states import FINISHED_RUN, RunState
 from runner.domain.submission import Timing
-from runner.errors import InputChanged, InputInvalid, JobInvalid, UsageInvalid
+from runner.errors import InputChanged, InputInvalid, JobInvalid
 from runner.files.check import (
     InputReport,
     can_check_first,
@@ -29,8 +28,9 @@ from runner.files.check import (
     first_difference,
     refuse_bad_rows,
 )
+from runner.files.input_door import is_local, opened_door, place_of
 from runner.files.render import Renderer
-from runner.files.source import STDIN, Input, open_input, spooled_stdin
+from runner.files.source import STDIN, Input
 from runner.settings import DOTENV, ENV, FLAG, Settings
 from runner.store.runs import MadeMeanwhile
 from runner.store.store import Store
@@ -138,27 +138,23 @@ def check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
 
 
 @contextmanager
-def opened_input(job: Job, home: Path) -> Iterator[tuple[Job, Input]]:
-    """The job's input, and the job with its place as the run's identity knows it.
+def opened_input(job: Job, home: Path, store: Store | None = None) -> Iterator[tuple[Job, Input]]:
+    """The job's input, and the job with its place as the run's identity knows it."""
+    rows_of_run, answered = (None, None) if store is None else (rows_of(store), answered_in(store, job))
+    with opened_door(job, home / "spool", rows_of_run=rows_of_run, answered=answered) as source:
+        if is_local(job.input):
+            job = replace(job, input=replace(job.input, path=source.place))
+        yield job, source
 
-    Stdin is spooled first, so that it is checked whole before anything is sent, like a file.
-    """
-    path = job.input.path
-    if path is None:
-        raise UsageInvalid("there is no input.", hints=("give one with -i FILE, or input: { path: ... } in the job",))
-    if path != STDIN:
-        with open_input(path) as source:
-            yield replace(job, input=replace(job.input, path=source.place)), source
-        return
-    if sys.stdin.isatty():
-        raise UsageInvalid("the input is stdin, and nothing is piped into it.", hints=("-i FILE reads a file",))
-    folder = home / "spool"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="stdin-") as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
-        spool.flush()
-        with spooled_stdin(spool.name) as source:
-            yield job, source
+
+@contextmanager
+def looked_at_input(context: Context, job: Job) -> Iterator[tuple[Job, Input]]:
+    """The same for commands that only look: a store is opened where the job asks for earlier runs."""
+    home = context.settings.home
+    with ExitStack() as open_:
+        asks = job.input.run is not None or job.input.unanswered
+        store = open_.enter_context(context.store()) if asks else None
+        yield open_.enter_context(opened_input(job, home, store))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,17 +242,14 @@ def _again(run: Run, job: Job, source: Input, renderer: Renderer) -> Launch:
     return Launch(run=run, job=job, source=source, report=report, renderer=renderer)
 
 
-def relaunch(run: Run, job: Job, store: Store, open_: ExitStack) -> Launch:
+def relaunch(run: Run, job: Job, store: Store, open_: ExitStack, home: Path) -> Launch:
     """Go on with a run that is named. Its input is compared if it is still there, and needed only while rows of it
     have not been staged."""
     renderer = Renderer(run.job)
     if run.state is RunState.CANCELING:  # no row of it is asked any more
-        nothing = Input(place=run.input_uri, stream=None, size=None, checkable=False)
+        nothing = Input.of_nothing(run.input_uri)
         return Launch(run=run, job=job, source=nothing, report=None, renderer=renderer)
-    try:
-        source = open_.enter_context(open_input(run.input_uri)) if run.input_uri != STDIN else None
-    except InputInvalid:
-        source = None
+    source = _reopened(run, store, home, open_)
     if source is None:
         if not run.ingest_done:
             raise InputInvalid(
@@ -264,10 +257,21 @@ def relaunch(run: Run, job: Job, store: Store, open_: ExitStack) -> Launch:
                 name="input-missing",
                 hints=("give the same input to the same `runner run` command again",),
             )
-        source = Input(place=run.input_uri, stream=None, size=None, checkable=False)
+        source = Input.of_nothing(run.input_uri)
     elif can_check_first(source) and not _same_input(run, source):
         raise _changed(run, source, renderer, store)
     return _again(run, job, source, renderer)
+
+
+def _reopened(run: Run, store: Store, home: Path, open_: ExitStack) -> Input | None:
+    """The input of a run, None where it is not there or would be fetched again for nothing."""
+    spec = run.job.input
+    if spec.path == STDIN or (run.ingest_done and not is_local(spec)):
+        return None
+    try:
+        return open_.enter_context(opened_input(run.job, home, store))[1]
+    except InputInvalid:
+        return None
 
 
 def _report(job: Job, source: Input, renderer: Renderer) -> InputReport:
@@ -283,13 +287,13 @@ def _new(job: Job, wish: Wish, source: Input, renderer: Renderer) -> tuple[NewRu
     if can_check_first(source):
         report = check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
         if job.input.on_bad_row is OnBadRow.FAIL:
-            refuse_bad_rows(report, source.place)
+            refuse_bad_rows(report)
         if report.records == 0:
             raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
     new = NewRun(
         job=job,
         key=wish.key,
-        input_uri=job.input.path or source.place,
+        input_uri=job.input.path or place_of(job),
         input_digest=report.digest if report else None,
         input_bytes=report.size if report else None,
         records=report.records if report else None,

@@ -25,7 +25,10 @@ from runner.errors import (
     Stalled,
     UnknownBatches,
 )
+from runner.files.job_file import RUN_NAME
 from runner.files.sink import STDOUT
+from runner.files.sinks.targets import PART, PART_DIGITS
+from runner.files.sources.remote import is_address
 from runner.store.store import Store
 from runner.store.submissions import Duplicate, Submission
 from runner.views.batch_words import duplicate_words, out_words
@@ -132,14 +135,26 @@ def _exit_of_submitting(store: Store, run: Run, out: Sequence[Submission]) -> in
 
 def _exported(context: Context, store: Store, run: Run, output: str | None, elapsed_s: float | None) -> str | None:
     """Write the output file; a run found done writes it only if it is not there as it was written."""
-    path = output or run.output
-    if path is None:
+    path = output or run.job.output.path or run.output
+    if run.job.output.sql is not None and output is None:
+        path = None
+    elif path is None:
         return None
-    stands = run.exported_us is not None and path == run.output and path != STDOUT and Path(path).exists()
-    if elapsed_s is not None or not stands:
-        export(store, run, path)
-        store.note_exported(run.id, path, context.clock.now_us())
-    return path
+    if elapsed_s is None and run.exported_us is not None and _stands(run, path):
+        return path
+    written = export(store, run, path)
+    store.note_exported(run.id, path, context.clock.now_us())
+    for note in written.notes:
+        warning("output", f"{note}.")
+    return written.paths[0] if len(written.paths) == 1 else path
+
+
+def _stands(run: Run, path: str | None) -> bool:
+    """Is the output still there as it was written? Of what is not on this disk that is taken for granted."""
+    if path is None or is_address(path):
+        return True
+    first = path.replace(RUN_NAME, run.label).replace(PART, f"{1:0{PART_DIGITS}}")
+    return path == run.output and path != STDOUT and Path(first).exists()
 
 
 # --- in words

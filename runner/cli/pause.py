@@ -95,7 +95,9 @@ def _canceled_or_asked(context: Context, store: Store, run: Run, wait_s: float) 
         return told.run
     check_credential(job, context.settings)
     with ExitStack() as open_:
-        return worked(context, store, relaunch(told.run, job, store, open_), waits=False, shown=False).run
+        return worked(
+            context, store, relaunch(told.run, job, store, open_, context.settings.home), waits=False, shown=False
+        ).run
 
 
 def _paused(store: Store, run: Run, _now_us: int) -> Run:

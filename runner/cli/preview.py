@@ -15,7 +15,7 @@ from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.headers import all_headers, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
-from runner.cli.launch import opened_input, settled
+from runner.cli.launch import looked_at_input, settled
 from runner.cli.options import (
     base_url_option,
     header_options,
@@ -97,7 +97,7 @@ def preview(
     job = with_headers(job_of(job_file, params, overrides), parsed_headers(headers))
     job = settled(job, context.settings, simulated=False, betas=betas)
     check_base_url(job.base_url)
-    with opened_input(job, context.settings.home) as (job, source):
+    with looked_at_input(context, job) as (job, source):
         shown = list(_requests(job, source, context.settings, limit))
     if context.json:
         told = [_as_json(one) for one in shown]
@@ -123,7 +123,8 @@ def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterat
                 row = renderer.parse(payload)
                 request, key = renderer.request(row, batch=batch), renderer.key(row)
             except BadRow as bad:
-                raise bad_rows_error([BadLine.of(number, payload, bad)], 1, source.place, records=made) from None
+                where = source.where(number)
+                raise bad_rows_error([BadLine.of(number, where, payload, bad)], 1, records=made) from None
             betas = (*job.betas, *request.betas)
             headers = request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas)
             made += 1

@@ -139,8 +139,8 @@ def run(
     check_model(job, prices, any_model=any_model)
     check_credential(job, context.settings)
     with ExitStack() as open_:
-        job, source = open_.enter_context(opened_input(job, context.settings.home))
         store = open_.enter_context(context.store())
+        job, source = open_.enter_context(opened_input(job, context.settings.home, store))
         launched = launch(job, Wish(key=key, new=new), source, store, context.clock)
         return work(context, store, launched, waits=not submit_only, submit_only=submit_only)
 
@@ -169,7 +169,7 @@ def resume(context: Context, label: str, output_path: str | None) -> int:
         if was.state in FINISHED_RUN:
             say(f"run {was.label} is {was.state}: nothing is left to send.")
         with ExitStack() as open_:
-            return work(context, store, relaunch(was, job, store, open_))
+            return work(context, store, relaunch(was, job, store, open_, context.settings.home))
 
 
 @command("retry", examples=("runner retry latest", "runner retry r_7f3k2m --max-usd 60"))
@@ -188,4 +188,4 @@ def retry(context: Context, label: str, output_path: str | None) -> int:
                 hints=(f"runner resume {was.label}",),
             )
         with ExitStack() as open_:
-            return work(context, store, relaunch(was, job, store, open_), retry=True)
+            return work(context, store, relaunch(was, job, store, open_, context.settings.home), retry=True)

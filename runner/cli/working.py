@@ -13,7 +13,7 @@ from runner.cli.keys import keys_can_be_read
 from runner.cli.launch import Launch, settled
 from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
-from runner.domain.job import Job, OutputSpec
+from runner.domain.job import Job
 from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.engine.run import RunEnd
@@ -27,7 +27,7 @@ def found(context: Context, label: str, output_path: str | None) -> Iterator[tup
     with context.found_run(label) as (store, run):
         job = settled(run.job, context.settings, simulated=run.job.simulated)
         if output_path is not None:
-            job = replace(job, output=OutputSpec(path=absolute_output(output_path)))
+            job = replace(job, output=replace(job.output, path=absolute_output(output_path)))
         check_credential(job, context.settings)
         yield store, run, job
 

@@ -8,7 +8,7 @@ from typing import Any
 from runner.domain.asked import DEFAULTS, EFFORTS, NEW_VERSION, Asked
 from runner.domain.cache_marks import mark_traps
 from runner.domain.nearest import suggest
-from runner.domain.schema_limits import schema_traps
+from runner.domain.schema_limits import MAX_STRICT_TOOLS, schema_problems
 from runner.domain.trap import Path, Trap
 
 LEAST_BUDGET = 1_024
@@ -153,7 +153,18 @@ def _marks(asked: Asked) -> Iterator[Trap]:
 
 
 def _schemas(asked: Asked) -> Iterator[Trap]:
-    return schema_traps(asked.of("output_config", "format", "schema"), asked.tools)
+    """The schemas that answers are to be held to, and how many strict tools there are."""
+    wanted = asked.of("output_config", "format", "schema")
+    schemas: list[tuple[Path, Any]] = [] if wanted is None else [(("output_config", "format", "schema"), wanted)]
+    strict = [(number, tool) for number, tool in asked.tools if tool.get("strict") is True]
+    schemas += [(("tools", number, "input_schema"), tool.get("input_schema")) for number, tool in strict]
+    for where, schema in schemas:
+        for problem in schema_problems(schema):
+            sentence, _, fix = problem.sentence.partition(": ")
+            yield Trap(path=(*where, *problem.path), rule="schema", sentence=sentence, fix=fix or "see the schema")
+    if len(strict) > MAX_STRICT_TOOLS:
+        sentence = f"{len(strict)} strict tools are too many"
+        yield Trap(path=("tools",), rule="schema", sentence=sentence, fix=f"at most {MAX_STRICT_TOOLS}")
 
 
 OF_ALL: tuple[Callable[[Asked], Iterator[Trap]], ...] = (

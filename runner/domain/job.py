@@ -10,11 +10,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.domain.decide import RetryPolicy
 from runner.domain.packing import DEFAULT_MAX_BYTES
 from runner.domain.submission import OnUnknown
+
+T = TypeVar("T")
 
 CURRENT_API_VERSION = "2026-10-21"
 API_VERSIONS = (CURRENT_API_VERSION, "2023-06-01")
@@ -25,6 +27,11 @@ DEFAULT_MAX_TOKENS = 4096
 DEFAULT_CONCURRENCY = 32
 # In auto mode: fewer rows than this are answered sooner than a batch is worth waiting for.
 DEFAULT_AUTO_THRESHOLD = 2_000
+
+# Rows of one part of an output in parts.
+DEFAULT_PART_ROWS = 100_000
+# How often an answer that breaks its schema is asked for again.
+DEFAULT_REASKS = 2
 
 
 class Mode(StrEnum):
@@ -104,17 +111,105 @@ class AutoSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputSpec:
-    """Where rows come from. `path` is a file, `-` for stdin; `id` names the field that holds a row's own key."""
+    """Where rows come from, and which of them are asked.
+
+    One of the doors: `path` (a file, a pattern, `-` for stdin, an address), `sql` on `database`, a Hugging Face
+    `dataset`, or the rows of another `run` that ended in one of `statuses` (a run's label, or a job's name for its
+    latest run). `format`, `encoding` and `delimiter` go before what a file's name says.
+
+    `where` keeps rows for which it is true, `sample` keeps so many by chance, `sample_share` such a share, both by
+    `seed`; with `unanswered` rows are left out that an earlier run of this job has answered. `id` names the field
+    that holds a row's own key, `cluster` the one that says which rows belong together.
+    """
 
     path: str | None = None
+    sql: str | None = None
+    database: str | None = None
+    dataset: str | None = None
+    dataset_config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    run: str | None = None
+    statuses: tuple[str, ...] = ()
+    format: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    where: str | None = None
+    sample: int | None = None
+    sample_share: float | None = None
+    seed: int = 0
+    unanswered: bool = False
     id: str | None = None
+    cluster: str | None = None
     on_bad_row: OnBadRow = OnBadRow.FAIL
     limit: int | None = None
+
+    @property
+    def doors(self) -> list[str]:
+        """Which doors are named; a run has exactly one."""
+        return [name for name in ("path", "sql", "dataset", "run") if getattr(self, name) is not None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputSpec:
+    """Where results go and what is in them.
+
+    `path` is a file, `-` for stdout, an address, or holds `{n}` for parts of `part_rows` rows; or `sql` is done on
+    `database` with the values of each succeeded row. `format` goes before what the name says. `columns` are taken of
+    the row, the answer and the result; without them a table has all. With `parse_json` the answer is read as JSON
+    though no schema was asked for. `keep` names parts of the service's reply that lines hold too. With
+    `merge_into_source` the rows of the run that the input is are written, with what was answered here put in.
+    With `raw_csv` nothing is done about cells that spreadsheets take for formulas.
+    """
+
     path: str | None = None
+    format: str | None = None
+    columns: tuple[str, ...] = ()
+    parse_json: bool = False
+    keep: tuple[str, ...] = ()
+    part_rows: int = DEFAULT_PART_ROWS
+    sql: str | None = None
+    database: str | None = None
+    merge_into_source: bool = False
+    raw_csv: bool = False
+
+
+class Match(StrEnum):
+    """Whether every variant answers every row, or the first that fits."""
+
+    ALL = "all"
+    FIRST = "first"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """One way to ask. What is None or empty is as in the job; `request` goes over the job's, key by key.
+
+    `when`, with `match: first`, is an expression over the row; one that names `result` is looked at when an earlier
+    variant has answered, and asks again with this one where it is true.
+    """
+
+    name: str
+    model: str | None = None
+    prompt: str | None = None
+    system: str | None = None
+    request: Mapping[str, Any] = field(default_factory=dict)
+    when: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerSpec:
+    """What is done with answers that are to follow a schema: how often one that does not is asked for again."""
+
+    reask: int = DEFAULT_REASKS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotifySpec:
+    """Who is told of what: a webhook, of these events."""
+
+    on: tuple[str, ...]
+    webhook: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +226,10 @@ class Job:
     system: str | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
+    variants: tuple[Variant, ...] = ()
+    match: Match = Match.ALL
     repeat: int = 1
+    answer: AnswerSpec = AnswerSpec()
     input: InputSpec = InputSpec()
     api_version: str = CURRENT_API_VERSION
     betas: tuple[str, ...] = ()
@@ -146,6 +244,18 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     batch: BatchSpec = BatchSpec()
     auto: AutoSpec = AutoSpec()
+    notify: tuple[NotifySpec, ...] = ()
+    # Blocks of the file that this version checks and cannot yet carry out.
+    later: tuple[str, ...] = ()
+
+    @property
+    def fan(self) -> int:
+        """Rows that each record makes: variants times repeats."""
+        return self.repeat * (len(self.variants) if self.variants and self.match is Match.ALL else 1)
+
+    def place_in_fan(self, place: int) -> tuple[int, int]:
+        """Variant and repeat of a record's row at this place."""
+        return divmod(place, self.repeat)
 
     def identity(self) -> str:
         """A hash that two jobs share exactly when they ask the same thing: hex, 32 characters.
@@ -153,11 +263,14 @@ class Job:
         What a job does not use is left out, so that a release that adds a field finds older runs again.
         """
         told = {name: getattr(self, name) for name in IDENTITY_FIELDS if getattr(self, name)}
+        for name, default in (("match", Match.ALL), ("answer", AnswerSpec())):
+            if told.get(name) == default:
+                del told[name]
+        always = ("path", "id", "limit", "on_bad_row")
         told["input"] = {
-            "path": self.input.path,
-            "id": self.input.id,
-            "limit": self.input.limit,
-            "on_bad_row": self.input.on_bad_row,
+            f.name: getattr(self.input, f.name)
+            for f in fields(InputSpec)
+            if f.name in always or getattr(self.input, f.name)
         }
         text = json.dumps(told, sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -170,8 +283,13 @@ class Job:
     def from_json(text: str) -> Job:
         """The job of a snapshot made by `to_json`, of this release or an older one."""
         told = json.loads(text)
-        told["input"] = InputSpec(**{**told["input"], "on_bad_row": OnBadRow(told["input"]["on_bad_row"])})
-        told["output"] = OutputSpec(**told["output"])
+        told["input"] = _input_of(told["input"])
+        told["output"] = _with_tuples(OutputSpec, told["output"])
+        told["variants"] = tuple(Variant(**variant) for variant in told.get("variants", ()))
+        told["match"] = Match(told.get("match", Match.ALL))
+        told["answer"] = AnswerSpec(**told.get("answer", {}))
+        told["notify"] = tuple(_with_tuples(NotifySpec, one) for one in told.get("notify", ()))
+        told["later"] = tuple(told.get("later", ()))
         told["limits"] = Limits(**told["limits"])
         told["mode"] = Mode(told["mode"])
         told["betas"] = tuple(told["betas"])
@@ -184,6 +302,14 @@ class Job:
         return replace(self, **{name: getattr(other, name) for name in CHANGEABLE_FIELDS})
 
 
+def _with_tuples(kind: type[T], told: Mapping[str, Any]) -> T:
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
+
+
+def _input_of(told: Mapping[str, Any]) -> InputSpec:
+    return replace(_with_tuples(InputSpec, told), on_bad_row=OnBadRow(told["on_bad_row"]))
+
+
 def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
     words: dict[str, Callable[[str], Any]] = {
         "on_unknown": OnUnknown,
@@ -193,5 +319,5 @@ def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
     return BatchSpec(**{name: words[name](value) if name in words else value for name, value in told.items()})
 
 
-CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags", "batch", "auto")
+CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "notify", "later")
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

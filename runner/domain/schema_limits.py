@@ -1,129 +1,177 @@
-"""What a schema may not be when the API is to keep to it: for `output_config.format` and for strict tools. Pure."""
+"""What the API takes of a JSON Schema that answers are held to: the first thing it would refuse, and where.
+
+Of the documentation of structured outputs; a schema that passes may still be called too complex.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from runner.domain.trap import Path, Trap
+MAX_STRICT_TOOLS = 20
+MAX_OPTIONAL = 24
+MAX_UNIONS = 16
 
-MOST_STRICT_TOOLS = 20
-MOST_OPTIONAL = 24
-MOST_UNIONS = 16
-# What the grammar does not know; beside these array limits other than minItems of 0 or 1.
-UNKNOWN = (
-    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
-    "uniqueItems",
-)  # fmt: skip
-MAX_DEPTH = 60
+TYPES = frozenset({"object", "array", "string", "integer", "number", "boolean", "null"})
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
+UNSUPPORTED = {
+    **dict.fromkeys(
+        ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), "limits of numbers"
+    ),
+    **dict.fromkeys(("minLength", "maxLength"), "lengths of texts"),
+    **dict.fromkeys(("maxItems", "uniqueItems", "contains", "prefixItems"), "limits of lists but minItems 0 or 1"),
+    **dict.fromkeys(("minProperties", "maxProperties", "patternProperties", "propertyNames"), "limits of keys"),
+    **dict.fromkeys(("if", "then", "else", "not", "dependentSchemas", "dependentRequired", "oneOf"), "conditions"),
+}
+
+Path = tuple[str | int, ...]
 
 
-@dataclass
-class _Tally:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SchemaProblem:
+    """What the API would refuse. `path` leads there from the schema's root."""
+
+    path: Path
+    sentence: str
+
+
+@dataclass(kw_only=True, slots=True)
+class _Counts:
     optional: int = 0
     unions: int = 0
-    traps: list[Trap] = field(default_factory=list)
 
 
-def schema_traps(output: Any, tools: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[Trap]:
-    """`output` is the schema of output_config.format, None without one; `tools` come with their numbers."""
-    tally = _Tally()
-    if isinstance(output, Mapping):
-        _look(output, ("output_config", "format", "schema"), tally, 0)
-        _circles(output, ("output_config", "format", "schema"), tally)
-    strict = [(number, tool) for number, tool in tools if tool.get("strict") is True]
-    for number, tool in strict:
-        schema = tool.get("input_schema")
-        if isinstance(schema, Mapping):
-            _look(schema, ("tools", number, "input_schema"), tally, 0)
-            _circles(schema, ("tools", number, "input_schema"), tally)
-    yield from tally.traps
-    where: Path = ("output_config", "format", "schema") if isinstance(output, Mapping) else ("tools",)
-    for many, most, what in (
-        (len(strict), MOST_STRICT_TOOLS, "strict tools"),
-        (tally.optional, MOST_OPTIONAL, "optional parameters in all strict schemas together"),
-        (tally.unions, MOST_UNIONS, "parameters of several types in all strict schemas together"),
-    ):
-        if many > most:
-            yield _trap(where, f"{many} {what} are too many", f"at most {most}")
+def schema_problems(schema: Any) -> list[SchemaProblem]:
+    """Everything in one schema that would be refused."""
+    if not isinstance(schema, Mapping):
+        return [SchemaProblem(path=(), sentence="must be a JSON Schema, a map")]
+    counts = _Counts()
+    found = list(_problems(schema, (), schema, counts))
+    found += list(_recursions(schema))
+    if counts.optional > MAX_OPTIONAL:
+        sentence = f"has {counts.optional} optional properties; the API takes {MAX_OPTIONAL}: list more in required"
+        found.append(SchemaProblem(path=(), sentence=sentence))
+    if counts.unions > MAX_UNIONS:
+        sentence = f"has {counts.unions} properties of several types; the API takes {MAX_UNIONS}"
+        found.append(SchemaProblem(path=(), sentence=sentence))
+    return found
 
 
-def _look(schema: Any, path: Path, tally: _Tally, depth: int) -> None:
-    if not isinstance(schema, Mapping) or depth > MAX_DEPTH:
+def _problems(schema: Any, path: Path, root: Mapping[str, Any], counts: _Counts) -> Iterator[SchemaProblem]:
+    if not isinstance(schema, Mapping):
+        if not isinstance(schema, bool):
+            yield SchemaProblem(path=path, sentence="must be a JSON Schema, a map")
         return
-    for word in UNKNOWN:
-        if word in schema:
-            sentence = f'the API keeps to no schema with "{word}"'
-            tally.traps.append(_trap((*path, word), sentence, "remove it, and say it in a description"))
-    if schema.get("minItems") not in (None, 0, 1):
-        tally.traps.append(_trap((*path, "minItems"), "minItems may be 0 or 1 here", "remove it"))
+    for name, what in UNSUPPORTED.items():
+        if name in schema:
+            sentence = f"{name} is not supported: answers cannot be held to {what}; say it in the description"
+            yield SchemaProblem(path=(*path, name), sentence=sentence)
+    yield from _of_keywords(schema, path, root)
+    yield from _of_object(schema, path, counts)
+    if isinstance(schema.get("type"), list) or "anyOf" in schema:
+        counts.unions += 1
+    for part, where in _inner(schema):
+        yield from _problems(part, (*path, *where), root, counts)
+
+
+def _of_keywords(schema: Mapping[str, Any], path: Path, root: Mapping[str, Any]) -> Iterator[SchemaProblem]:
+    named = schema.get("type", [])
+    for kind in [named] if isinstance(named, str) else named if isinstance(named, list) else [named]:
+        if kind not in TYPES:
+            yield SchemaProblem(path=(*path, "type"), sentence=f"{kind} is no type: {', '.join(sorted(TYPES))}")
+    if schema.get("minItems", 0) not in (0, 1):
+        yield SchemaProblem(path=(*path, "minItems"), sentence="minItems must be 0 or 1")
+    form = schema.get("format")
+    if isinstance(form, str) and form not in FORMATS:
+        yield SchemaProblem(path=(*path, "format"), sentence=f"the format {form} is not supported")
+    pattern = schema.get("pattern")
+    if isinstance(pattern, str) and not _compiles(pattern):
+        yield SchemaProblem(path=(*path, "pattern"), sentence="is not a regular expression")
     reference = schema.get("$ref")
-    if isinstance(reference, str) and not reference.startswith("#"):
-        tally.traps.append(_trap((*path, "$ref"), "a $ref may only lead into the schema itself", "put it in place"))
-    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
-        sentence = "an object needs additionalProperties: false"
-        tally.traps.append(_trap(path, sentence, "add it"))
-    if isinstance(schema.get("type"), (list, tuple)) or "anyOf" in schema:
-        tally.unions += 1
-    _look_inside(schema, path, tally, depth)
+    if isinstance(reference, str) and resolved(root, reference) is None:
+        sentence = f"{reference} is not in this schema; only #/$defs/... can be referred to"
+        yield SchemaProblem(path=(*path, "$ref"), sentence=sentence)
+    for part in schema.get("allOf", []) if isinstance(schema.get("allOf"), list) else []:
+        if isinstance(part, Mapping) and "$ref" in part:
+            yield SchemaProblem(path=(*path, "allOf"), sentence="allOf cannot hold a $ref")
 
 
-def _look_inside(schema: Mapping[str, Any], path: Path, tally: _Tally, depth: int) -> None:
-    properties, required = schema.get("properties"), schema.get("required")
-    if isinstance(properties, Mapping):
-        needed = required if isinstance(required, (list, tuple)) else ()
-        tally.optional += sum(name not in needed for name in properties)
-        for name, part in properties.items():
-            _look(part, (*path, "properties", name), tally, depth + 1)
-    for word in ("$defs", "definitions"):
-        if isinstance(named := schema.get(word), Mapping):
-            for name, part in named.items():
-                _look(part, (*path, word, name), tally, depth + 1)
-    for word in ("anyOf", "allOf"):
-        parts = schema.get(word)
-        for number, part in enumerate(parts if isinstance(parts, (list, tuple)) else ()):
-            if word == "allOf" and isinstance(part, Mapping) and "$ref" in part:
-                tally.traps.append(_trap((*path, word, number), "allOf may hold no $ref", "put it in place"))
-            _look(part, (*path, word, number), tally, depth + 1)
-    _look(schema.get("items"), (*path, "items"), tally, depth + 1)
+def _of_object(schema: Mapping[str, Any], path: Path, counts: _Counts) -> Iterator[SchemaProblem]:
+    properties = schema.get("properties")
+    kind = schema.get("type")
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind) and not isinstance(properties, Mapping):
+        return
+    if schema.get("additionalProperties") is not False:
+        yield SchemaProblem(path=path, sentence="an object needs additionalProperties: false")
+    required = schema.get("required", [])
+    names = list(properties) if isinstance(properties, Mapping) else []
+    if isinstance(required, list):
+        counts.optional += sum(name not in required for name in names)
+        for name in required:
+            if name not in names:
+                yield SchemaProblem(path=(*path, "required"), sentence=f"required names {name}, which is no property")
 
 
-def _circles(root: Mapping[str, Any], path: Path, tally: _Tally) -> None:
+def _recursions(root: Mapping[str, Any]) -> Iterator[SchemaProblem]:
     """A definition that leads back to itself."""
-    definitions = {
-        f"#/{word}/{name}": part
-        for word in ("$defs", "definitions")
-        if isinstance(root.get(word), Mapping)
-        for name, part in root[word].items()
-    }
-    leads = {name: set(_references(part)) for name, part in definitions.items()}
-    leads["#"] = set(
-        _references({name: value for name, value in root.items() if name not in ("$defs", "definitions")})
-    )
-    for name, first in leads.items():
-        seen, ahead = set[str](), list(first)
-        while ahead:
-            here = ahead.pop()
-            if here == name:
-                sentence = f"{name} leads back to itself, and recursive schemas are not taken"
-                tally.traps.append(_trap(path, sentence, "spell out as many levels as you need"))
-                return
-            if here not in seen:
-                seen.add(here)
-                ahead.extend(leads.get(here, ()))
+    for group in ("$defs", "definitions"):
+        parts = root.get(group)
+        for name in parts if isinstance(parts, Mapping) else ():
+            if _leads_to(root, f"#/{group}/{name}"):
+                sentence = "leads back to itself; the API takes no recursion"
+                yield SchemaProblem(path=(group, str(name)), sentence=sentence)
 
 
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if isinstance(value.get("$ref"), str):
-            yield value["$ref"]
-        for part in value.values():
-            yield from _references(part)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
+def _leads_to(root: Mapping[str, Any], start: str) -> bool:
+    seen: set[str] = set()
+    waiting = list(_references(resolved(root, start)))
+    while waiting:
+        reference = waiting.pop()
+        if reference == start:
+            return True
+        if reference not in seen:
+            seen.add(reference)
+            waiting += _references(resolved(root, reference))
+    return False
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"]
+        for part, _ in _inner(schema):
             yield from _references(part)
 
 
-def _trap(path: Path, sentence: str, fix: str) -> Trap:
-    return Trap(path=path, rule="schema", sentence=sentence, fix=fix)
+def resolved(root: Mapping[str, Any], reference: str) -> Any:
+    """What a local reference means, None where it means nothing."""
+    if not reference.startswith("#"):
+        return None
+    target: Any = root
+    for part in reference.removeprefix("#").split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        target = target.get(name) if isinstance(target, Mapping) else None
+    return target
+
+
+def _inner(schema: Mapping[str, Any]) -> Iterator[tuple[Any, Path]]:
+    for group in ("properties", "$defs", "definitions"):
+        parts = schema.get(group)
+        if isinstance(parts, Mapping):
+            yield from ((part, (group, str(name))) for name, part in parts.items())
+    for group in ("anyOf", "allOf"):
+        listed = schema.get(group)
+        for number, part in enumerate(listed if isinstance(listed, list) else ()):
+            yield part, (group, number)
+    if "items" in schema:
+        yield schema["items"], ("items",)
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True

@@ -33,7 +33,11 @@ NOTHING_BEHIND = PastTries(last_try=0, history=RowHistory())
 
 @dataclass(slots=True)
 class Work:
-    """A row in hand. `line` is its record's own bytes, `prefixes` what its present try may read from the cache."""
+    """A row in hand. `line` is its record's own bytes, `prefixes` what its present try may read from the cache.
+
+    `variant` is the one that it is asked by at present, `paused` how many of its last turns belong to the answer that
+    is being made; both follow from the turns.
+    """
 
     fence: Fence
     idx: int
@@ -45,6 +49,8 @@ class Work:
     turns: list[StoredTurn] = field(default_factory=list)
     prefixes: Sequence[Prefix] = ()
     waiting_again: bool = False
+    variant: int = 0
+    paused: int = 0
 
 
 Claim = Callable[[], Awaitable[ClaimedChunk | None]]
@@ -54,12 +60,21 @@ class Feeder:
     """Fills one bounded queue from claimed chunks and from rows that are due again."""
 
     def __init__(
-        self, claim: Claim, clock: Clock, stop: Stop, *, fan: int, slots: int, staged_all: Callable[[], bool]
+        self,
+        claim: Claim,
+        clock: Clock,
+        stop: Stop,
+        *,
+        fan: int,
+        repeats: int,
+        slots: int,
+        staged_all: Callable[[], bool],
     ) -> None:
         self._claim = claim
         self._clock = clock
         self._stop = stop
         self._fan = fan
+        self._repeats = repeats
         self._staged_all = staged_all
         self._most_in_hand = max(MIN_ROWS_IN_HAND, ROWS_IN_HAND_PER_SLOT * slots)
         self._fresh: deque[Work] = deque()
@@ -132,13 +147,13 @@ class Feeder:
         return True
 
     def _work(self, chunk: ClaimedChunk, idx: int) -> Work:
-        record, repeat = divmod(idx, self._fan)
+        record, place = divmod(idx, self._fan)
         past = chunk.past.get(idx, NOTHING_BEHIND)
         return Work(
             fence=chunk.fence,
             idx=idx,
             record=record,
-            repeat=repeat,
+            repeat=place % self._repeats,
             line=chunk.lines[record - chunk.first_record],
             last_try=past.last_try,
             history=past.history,

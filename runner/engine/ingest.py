@@ -121,13 +121,13 @@ class Ingest:
         except BadRow as bad:
             if self._skips:
                 return False
-            raise self._bad_row(BadLine.of(number, line, bad)) from None
+            raise self._bad_row(BadLine.of(number, self._source.where(number), line, bad)) from None
         return True
 
     def _bad_row(self, found: BadLine) -> InputInvalid:
         """Rows before it may have been sent already: said with how many there are."""
         return InputInvalid(
-            found.sentence(self._source.place),
+            found.sentence(),
             name="bad-row",
             hints=(
                 f"{found.line} | {found.excerpt}",

@@ -23,13 +23,13 @@ from runner.domain.states import PauseReason, RowStatus
 from runner.engine.feeder import Feeder, Work
 from runner.engine.first_calls import FirstCalls
 from runner.engine.gate import Gate, Ready, Unsendable
+from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
 from runner.engine.meter import Meter
 from runner.engine.room import Room
 from runner.engine.scopes import Scope, Scopes
 from runner.engine.settle import Call, released, settlement, unsendable
 from runner.engine.stop import Stop
-from runner.engine.turns import continued
 from runner.engine.writer import Writer
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
@@ -64,6 +64,7 @@ class Live:
         estimator: Estimator,
         service: Service,
         renderer: Renderer,
+        judge: Judge,
         prices: PriceBook,
         meter: Meter,
         clock: Clock,
@@ -83,6 +84,7 @@ class Live:
         self._estimator = estimator
         self._service = service
         self._renderer = renderer
+        self._judge = judge
         self._prices = prices
         self._meter = meter
         self._clock = clock
@@ -132,10 +134,9 @@ class Live:
         try:
             row = self._renderer.parse(work.line)
             key = self._renderer.key(row)
-            request = self._renderer.request(row)
+            request = self._judge.request(row, work)
         except BadRow as bad:
             return Unsendable(work, bad)
-        request = continued(request, [turn.message for turn in work.turns])
         amounts = Amounts(1.0, *self._estimator.estimate(len(request.body), request.max_tokens))
         return Ready(work, key, request, self._scopes.of(request.model, request.speed), amounts)
 
@@ -247,6 +248,8 @@ class Live:
             now_us=now_us,
             chance=self._chance.random(),
         )
+        if self._judge.judges:
+            decision = self._judge.judged(decision, outcome, self._renderer.parse(call.work.line), call.work)
         self._learn(call, outcome, now_us, now_s - started_s)
         held_until_us = self._hold(call, outcome, decision, now_us)
         stored = settlement(

@@ -33,6 +33,7 @@ from runner.engine.batch.lane import Lane, LaneParts
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
 from runner.engine.ingest import Ingest
+from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
 from runner.engine.live import Live, Service
 from runner.engine.meter import Meter
@@ -168,6 +169,7 @@ class _Engine:
         self._writes = anyio.CapacityLimiter(1)
         self._writer = Writer(parts.store, run.id, self._writes, clock)
         self._ingest = Ingest(parts.store, run, parts.source, parts.renderer, parts.report, self._writes)
+        self._judge = Judge(run.job, parts.renderer)
         self._meter = Meter(clock.monotonic())
         self._meter.done, self._meter.failed = before.done, before.failed
         money = parts.store.money(run.id)
@@ -198,6 +200,7 @@ class _Engine:
             self._parts.clock,
             self._stop,
             fan=self._run.fan,
+            repeats=self._run.job.repeat,
             slots=self._run.job.limits.concurrency,
             staged_all=lambda: self._ingest.done,
         )
@@ -214,6 +217,7 @@ class _Engine:
             estimator=self._estimator,
             service=self._parts.service,
             renderer=self._parts.renderer,
+            judge=self._judge,
             prices=self._parts.prices,
             meter=self._meter,
             clock=self._parts.clock,
@@ -235,6 +239,7 @@ class _Engine:
             service=batching.service,
             calls=BatchCalls(batching.service, self._parts.clock, self._stop),
             renderer=self._parts.renderer,
+            judge=self._judge,
             prices=self._parts.prices,
             clock=self._parts.clock,
             stop=self._stop,

@@ -70,7 +70,7 @@ def unsendable(
     result = RowResult(
         idx=work.idx,
         record=work.record,
-        variant=0,
+        variant=work.variant,
         repeat=work.repeat,
         round=round_,
         key=key,
@@ -149,7 +149,8 @@ def _turn(outcome: Outcome, decision: Decision, cost_pico: int | None) -> TurnRe
 def _message(call: Try, outcome: Outcome) -> bytes | None:
     if isinstance(outcome, Failure):
         return None
-    return joined([turn.message for turn in call.work.turns], outcome.message)
+    turns = call.work.turns
+    return joined([turn.message for turn in turns[len(turns) - call.work.paused :]], outcome.message)
 
 
 def _result(
@@ -165,7 +166,7 @@ def _result(
     return RowResult(
         idx=call.work.idx,
         record=call.work.record,
-        variant=0,
+        variant=call.work.variant,
         repeat=call.work.repeat,
         round=call.round,
         key=call.key,

@@ -17,15 +17,22 @@ def continued(request: MessagesRequest, turns: Sequence[bytes]) -> MessagesReque
     """The request with the content of earlier turns appended, unchanged, a message for each."""
     if not turns:
         return request
+    said = [{"role": "assistant", "content": _content([turn])} for turn in turns]
+    return grown(request, said, container=_container(turns[-1]))
+
+
+def grown(request: MessagesRequest, said: Sequence[dict[str, Any]], *, container: Any = None) -> MessagesRequest:
+    """The request with these messages after its own."""
+    if not said:
+        return request
     body = msgspec.json.decode(request.body)
-    body["messages"] += [{"role": "assistant", "content": _content([turn])} for turn in turns]
-    container = _container(turns[-1])
+    body["messages"] += said
     if container is not None:
         body.setdefault("container", container)
     encoded = msgspec.json.encode(body)
     bound = request.prompt_tokens_bound
-    grown = len(encoded) - len(request.body)
-    return replace(request, body=encoded, prompt_tokens_bound=None if bound is None else bound + grown)
+    more = len(encoded) - len(request.body)
+    return replace(request, body=encoded, prompt_tokens_bound=None if bound is None else bound + more)
 
 
 def joined(turns: Sequence[bytes], last: bytes) -> bytes:

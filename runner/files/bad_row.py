@@ -35,25 +35,55 @@ class BatchRefuses(BadRow):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BadLine:
-    """A bad row with its place in the file and the beginning of its bytes, for a person to look at."""
+    """A bad row with its place in the input and the beginning of its bytes, for a person to look at.
+
+    `line` counts over the whole input; `where` says which line or row of which file that is.
+    """
 
     line: int
+    where: str
     reason: str
     column: int | None
     excerpt: str
     missing: str | None = None
 
     @staticmethod
-    def of(line: int, payload: bytes, bad: BadRow) -> BadLine:
-        return BadLine(line=line, reason=bad.reason, column=bad.column, excerpt=excerpt(payload), missing=bad.missing)
+    def of(line: int, where: str, payload: bytes, bad: BadRow) -> BadLine:
+        return BadLine(
+            line=line,
+            where=where,
+            reason=bad.reason,
+            column=bad.column,
+            excerpt=excerpt(payload),
+            missing=bad.missing,
+        )
 
-    def sentence(self, place: str) -> str:
+    def sentence(self) -> str:
         """`data/in.jsonl line 17 is not JSON: expected ',' at column 30.`"""
         at = "" if self.column is None else f" at column {self.column}"
-        return f"{place} line {self.line} {self.reason}{at}."
+        return f"{self.where} {self.reason}{at}."
+
+
+# JSON cannot begin with it.
+_REFUSED = b"\x00"
+
+
+def refused_line(reason: str, shown: str) -> bytes:
+    """What stands for a record of another format that cannot be made into a JSON object; it is read as a BadRow."""
+    shown = shown.replace("\n", " ")[: EXCERPT_BYTES + 1]
+    return _REFUSED + reason.encode("utf-8", "replace") + _REFUSED + shown.encode("utf-8", "replace")
+
+
+def reason_of_refused(line: bytes) -> str | None:
+    """Why a reader refused this record, None where it did not."""
+    if not line.startswith(_REFUSED):
+        return None
+    return line[1:].split(_REFUSED, 1)[0].decode("utf-8", "replace")
 
 
 def excerpt(payload: bytes) -> str:
     """The beginning of a line as text. It is still somebody's data: whoever prints it makes it safe."""
+    if payload.startswith(_REFUSED):
+        payload = payload.rsplit(_REFUSED, 1)[1]
     shown = payload[:EXCERPT_BYTES].decode("utf-8", "replace")
     return shown + "..." if len(payload) > EXCERPT_BYTES else shown

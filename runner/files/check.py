@@ -34,11 +34,11 @@ class InputReport:
     has_keys: bool = False
     dropped_fields: tuple[str, ...] = ()
 
-    def add_bad(self, number: int, payload: bytes, bad: BadRow) -> None:
+    def add_bad(self, number: int, source: Input, payload: bytes, bad: BadRow) -> None:
         self.bad_count += 1
         self.bad_lines.append(number)
         if len(self.bad_rows) < SHOWN_BAD_ROWS:
-            self.bad_rows.append(BadLine.of(number, payload, bad))
+            self.bad_rows.append(BadLine.of(number, source.where(number), payload, bad))
 
 
 def can_check_first(source: Input, check_first_bytes: float = CHECK_FIRST_BYTES) -> bool:
@@ -57,7 +57,7 @@ def check_input(
     report = InputReport()
     with KeyLedger() as keys:
         for block in source.blocks():
-            _check_block(block, renderer, keys, report, limit)
+            _check_block(block, source, renderer, keys, report, limit)
             report.size, report.digest = block.end_offset, block.digest
             keys.spill_if_large()
             if report.records == limit:
@@ -71,7 +71,9 @@ def check_input(
     return report
 
 
-def _check_block(block: Block, renderer: Renderer, keys: KeyLedger, report: InputReport, limit: int | None) -> None:
+def _check_block(
+    block: Block, source: Input, renderer: Renderer, keys: KeyLedger, report: InputReport, limit: int | None
+) -> None:
     parse, check, key_of, add = renderer.parse, renderer.check, renderer.key, keys.add
     good = report.records
     for number, payload in records(block):
@@ -82,7 +84,7 @@ def _check_block(block: Block, renderer: Renderer, keys: KeyLedger, report: Inpu
             check(row, len(payload))
             key = key_of(row)
         except BadRow as bad:
-            report.add_bad(number, payload, bad)
+            report.add_bad(number, source, payload, bad)
             continue
         good += 1
         if key is not None:
@@ -104,7 +106,7 @@ def _name_doubles(source: Input, renderer: Renderer, doubles: frozenset[int], re
             continue
         before = first_line.setdefault(key, number)
         if before != number:
-            found.add_bad(number, payload, BadRow(f'has the key "{_short(key)}" of line {before} again'))
+            found.add_bad(number, source, payload, BadRow(f'has the key "{_short(key)}" of line {before} again'))
     _merge(report, found)
 
 
@@ -130,24 +132,24 @@ def _short(key: str) -> str:
     return key if len(key) <= 60 else key[:60] + "..."
 
 
-def refuse_bad_rows(report: InputReport, place: str) -> None:
+def refuse_bad_rows(report: InputReport) -> None:
     """Raises what a person reads when the input holds bad rows and they may not be skipped."""
     if not report.bad_rows:
         return
-    raise bad_rows_error(report.bad_rows, report.bad_count, place, records=report.records)
+    raise bad_rows_error(report.bad_rows, report.bad_count, records=report.records)
 
 
-def bad_rows_error(bad_rows: list[BadLine], bad_count: int, place: str, *, records: int) -> InputInvalid | JobInvalid:
+def bad_rows_error(bad_rows: list[BadLine], bad_count: int, *, records: int) -> InputInvalid | JobInvalid:
     """The error of these bad rows; where no row has a column, the job is at fault and not the rows."""
     first = bad_rows[0]
     shown = [f"{first.line} | {first.excerpt}"]
-    shown += [bad.sentence(place) for bad in bad_rows[1:]]
+    shown += [bad.sentence() for bad in bad_rows[1:]]
     if bad_count > len(bad_rows):
         shown.append(f"... and {bad_count - len(bad_rows):,} more bad rows")
     if first.missing is not None and records == 0:
-        return JobInvalid(first.sentence(place), name="missing-column", hints=(*shown, "nothing was sent."))
+        return JobInvalid(first.sentence(), name="missing-column", hints=(*shown, "nothing was sent."))
     hints = (*shown, "nothing was sent.   fix the rows, or leave them out: --on-bad-row skip")
-    return InputInvalid(first.sentence(place), name="bad-row", hints=hints)
+    return InputInvalid(first.sentence(), name="bad-row", hints=hints)
 
 
 def first_difference(

@@ -3,94 +3,90 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from runner.domain.job import (
-    CURRENT_API_VERSION,
+    AnswerSpec,
     AutoSpec,
     BatchSpec,
     DeleteAfter,
     InputSpec,
     Job,
     Limits,
+    Match,
     Mode,
+    NotifySpec,
     OnBadRow,
     OutputSpec,
+    Variant,
     WarmCache,
 )
-from runner.domain.nearest import did_you_mean, suggest
 from runner.domain.submission import OnUnknown
-from runner.domain.traps import traps
 from runner.errors import JobInvalid
+from runner.files.job_layers import LayerInvalid, read_job
+from runner.files.job_params import resolved_params
 from runner.files.job_problems import problems_of
-from runner.files.job_schema import BatchSection, JobSection, LimitsSection
-from runner.files.job_templates import rendered_path, template_problems, template_texts
-from runner.files.job_yaml import MAX_FILE_BYTES, Document, Place, Problem, YamlInvalid, read_yaml
+from runner.files.job_rules import problems_together
+from runner.files.job_schema import LATER_BLOCKS, BatchSection, JobSection, LimitsSection
+from runner.files.job_sections import InputSection, OutputSection, VariantSection
+from runner.files.job_templates import names_in_sql, rendered_path, template_problems, template_texts
+from runner.files.job_yaml import Document, Place, Problem
 from runner.files.job_yaml import Path as KeyPath
-from runner.files.render import SAMPLING, refused_sampling
 
 SHOWN_PROBLEMS = 20
-# Maps that stand for a file or a column: of a later version, and never meant to be sent as they are.
-DIRECTIVES = ("$file", "$row")
+# Named in a path of the output, and known only when there is a run.
+RUN_NAME = "{run}"
 
 
-def load_job(path: str, params: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> Job:
-    """The job of a file. `params` are those of the command line; `overrides` name values by dotted keys.
+def load_job(
+    path: str,
+    params: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    today: date | None = None,
+) -> Job:
+    """The job of a file. `params` are those of the command line; `overrides` name values by dotted keys; `today` is
+    what dates such as `yesterday` are counted from, here and now when it is not told.
 
     Raises one JobInvalid with all that is wrong as its hints.
     """
+    problems: list[Problem] = []
     try:
-        document = read_yaml(_text(path))
-    except YamlInvalid as invalid:
+        document = read_job(path, problems)
+    except LayerInvalid as invalid:
         raise _invalid(path, [invalid.problem]) from None
     _override(document, overrides or {})
-    problems = list(_problems_together(document))
+    problems += problems_together(document)
+    told = _sections(path, document, problems)
+    used = [*(text for _, text in template_texts(document)), names_in_sql(document)]
+    merged, wrong = resolved_params(document, told.params, params or {}, used, today or _today())
+    problems += [*wrong, *template_problems(document)]
+    input_path = rendered_path(document, "input", merged, problems)
+    output_path = rendered_path(document, "output", merged, problems, run=RUN_NAME)
+    if problems:
+        raise _invalid(path, problems)
+    return _job(path, told, merged, _absolute(input_path), _absolute(output_path))
+
+
+def _today() -> date:
+    return datetime.now().astimezone().date()
+
+
+def _sections(path: str, document: Document, problems: list[Problem]) -> JobSection:
     try:
-        told = JobSection.model_validate(document.values)
+        return JobSection.model_validate(document.values)
     except ValidationError as found:
         problems += [*problems_of(found, document), *template_problems(document)]
         raise _invalid(path, problems) from None
-    merged = _merged_params(document, told.params, params or {}, problems)
-    problems += template_problems(document)
-    input_path = rendered_path(document, "input", merged, problems)
-    output_path = rendered_path(document, "output", merged, problems)
-    if problems:
-        raise _invalid(path, problems)
-    folder = Path() if "input.path" in (overrides or {}) else Path(path).parent
-    return _job(path, told, merged, _absolute(folder, input_path), _absolute(Path(), output_path))
-
-
-def _text(path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise JobInvalid(f"there is no job file {path}.", hints=_near_files(path)) from None
-    except OSError as problem:
-        raise JobInvalid(f"{path} could not be read: {problem.strerror}.") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise JobInvalid(f"{path} is larger than {MAX_FILE_BYTES // 1_000_000} MB; that is no job file.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        line = data[: problem.start].count(b"\n") + 1
-        raise _invalid(path, [Problem(place=Place(line=line), sentence="this is not UTF-8")]) from None
-
-
-def _near_files(path: str) -> tuple[str, ...]:
-    folder = Path(path).parent
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    near = suggest(Path(path).name, [name for name in names if name.endswith((".yaml", ".yml"))])
-    return (f"did you mean {folder / near} ?",) if near else ()
 
 
 def _invalid(path: str, problems: list[Problem]) -> JobInvalid:
-    ordered = sorted(problems, key=lambda problem: (problem.place or Place(line=0, column=0), problem.sentence))
+    ordered = sorted(set(problems), key=_order)
     lines = [_line(path, problem) for problem in ordered[:SHOWN_PROBLEMS]]
     if len(ordered) > SHOWN_PROBLEMS:
         lines.append(f"... and {len(ordered) - SHOWN_PROBLEMS} more")
@@ -98,10 +94,16 @@ def _invalid(path: str, problems: list[Problem]) -> JobInvalid:
     return JobInvalid(f"{path} has {count}.", hints=lines)
 
 
+def _order(problem: Problem) -> tuple[str, int, int, str]:
+    place = problem.place or Place(line=0, column=0)
+    return place.file or "", place.line, place.column, problem.sentence
+
+
 def _line(path: str, problem: Problem) -> str:
-    if problem.place is None:
-        return problem.sentence
-    return f"{path}:{problem.place.line}:{problem.place.column}: {problem.sentence}"
+    place = problem.place
+    return (
+        problem.sentence if place is None else f"{place.file or path}:{place.line}:{place.column}: {problem.sentence}"
+    )
 
 
 def _override(document: Document, overrides: Mapping[str, Any]) -> None:
@@ -110,6 +112,12 @@ def _override(document: Document, overrides: Mapping[str, Any]) -> None:
     if "budget" in values and not isinstance(values["budget"], dict):
         values["budget"] = {"usd": values["budget"]}
         document.value_places["budget", "usd"] = document.value_places["budget",]
+    if "input.path" in overrides and isinstance(values.get("input"), dict):
+        for door in ("sql", "database", "dataset", "run", "rows"):
+            values["input"].pop(door, None)
+    if "output.path" in overrides and isinstance(values.get("output"), dict):
+        for door in ("sql", "database"):
+            values["output"].pop(door, None)
     for name, value in overrides.items():
         keys: KeyPath = tuple(name.split("."))
         here: Any = values
@@ -117,104 +125,16 @@ def _override(document: Document, overrides: Mapping[str, Any]) -> None:
             here = here.setdefault(key, {})
             if not isinstance(here, dict):
                 raise JobInvalid(f"{name} cannot be set: {key} is not a map in this job.")
-        here[keys[-1]] = copy.deepcopy(value)
+        of_input = name == "input.path" and isinstance(value, str)
+        here[keys[-1]] = _absolute(value) if of_input else copy.deepcopy(value)
         document.value_places.pop(keys, None)
 
 
-def _problems_together(document: Document) -> Iterator[Problem]:
-    """What no single value shows."""
-    values = document.values
-    batch = values.get("batch")
-    if (
-        isinstance(batch, dict)
-        and batch.get("on_unknown") == "cancel"
-        and batch.get("workspace_exclusive") is not True
-    ):
-        sentence = (
-            "batch.on_unknown: cancel stops the batch that looks like ours, and it could be somebody else's: "
-            "it needs workspace_exclusive: true, in a workspace where nobody else makes batches"
-        )
-        yield Problem(place=document.value_place(("batch", "on_unknown")), sentence=sentence)
-    request = values.get("request")
-    if not isinstance(request, dict):
-        return
-    for name, short in (("messages", "prompt"), ("system", "system")):
-        if name in request and values.get(short) is not None:
-            place = document.key_place(("request", name))
-            yield Problem(place=place, sentence=f"request.{name} and {short} say the same thing: keep one of them")
-    if "model" in request:
-        yield Problem(place=document.key_place(("request", "model")), sentence="the model stands in model, not here")
-    if values.get("api_version", CURRENT_API_VERSION) == CURRENT_API_VERSION:
-        for name in sorted(SAMPLING & request.keys()):
-            yield Problem(place=document.key_place(("request", name)), sentence=refused_sampling(name))
-    yield from _refused(document, request)
-    yield from _directives(document, request, ("request",))
-
-
-def _refused(document: Document, request: Mapping[str, Any]) -> Iterator[Problem]:
-    """What the API would refuse of the request, whatever the row."""
-    values = document.values
-    version = values.get("api_version", CURRENT_API_VERSION)
-    ways = {"live": False, "batch": True}
-    found = traps(request, model=values.get("model"), api_version=version, batch=ways.get(values.get("mode", "live")))
-    for trap in found:
-        if version == CURRENT_API_VERSION and trap.path[0] in SAMPLING:
-            continue  # said already
-        yield Problem(
-            place=document.value_place(("request", *trap.path)), sentence=f"request.{trap.place}: {trap.words}"
-        )
-
-
-def _directives(document: Document, value: Any, path: KeyPath) -> Iterator[Problem]:
-    if isinstance(value, dict):
-        for name in DIRECTIVES:
-            if name in value:
-                yield Problem(
-                    place=document.key_place((*path, name)), sentence=f"{name} is not supported by this version"
-                )
-        parts: list[tuple[str | int, Any]] = list(value.items())
-    else:
-        parts = list(enumerate(value)) if isinstance(value, list) else []
-    for key, part in parts:
-        yield from _directives(document, part, (*path, key))
-
-
-def _merged_params(
-    document: Document, declared: Mapping[str, Any], given: Mapping[str, Any], problems: list[Problem]
-) -> dict[str, Any]:
-    """The file's parameters with those of the command line, which take the kind of what they replace."""
-    texts = [text for _, text in template_texts(document)]
-    merged = dict(declared)
-    for name, value in given.items():
-        if name not in declared and not any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts):
-            problems.append(
-                Problem(
-                    place=None, sentence=f"-p {name}: the job uses no such parameter{did_you_mean(name, declared)}"
-                )
-            )
-        try:
-            merged[name] = _of_same_kind(value, declared.get(name))
-        except ValueError:
-            kind = type(declared[name]).__name__
-            problems.append(Problem(place=None, sentence=f"-p {name}={value}: the job has {kind} there"))
-    return merged
-
-
-def _of_same_kind(value: Any, before: Any) -> Any:
-    if not isinstance(value, str) or before is None or isinstance(before, str):
-        return value
-    if isinstance(before, bool):
-        return {"true": True, "false": False}.get(value.lower(), value)
-    if isinstance(before, (int, float)):
-        return type(before)(value)
-    return value.split(",")
-
-
-def _absolute(folder: Path, path: str | None) -> str | None:
+def _absolute(path: str | None) -> str | None:
     """A path that means the same from everywhere; `-` and addresses stay."""
     if path is None or path == "-" or "://" in path:
         return path
-    return str((folder / path).absolute())
+    return str(Path(path).absolute())
 
 
 def _job(
@@ -227,29 +147,82 @@ def _job(
         system=told.system,
         request=told.request,
         params=params,
+        variants=tuple(_variant(one) for one in told.variants),
+        match=Match(told.match),
         repeat=told.repeat,
-        input=InputSpec(
-            path=input_path,
-            id=told.input.id,
-            on_bad_row=OnBadRow(told.input.on_bad_row),
-            limit=told.input.limit,
-        ),
+        answer=AnswerSpec() if told.output.reask is None else AnswerSpec(reask=told.output.reask),
+        input=_input(told.input, input_path, told.seed),
         api_version=told.api_version,
         betas=tuple(told.betas),
         headers=told.headers,
         mode=Mode(told.mode),
-        output=OutputSpec(path=output_path),
+        output=_output(told.output, output_path),
         limits=_limits(told.limits),
         budget_pico=told.budget.usd if told.budget else None,
         tags=told.tags,
         batch=_batch(told.batch),
         auto=AutoSpec(threshold=told.auto.threshold, finish_by=told.auto.finish_by),
+        notify=tuple(NotifySpec(on=tuple(one.on), webhook=one.webhook) for one in told.notify),
+        later=tuple(name for name in LATER_BLOCKS if getattr(told, name)),
     )
 
 
 def _name_of(path: str) -> str:
     """A job without a name is called as its file is."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in Path(path).stem)[:64]
+
+
+def _variant(told: VariantSection) -> Variant:
+    return Variant(
+        name=told.name,
+        model=told.model,
+        prompt=told.prompt,
+        system=told.system,
+        request=told.request,
+        when=told.when,
+    )
+
+
+def _input(told: InputSection, path: str | None, seed: int) -> InputSpec:
+    dataset, run, sample = told.dataset, told.run, told.sample
+    return InputSpec(
+        path=path,
+        sql=told.sql,
+        database=told.database,
+        dataset=dataset.name if dataset else None,
+        dataset_config=dataset.config if dataset else None,
+        split=dataset.split if dataset else None,
+        revision=dataset.revision if dataset else None,
+        run=(run.id or run.job) if run else None,
+        statuses=tuple(told.rows.status) if told.rows else (),
+        format=told.format,
+        encoding=told.encoding,
+        delimiter=told.delimiter,
+        where=told.where,
+        sample=sample if isinstance(sample, int) else None,
+        sample_share=sample if isinstance(sample, float) else None,
+        seed=seed if told.seed is None else told.seed,
+        unanswered=told.unanswered,
+        id=told.id,
+        cluster=told.cluster,
+        on_bad_row=OnBadRow(told.on_bad_row),
+        limit=told.limit,
+    )
+
+
+def _output(told: OutputSection, path: str | None) -> OutputSpec:
+    return OutputSpec(
+        path=path,
+        format=told.format,
+        columns=tuple(told.columns),
+        parse_json=told.parse == "json",
+        keep=tuple(told.keep),
+        part_rows=told.part_rows or OutputSpec().part_rows,
+        sql=told.sql,
+        database=told.database,
+        merge_into_source=told.merge_into is not None,
+        raw_csv=told.raw_csv,
+    )
 
 
 def _batch(told: BatchSection) -> BatchSpec:

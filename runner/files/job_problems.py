@@ -40,10 +40,29 @@ def problems_of(found: ValidationError, document: Document) -> list[Problem]:
 
 
 def _problem(error: ErrorDetails, document: Document) -> Problem:
-    path = tuple(part for part in error["loc"] if part != "[key]")
+    path = _path_of(error["loc"], document.values)
     of_key = error["type"] == "extra_forbidden" or "[key]" in error["loc"]
     place = document.key_place(path) if of_key else document.value_place(path)
     return Problem(place=place, sentence=_sentence(error, path, document.values))
+
+
+def _path_of(location: tuple[str | int, ...], values: Any) -> Path:
+    """Where it stands in the file: without the marks that the checker sets between, for keys and kinds of a union."""
+    path: list[str | int] = []
+    here = values
+    for n, part in enumerate(location):
+        inner = _part_of(here, part)
+        if inner is None and (part == "[key]" or n + 1 < len(location)):
+            continue
+        path.append(part)
+        here = inner
+    return tuple(path)
+
+
+def _part_of(value: Any, part: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(part)
+    return value[part] if isinstance(value, list) and isinstance(part, int) and part < len(value) else None
 
 
 def _sentence(error: ErrorDetails, path: Path, values: Mapping[str, Any]) -> str:
@@ -87,9 +106,20 @@ def _unknown_key(path: Path, values: Mapping[str, Any]) -> str:
 
 
 def _keys_at(path: Path) -> list[str]:
-    model: Any = JobSection
+    kinds: list[Any] = [JobSection]
     for part in path:
-        annotation = model.model_fields[part].annotation
-        inner = [kind for kind in getattr(annotation, "__args__", (annotation,)) if kind is not type(None)]
-        model = inner[0]
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        found = [model.model_fields[part].annotation for model in _models(kinds) if part in model.model_fields]
+        # An element of a list or a map is of the kind that stands inside it.
+        kinds = found or kinds
+    return [name for model in _models(kinds) for name in model.model_fields]
+
+
+def _models(kinds: list[Any]) -> list[type[BaseModel]]:
+    """The sections in some annotations, however deep in unions, lists and maps."""
+    found: list[type[BaseModel]] = []
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.append(kind)
+        else:
+            found += _models(list(getattr(kind, "__args__", ())))
+    return found

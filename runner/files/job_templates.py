@@ -30,14 +30,36 @@ def template_texts(document: Document) -> list[tuple[KeyPath, str]]:
         (("request", "system"), request.get("system")),
         (("input", "path"), _inner(document, "input")),
         (("output", "path"), _inner(document, "output")),
+        (("eval", "expected"), _inner(document, "eval", "expected")),
     ):
         found += _texts_in(value, path)
+    return found + _texts_of_variants(document)
+
+
+def _texts_of_variants(document: Document) -> list[tuple[KeyPath, str]]:
+    variants = document.values.get("variants")
+    found: list[tuple[KeyPath, str]] = []
+    for number, variant in enumerate(variants if isinstance(variants, list) else ()):
+        if not isinstance(variant, dict):
+            continue
+        for name in ("prompt", "system"):
+            found += _texts_in(variant.get(name), ("variants", number, name))
+        request = variant.get("request")
+        for name in ("messages", "system"):
+            part = request.get(name) if isinstance(request, dict) else None
+            found += _texts_in(part, ("variants", number, "request", name))
     return found
 
 
-def _inner(document: Document, section: str) -> Any:
+def names_in_sql(document: Document) -> str:
+    """The statement whose `:names` parameters may fill."""
+    sql = _inner(document, "input", "sql")
+    return sql if isinstance(sql, str) else ""
+
+
+def _inner(document: Document, section: str, name: str = "path") -> Any:
     told = document.values.get(section)
-    return told.get("path") if isinstance(told, dict) else None
+    return told.get(name) if isinstance(told, dict) else None
 
 
 def _texts_in(value: Any, path: KeyPath) -> list[tuple[KeyPath, str]]:
@@ -61,8 +83,11 @@ def template_problems(document: Document) -> list[Problem]:
     return problems
 
 
-def rendered_path(document: Document, section: str, params: Mapping[str, Any], problems: list[Problem]) -> str | None:
-    """The path of the input or output section. Parameters are all that it may be made of."""
+def rendered_path(
+    document: Document, section: str, params: Mapping[str, Any], problems: list[Problem], *, run: str | None = None
+) -> str | None:
+    """The path of the input or output section. Parameters are all that it may be made of, and `run.id` where `run`
+    stands for it."""
     text = _inner(document, section)
     if not isinstance(text, str):
         return None
@@ -71,7 +96,8 @@ def rendered_path(document: Document, section: str, params: Mapping[str, Any], p
     path = (section, "path")
     try:
         template = RowTemplate(TemplateEnvironment(), text, dotted(path))
-        return template.text({}, {"params": dict(params)})
+        known = {"params": dict(params)} | ({} if run is None else {"run": {"id": run}})
+        return template.text({}, known)
     except TemplateInvalid:
         return None  # told by template_problems already
     except BadRow as bad:

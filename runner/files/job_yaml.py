@@ -28,10 +28,11 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Place:
-    """Line and column, both from 1."""
+    """Line and column, both from 1, and the file where it is another than the job file."""
 
     line: int = 1
     column: int = 1
+    file: str | None = None  # where it is not the job file itself
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

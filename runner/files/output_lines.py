@@ -5,6 +5,7 @@ The row is given back in its original bytes and the cost as an exact decimal. A 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,12 +36,14 @@ def output_line(
     simulated: bool = False,
     parse_json: bool = False,
     variants: Sequence[str] = (),
+    keep: Sequence[str] = (),
 ) -> bytes:
     """The line in the program's own shape. `parse_json` when the request asked for a JSON schema."""
     result = exported.result
-    text = raw_text(message_parts(exported.message)) if exported.message is not None else None
-    output = raw_json_inside(text) if parse_json and text is not None else None
-    told = {
+    parts = message_parts(exported.message) if exported.message is not None else None
+    text = raw_text(parts) if parts is not None else None
+    output = _output(parts, text) if parse_json and parts is not None and text is not None else None
+    told: dict[str, Any] = {
         "key": result.key,
         "index": result.idx,
         "status": result.status,
@@ -49,7 +52,7 @@ def output_line(
         "stop_reason": result.stop_reason,
         "model": result.model,
         "usage": _usage(result.usage),
-        "cost_usd": _usd(result.cost_pico),
+        "cost_usd": usd_number(result.cost_pico),
         "attempts": result.attempts,
         "latency_ms": None if result.latency_us is None else round(result.latency_us / 1000),
         "error": _error(result),
@@ -64,7 +67,26 @@ def output_line(
         },
         "row": msgspec.Raw(exported.row),
     }
+    if keep and exported.message is not None:
+        told |= _kept(exported.message, keep)
     return _line(told)
+
+
+def _output(parts: Message, text: bytes) -> bytes | None:
+    """What the text spells in JSON, else the input of the first tool call."""
+    told = raw_json_inside(text)
+    return told or next((bytes(block.input) for block in parts.content if block.type == "tool_use"), None)
+
+
+def _kept(message: bytes, keep: Sequence[str]) -> dict[str, Any]:
+    """Parts of the service's reply that a job asks for beside the line's own; `usage` is one of these anyway."""
+    told: dict[str, Any] = {}
+    if "response" in keep:
+        told["response"] = msgspec.Raw(message)
+    if "citations" in keep:
+        content = json.loads(message).get("content", [])
+        told["citations"] = [citation for block in content for citation in block.get("citations") or []]
+    return told
 
 
 def anthropic_line(exported: ExportedRow) -> bytes:
@@ -86,7 +108,14 @@ def openai_line(exported: ExportedRow, *, run: str) -> bytes:
 
 
 def line_writer(
-    form: str, *, run: str, mode: str, simulated: bool = False, parse_json: bool = False, variants: Sequence[str] = ()
+    form: str,
+    *,
+    run: str,
+    mode: str,
+    simulated: bool = False,
+    parse_json: bool = False,
+    variants: Sequence[str] = (),
+    keep: Sequence[str] = (),
 ) -> Callable[[ExportedRow], bytes]:
     """The function that makes lines of `form`: runner, anthropic or openai."""
     if form == "anthropic":
@@ -94,7 +123,7 @@ def line_writer(
     if form == "openai":
         return lambda exported: openai_line(exported, run=run)
     return lambda exported: output_line(
-        exported, run=run, mode=mode, simulated=simulated, parse_json=parse_json, variants=variants
+        exported, run=run, mode=mode, simulated=simulated, parse_json=parse_json, variants=variants, keep=keep
     )
 
 
@@ -123,7 +152,7 @@ def _raw(value: bytes | None) -> msgspec.Raw:
     return NULL if value is None else msgspec.Raw(value)
 
 
-def _usd(pico: int | None) -> msgspec.Raw:
+def usd_number(pico: int | None) -> msgspec.Raw:
     """Pico-dollars as a JSON number in dollars: digits, not a float."""
     if pico is None:
         return NULL

@@ -1,7 +1,7 @@
 """From a row to the body of its Messages request. Everything about the job is compiled once, when a run begins.
 
-The rules of precedence: the row's own request fields win over the job's, key by key; what the row says about
-`stream` does not count, because how an answer travels is the program's business.
+A record makes one row for each variant that answers it, times the repeats. With `match: first` it is one variant, the
+first whose `when` is true; those whose `when` looks at a result come after an answer, and only if that says so.
 
 A request is made for a call of its own or, with `batch`, to ride in a batch, which takes no stream and refuses some
 fields. Where a job may only be sent in batches, such fields are found when it is compiled and its rows are checked.
@@ -10,25 +10,22 @@ fields. Where a job may only be sent in batches, such fields are found when it i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from runner.domain.betas import needs
-from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job, Mode
-from runner.domain.request import MAX_BODY_BYTES, STREAM_ABOVE_TOKENS, MessagesRequest, refused_in_batch
-from runner.domain.traps import traps
-from runner.errors import JobInvalid
-from runner.files.bad_row import BadRow, BatchRefuses
-from runner.files.request_tree import Tree, compiled_tree, constant
+from runner.domain.job import Job, Match, Mode, Variant
+from runner.domain.request import MAX_BODY_BYTES, MessagesRequest
+from runner.files.ask import Ask
+from runner.files.bad_row import BadRow
+from runner.files.expressions import RESULT, Condition
+from runner.files.row_key import key_of
 from runner.files.sandbox import TemplateEnvironment
-from runner.files.shapes import checked_messages, fields_of
 from runner.files.strict_json import parse_object
-from runner.files.template import missing_column
 from runner.files.token_bound import prompt_tokens_bound
 
-SAMPLING = frozenset({"temperature", "top_p", "top_k"})
-MAX_KEY_CHARS = 1_000
 # Rows of this size may become too large for a request; they are rendered when they are checked.
 RENDER_CHECK_ABOVE_BYTES = 1_000_000
 
@@ -36,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Renderer:
-    """A job's templates and fixed request fields, ready for rows.
+    """A job's ways to ask, ready for rows.
 
     `dropped_fields` gathers what rows brought that has no counterpart in a Messages request. `batch_refuses` is the
     first of the job's own fields that a batch refuses, None where a batch takes them all.
@@ -44,35 +41,43 @@ class Renderer:
 
     def __init__(self, job: Job) -> None:
         self.dropped_fields: set[str] = set()
+        self._job = job
         self._id = job.input.id
-        self._api_version = job.api_version
         self._betas = frozenset(job.betas)
-        self._sampling_allowed = job.api_version != CURRENT_API_VERSION
         self._about_job = {
             "params": dict(job.params),
             "job": {"name": job.name, "model": job.model, "tags": dict(job.tags)},
         }
         environment = TemplateEnvironment()
-        self._messages = _messages_tree(environment, job)
-        self._system = _system_tree(environment, job)
-        self._templates = (*(self._messages.templates if self._messages else ()), *self._system.templates)
-        for template in self._templates:
-            template.check_params(job.params)
+        jobs = [job_of_variant(job, variant) for variant in job.variants] or [job]
+        self._asks = [Ask(one, environment, self.dropped_fields.add) for one in jobs]
+        self._conditions = [
+            Condition(environment, variant.when, f"variants[{n}].when") if variant.when else None
+            for n, variant in enumerate(job.variants)
+        ]
+        self._first = bool(job.variants) and job.match is Match.FIRST
         # The first row is rendered in any case: what fails for all rows alike is seen there.
         self._rendered_once = False
-        self._fixed = self._fixed_fields(job)
-        self.batch_refuses = refused_in_batch(job.request)
         self._only_batches = job.mode is Mode.BATCH
-        if self._only_batches and self.batch_refuses is not None:
-            raise not_in_batches(self.batch_refuses)
-        self._model = job.model or job.request.get("model")
-        if self._messages is not None and not self._model:
-            raise no_model()
+
+    @property
+    def chooses(self) -> bool:
+        """Is it a row's own business which variant asks it?"""
+        return self._first
 
     @property
     def one_model(self) -> bool:
         """Do all rows ask the same model? Else each may name its own."""
-        return self._messages is not None
+        return all(ask.has_template for ask in self._asks) and len({ask.model for ask in self._asks}) == 1
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that the job's templates name; none where each row brings its request."""
+        return frozenset().union(*(ask.columns for ask in self._asks))
+
+    @property
+    def batch_refuses(self) -> str | None:
+        return next((ask.batch_refuses for ask in self._asks if ask.batch_refuses is not None), None)
 
     def parse(self, line: bytes) -> dict[str, Any]:
         """The row of a line's bytes. Raises BadRow."""
@@ -80,29 +85,48 @@ class Renderer:
 
     def key(self, row: Mapping[str, Any]) -> str | None:
         """The row's own key: the column that `input.id` names, else `custom_id`; None when it has neither."""
-        if self._id is None:
-            return _key(row["custom_id"], "custom_id") if "custom_id" in row else None
-        if self._id not in row:
-            raise missing_column(self._id, row, "which input.id names")
-        return _key(row[self._id], self._id)
+        return key_of(row, self._id)
+
+    def variant_at(self, row: Mapping[str, Any], idx: int) -> int:
+        """Which variant the row of this number is asked by. Raises BadRow where `match: first` has none for it."""
+        if not self._first:
+            return self._job.place_in_fan(idx % self._job.fan)[0]
+        for number, condition in enumerate(self._conditions):
+            if condition is None or (not condition.asks_result and condition.holds(self._names(row))):
+                return number
+        raise BadRow("fits no variant: no when is true for it")
+
+    def variant_after(self, row: Mapping[str, Any], variant: int, result: Mapping[str, Any]) -> int | None:
+        """The variant that this result of `variant` calls for; None where the result stands."""
+        if not self._first:
+            return None
+        names = {**self._names(row), RESULT: result}
+        for number, condition in enumerate(self._conditions):
+            if number > variant and condition is not None and condition.asks_result and condition.holds(names):
+                return number
+        return None
+
+    def _names(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return {**row, "row": row, **self._about_job}
 
     def check(self, row: Mapping[str, Any], size: int = 0) -> None:
         """Raises BadRow if no request can be made of the row; renders only where a look does not tell.
 
         `size` is the row's length in bytes.
         """
-        if size > RENDER_CHECK_ABOVE_BYTES or not self._rendered_once or not self._surely_renders(row):
-            self.request(row, batch=self._only_batches)
-            self._rendered_once = True
-        if self._messages is None:
-            self._check_traps(self._fields_of_row(row, batch=self._only_batches))
+        variants = [self.variant_at(row, 0)] if self._first else range(len(self._asks))
+        render = size > RENDER_CHECK_ABOVE_BYTES or not self._rendered_once
+        for variant in variants:
+            if render or not self._asks[variant].check(row, batch=self._only_batches):
+                self.request(row, variant=variant, batch=self._only_batches)
+        self._rendered_once = True
 
-    def request(self, row: Mapping[str, Any], *, batch: bool = False) -> MessagesRequest:
+    def request(self, row: Mapping[str, Any], *, variant: int = 0, batch: bool = False) -> MessagesRequest:
         """The request of a row. Raises BadRow; with `batch`, BatchRefuses for one that may only be asked live.
 
         A batch has one set of betas, told when it is created: rows whose `betas` differ cannot ride together.
         """
-        body = self.body(row, batch=batch)
+        body = self.body(row, variant=variant, batch=batch)
         betas = self.betas_of(body, batch=batch)
         return self.request_of(body, betas)
 
@@ -134,154 +158,34 @@ class Renderer:
             betas=betas,
         )
 
-    def body(self, row: Mapping[str, Any], *, batch: bool = False) -> dict[str, Any]:
+    def body(self, row: Mapping[str, Any], *, variant: int = 0, batch: bool = False) -> dict[str, Any]:
         """The request of a row as a value; `betas`, if the row brings any, are still in it."""
-        if batch and self.batch_refuses is not None:
-            raise BatchRefuses(self.batch_refuses)
-        names = {**row, "row": row, **self._about_job} if self._templates else {}
-        body = {"model": self._model, "max_tokens": DEFAULT_MAX_TOKENS, **self._fixed}
-        body["system"] = self._system.build(row, names)
-        if self._messages is None:
-            body |= self._fields_of_row(row, batch=batch)
-        else:
-            body["messages"] = _not_blank(self._messages.build(row, names))
-        if _is_blank(body["system"]):
-            del body["system"]
-        body.pop("stream", None)
-        if not batch and body["max_tokens"] > STREAM_ABOVE_TOKENS:
-            body["stream"] = True
-        return body
-
-    def _surely_renders(self, row: Mapping[str, Any]) -> bool:
-        columns = row.keys()
-        if self._messages is not None and not all(
-            template.surely_has_text(row) for template in self._messages.templates
-        ):
-            return False
-        return all(template.plain and template.columns <= columns for template in self._system.templates)
-
-    def _fields_of_row(self, row: Mapping[str, Any], *, batch: bool) -> dict[str, Any]:
-        fields = fields_of(row, sampling_allowed=self._sampling_allowed, drop=self.dropped_fields.add)
-        if len(fields) > 1:
-            self._check_fields(fields, batch=batch)
-        if not self._model and "model" not in fields:
-            raise BadRow("names no model, and the job names none either: set one with -m MODEL")
-        return fields
-
-    def _check_fields(self, fields: Mapping[str, Any], *, batch: bool) -> None:
-        problem = _problem_with(fields, sampling_allowed=self._sampling_allowed)
-        if problem:
-            raise BadRow(f"has {problem}")
-        refused = refused_in_batch(fields) if batch else None
-        if refused is not None:
-            raise BatchRefuses(refused)
-
-    def _check_traps(self, fields: Mapping[str, Any]) -> None:
-        """What the API would refuse of a row that brings its own request. Of the job's own fields it was told with
-        their lines in the job file."""
-        if len(fields) == 1 and self._model and _is_plain(fields["messages"]):
-            return
-        body = {**self._fixed, **fields}
-        found = traps(
-            body, model=body.get("model", self._model), api_version=self._api_version, batch=self._only_batches
-        )
-        trap = next(found, None)
-        if trap is not None:
-            raise BadRow(f"would be refused: {trap.words} ({trap.place})")
-
-    def _fixed_fields(self, job: Job) -> dict[str, Any]:
-        problem = _problem_with(job.request, sampling_allowed=self._sampling_allowed)
-        if problem:
-            raise JobInvalid(f"request has {problem}", name="request")
-        elsewhere = ("messages", "system", "model", "stream")
-        return {name: value for name, value in job.request.items() if name not in elsewhere}
+        return self._asks[variant].body(row, self._about_job, batch=batch)
 
 
-def no_model() -> JobInvalid:
-    return JobInvalid(
-        "no model is named.",
-        name="no-model",
-        hints=("fix: -m MODEL, or model: in the job file; runner models lists them",),
+def job_of_variant(job: Job, variant: Variant) -> Job:
+    """The job as a variant has it: its own words before the job's, request fields key by key, maps in them too."""
+    request = merged_request(job.request, variant.request)
+    return replace(
+        job,
+        model=variant.model or job.model,
+        prompt=None if "messages" in variant.request else variant.prompt or job.prompt,
+        system=None if "system" in variant.request else variant.system or job.system,
+        request=_without_what_is_said(request, variant),
     )
 
 
-def not_in_batches(field: str) -> JobInvalid:
-    return JobInvalid(f"request {BatchRefuses(field)}.", name="batch-refuses")
+def _without_what_is_said(request: dict[str, Any], variant: Variant) -> dict[str, Any]:
+    """A variant's short form stands for what the job's request says at length."""
+    said = {"messages": variant.prompt, "system": variant.system}
+    return {name: value for name, value in request.items() if said.get(name) is None}
 
 
-def _messages_tree(environment: TemplateEnvironment, job: Job) -> Tree | None:
-    """None when the job has no template of its own and each row brings its messages."""
-    if job.prompt is not None:
-        content = compiled_tree(environment, job.prompt, "the prompt")
-        return Tree(
-            build=lambda row, names: [{"role": "user", "content": content.build(row, names)}],
-            templates=content.templates,
-        )
-    if "messages" not in job.request:
-        return None
-    try:
-        checked_messages(job.request["messages"], '"request.messages"')
-    except BadRow as problem:
-        raise JobInvalid(f"the job {problem.reason}", name="request") from None
-    return compiled_tree(environment, job.request["messages"], "request.messages")
-
-
-def _system_tree(environment: TemplateEnvironment, job: Job) -> Tree:
-    if job.system is not None:
-        return compiled_tree(environment, job.system, "the system prompt")
-    if "system" in job.request:
-        return compiled_tree(environment, job.request["system"], "request.system")
-    return constant(None)
-
-
-def _problem_with(fields: Mapping[str, Any], *, sampling_allowed: bool) -> str | None:
-    """What the API would certainly refuse, in words; None when nothing is seen."""
-    if not sampling_allowed and not SAMPLING.isdisjoint(fields):
-        return refused_sampling(min(SAMPLING & fields.keys()))
-    max_tokens = fields.get("max_tokens", DEFAULT_MAX_TOKENS)
-    if type(max_tokens) is not int or max_tokens < 0:
-        return 'a "max_tokens" that is not a whole number'
-    model = fields.get("model", "?")
-    if type(model) is not str or not model:
-        return 'a "model" that is not a name'
-    betas = fields.get("betas", [])
-    if type(betas) is not list or not all(type(beta) is str for beta in betas):
-        return '"betas" that are not a list of names'
-    return None
-
-
-def refused_sampling(name: str) -> str:
-    """What is wrong with a sampling field, and the two ways out."""
-    return (
-        f'"{name}", which API version {CURRENT_API_VERSION} no longer knows: '
-        'remove it, or set api_version: "2023-06-01"'
-    )
-
-
-def _is_plain(messages: list[dict[str, Any]]) -> bool:
-    """Texts of a user's turn at the end: nothing in it could be a trap."""
-    return messages[-1].get("role") == "user" and all(
-        type(turn.get("content")) is str and turn.get("role") != "system" for turn in messages
-    )
-
-
-def _key(value: Any, column: str) -> str:
-    if type(value) is int:
-        return str(value)
-    if type(value) is not str:
-        raise BadRow(f'has a "{column}" that is neither text nor a whole number')
-    if not value or value.isspace():
-        raise BadRow(f'has an empty "{column}"')
-    if len(value) > MAX_KEY_CHARS:
-        raise BadRow(f'has a "{column}" of more than {MAX_KEY_CHARS:,} characters')
-    return value
-
-
-def _not_blank(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if any(_is_blank(turn["content"]) for turn in messages):
-        raise BadRow("renders to an empty prompt")
-    return messages
-
-
-def _is_blank(text: Any) -> bool:
-    return not text or (type(text) is str and text.isspace())
+def merged_request(below: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Maps are merged, everything else is replaced."""
+    merged = dict(below)
+    for name, value in over.items():
+        before = merged.get(name)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[name] = merged_request(before, value) if both else value  # type: ignore[arg-type]
+    return merged

@@ -26,6 +26,9 @@ MAX_RENDERED_CHARS = 32_000_000
 # Turns of all range() loops of one rendering together, so that nested loops end too.
 MAX_RANGE = 1_000_000
 MAX_INTEGER_BITS = 4_096
+# What a token stands for, about, in English text; other scripts have fewer.
+BYTES_PER_TOKEN = 4
+LONGEST_WORD = 40
 
 # Methods whose result can be far larger than what they are given, and which no prompt needs.
 GROWING_METHODS = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs", "format", "format_map", "translate"})
@@ -71,6 +74,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             "replace": _replace,
             "join": _bounded_join(self.filters["join"]),
             "tojson": _to_json,
+            "truncate_tokens": _truncate_tokens,
             "xml_escape": _xml_escape,
             "dedent": textwrap.dedent,
             "sha256": _sha256,
@@ -151,6 +155,18 @@ def _to_json(value: Any, indent: int | None = None) -> str:
     if isinstance(value, Undefined):
         str(value)  # raises, naming the column
     return json.dumps(value, ensure_ascii=False, indent=None if indent is None else min(indent, 8))
+
+
+def _truncate_tokens(value: Any, tokens: int) -> str:
+    """The beginning of a text, about so many tokens of it, cut between words where there is one near."""
+    text = str(as_text(value))
+    room = max(0, tokens) * BYTES_PER_TOKEN
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) <= room:
+        return text
+    cut = data[:room].decode("utf-8", "ignore")
+    blank = cut.rfind(" ", max(0, len(cut) - LONGEST_WORD))
+    return cut[:blank] if blank > 0 else cut
 
 
 def _xml_escape(value: Any) -> str:

@@ -44,20 +44,52 @@ class AtomicFile:
             ) from None
         return self
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> int:
         try:
-            self._opened_file().write(data)
+            return self._opened_file().write(data)
         except BrokenPipeError:
             raise
         except OSError as problem:
             raise self._fault(problem) from problem
 
+    def flush(self) -> None:
+        """For those who write packed bytes here; what is written is on the disk when the file is complete."""
+
+    def complete(self) -> None:
+        """All is written: safe on the disk, and still under a name of its own."""
+        try:
+            file = self._opened_file()
+            file.flush()
+            if self._part is not None:
+                os.fsync(file.fileno())
+        except BrokenPipeError:
+            raise
+        except OSError as problem:
+            raise self._fault(problem) from problem
+        if self._part is not None:
+            file.close()
+
+    def discard(self) -> None:
+        """Nothing is left of a file that has not appeared."""
+        self._leave_nothing()
+
+    def appear(self) -> None:
+        """The complete file gets its name."""
+        if self._part is None:
+            return
+        failpoint(Failpoint.EXPORT_BEFORE)
+        self._part.replace(self._target)
+        self._part = None
+        _sync_folder(self._target.parent)
+        failpoint(Failpoint.EXPORT_AFTER)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
-                self._finish()
+            if kind is None and self._file is not None and not self._file.closed:
+                self.complete()
+                self.appear()
         except BrokenPipeError:
             raise
         except OSError as problem:
@@ -89,18 +121,6 @@ class AtomicFile:
         except OSError:
             return False
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-    def _finish(self) -> None:
-        file = self._opened_file()
-        file.flush()
-        if self._part is None:
-            return
-        os.fsync(file.fileno())
-        failpoint(Failpoint.EXPORT_BEFORE)
-        self._part.replace(self._target)
-        self._part = None
-        _sync_folder(self._target.parent)
-        failpoint(Failpoint.EXPORT_AFTER)
 
     def _leave_nothing(self) -> None:
         if self._file is not None and self.path != STDOUT:

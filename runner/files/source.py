@@ -1,71 +1,42 @@
-"""Inputs to blocks of lines: JSONL, plain or compressed, from a file or from stdin.
-
-Lines end at 0x0A and nowhere else: U+2028, U+0085 and their like are text. A block is about a megabyte, so memory
-does not depend on the input; a digest runs along over the decompressed bytes, by which a changed input is known.
-"""
+"""An input: one or more files of records, read block by block as often as one likes, or a stream, read once."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
+import os
 import stat
 import sys
-import zlib
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from glob import glob, has_magic
 from pathlib import Path
 from types import TracebackType
-from typing import IO, BinaryIO, Self, cast
+from typing import IO, BinaryIO, Self
 
 from runner.domain.nearest import suggest
 from runner.errors import InputInvalid
+from runner.files.sources.blocks import Block, Position, records
+from runner.files.sources.formats import AS_NAMED, Format, Reading, format_of, reader_of, unit_of
+from runner.files.sources.opened import DAMAGED, opened_file
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+__all__ = ["STDIN", "Block", "Input", "Part", "open_input", "records"]
 
-BLOCK_BYTES = 1 << 20
-# Read in pieces that stay in the processor's cache and below malloc's mmap threshold: 1.7 times faster than 1 MB.
-PIECE_BYTES = 1 << 16
-# A Messages body may have 32 MB; no line that is longer can be sent.
-MAX_LINE_BYTES = 32_000_000
-
-BOM = b"\xef\xbb\xbf"
-GZIP_MAGIC = b"\x1f\x8b"
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 STDIN = "-"
+# More than anybody means by a pattern; each is opened once a pass.
+MAX_FILES = 10_000
 
-# Said by name, because their bytes would only be called "not JSON".
-OTHER_FORMATS = (".csv", ".tsv", ".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".zip", ".bz2", ".xz")
-DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError)
+Keep = Callable[[Block], Block]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
-    """Whole lines without their 0x0A. `first_line` counts from 1, offsets are in decompressed bytes.
+class Part:
+    """One file of an input. `open` gives its bytes; `name` is what it is called in messages."""
 
-    `digest` is the SHA-256 of everything from the beginning of the input to `end_offset`.
-    """
-
-    first_line: int
-    lines: list[bytes]
-    start_offset: int
-    end_offset: int
-    digest: str
-
-
-def records(block: Block) -> list[tuple[int, bytes]]:
-    """Line number and bytes of each record: without BOM, trailing CR and blank lines."""
-    lines = block.lines
-    if block.start_offset == 0 and lines and lines[0].startswith(BOM):
-        lines = [lines[0][len(BOM) :], *lines[1:]]
-    return [
-        (number, line.removesuffix(b"\r"))
-        for number, line in enumerate(lines, block.first_line)
-        if line and not line.isspace()
-    ]
+    name: str
+    open: Callable[[ExitStack], BinaryIO | IO[bytes]]
+    format: Format
 
 
 class Input:
@@ -73,19 +44,33 @@ class Input:
 
     `place` names it in messages and in a run's identity; `checkable` says that it can be read before the first
     send and again after; `size` is in bytes as stored, None where it has none. `prefix_digest` is known once
-    `blocks(start_offset)` has passed its start.
+    `blocks(start_offset)` has passed its start. `keep` leaves records out that are not asked for; digests and offsets
+    are of all of them.
     """
 
     def __init__(
-        self, *, place: str, stream: BinaryIO | None, size: int | None, checkable: bool, path: str | None = None
+        self,
+        *,
+        place: str,
+        parts: Sequence[Part],
+        size: int | None,
+        checkable: bool,
+        reading: Reading = AS_NAMED,
     ) -> None:
         self.place = place
-        self._path = Path(path or place)
         self.size = size
         self.checkable = checkable
         self.prefix_digest: str | None = None
-        self._stream = stream
-        self._open: list[IO[bytes]] = []
+        self.keep: Keep | None = None
+        self._parts = parts
+        self._reading = reading
+        self._first_lines: list[int] = []
+        self._open = ExitStack()
+
+    @staticmethod
+    def of_nothing(place: str) -> Input:
+        """What stands for an input that is not needed any more."""
+        return Input(place=place, parts=(), size=None, checkable=False)
 
     def __enter__(self) -> Self:
         return self
@@ -96,138 +81,126 @@ class Input:
         self.close()
 
     def close(self) -> None:
-        while self._open:
-            self._open.pop().close()
+        self._open.close()
+
+    def where(self, number: int) -> str:
+        """`data/in.jsonl line 17`: the file and the line or row that a record's number means."""
+        n = max(bisect_right(self._first_lines, number) - 1, 0)
+        if len(self._first_lines) <= n:
+            return f"{self.place} line {number}"
+        part = self._parts[n]
+        return f"{part.name} {unit_of(part.format)} {number - self._first_lines[n] + 1}"
 
     def blocks(self, start_offset: int = 0) -> Iterator[Block]:
         """The lines from `start_offset` on, which must be the end of a block; what is before is only hashed."""
-        reader = _Lines(self._decompressed(), self.place)
+        at = Position()
+        self._first_lines = []
+        self.prefix_digest = at.digest() if start_offset == 0 else None
         try:
-            reader.pass_over(start_offset)
-            self.prefix_digest = reader.digest()
-            while (block := reader.next_block()) is not None:
-                yield block
+            for part in self._parts:
+                self._first_lines.append(at.line)
+                yield from self._blocks_of(part, at, start_offset)
         except DAMAGED as problem:
             raise InputInvalid(
-                f"{self.place} is damaged: {problem}",
-                hints=(f"it could be read up to line {reader.line - 1}", "fix: make or fetch the file again"),
+                f"{self.where(at.line).rsplit(' ', 2)[0]} is damaged: {problem}",
+                hints=(f"it could be read up to line {at.line - 1}", "fix: make or fetch the file again"),
             ) from None
         except OSError as problem:
             raise InputInvalid(f"{self.place} could not be read: {problem.strerror or problem}") from None
         finally:
             self.close()
-
-    def _decompressed(self) -> IO[bytes]:
-        raw = self._raw()
-        magic = raw.peek(4)[:4]
-        opened: IO[bytes] = raw
-        if magic.startswith(GZIP_MAGIC):
-            opened = cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
-        elif magic.startswith(ZSTD_MAGIC):
-            opened = cast("IO[bytes]", zstd.ZstdFile(raw))
-        if opened is not raw:
-            self._open.append(opened)
-        return opened
-
-    def _raw(self) -> io.BufferedReader:
-        if self._stream is not None:
-            if isinstance(self._stream, io.BufferedReader):
-                return self._stream
-            return io.BufferedReader(cast("io.RawIOBase", self._stream))
-        opened = self._path.open("rb")
-        self._open.append(opened)
-        return opened
-
-
-class _Lines:
-    """Cuts a byte stream into blocks of whole lines, counting and hashing as it goes."""
-
-    def __init__(self, stream: IO[bytes], place: str) -> None:
-        self._stream = stream
-        self._place = place
-        self._sha = hashlib.sha256()
-        self.offset = 0
-        self.line = 1
-
-    def digest(self) -> str:
-        return self._sha.copy().hexdigest()
-
-    def pass_over(self, offset: int) -> None:
-        while self.offset < offset:
-            chunk = self._stream.read(min(PIECE_BYTES, offset - self.offset))
-            if not chunk:
-                raise InputInvalid(
-                    f"{self._place} has become shorter: it ends at byte {self.offset:,}, "
-                    f"the run has read up to byte {offset:,}",
-                    name="input-changed",
-                )
-            self._sha.update(chunk)
-            self.offset += len(chunk)
-            self.line += chunk.count(b"\n")
-
-    def next_block(self) -> Block | None:
-        """About a megabyte of whole lines; None at the end of the input."""
-        first_line, start = self.line, self.offset
-        lines: list[bytes] = []
-        while self.offset - start < BLOCK_BYTES and (piece := self._piece()):
-            self._sha.update(piece)
-            self.offset += len(piece)
-            lines += piece.split(b"\n")
-            if not lines[-1]:
-                lines.pop()
-            self.line = first_line + len(lines)
-        if self.offset == start:
-            return None
-        return Block(
-            first_line=first_line, lines=lines, start_offset=start, end_offset=self.offset, digest=self.digest()
-        )
-
-    def _piece(self) -> bytes:
-        """Bytes up to the end of a line or of the input."""
-        data = self._stream.read(PIECE_BYTES)
-        if not data or data.endswith(b"\n"):
-            return data
-        rest = self._stream.readline(MAX_LINE_BYTES)
-        if len(rest) + PIECE_BYTES > MAX_LINE_BYTES:
-            self._refuse_long_line(data, rest)
-        return data + rest
-
-    def _refuse_long_line(self, data: bytes, rest: bytes) -> None:
-        length = len(data) - (data.rfind(b"\n") + 1) + len(rest.removesuffix(b"\n"))
-        if length > MAX_LINE_BYTES or (len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n")):
-            line = self.line + data.count(b"\n")
+        if at.offset < start_offset:
             raise InputInvalid(
-                f"{self._place} line {line} is longer than {MAX_LINE_BYTES // 1_000_000} MB.",
-                name="bad-row",
-                hints=("a request cannot be larger than that", "fix: shorten the row or take it out"),
+                f"{self.place} has become shorter: it ends at byte {at.offset:,}, "
+                f"the run has read up to byte {start_offset:,}",
+                name="input-changed",
             )
 
+    def _blocks_of(self, part: Part, at: Position, start_offset: int) -> Iterator[Block]:
+        with self._open:
+            stream = part.open(self._open)
+            reader = reader_of(stream, part.format, self._reading, at, part.name, self._open)
+            reader.pass_over(start_offset)
+            if at.offset < start_offset:
+                return
+            if self.prefix_digest is None:
+                self.prefix_digest = at.digest()
+            while (block := reader.next_block()) is not None:
+                yield block if self.keep is None else self.keep(block)
 
-def open_input(path: str, stdin: BinaryIO | None = None) -> Input:
-    """The input at `path` (`-` is stdin), to be used in a `with`. Raises InputInvalid where there is none."""
+
+def open_input(path: str, stdin: BinaryIO | None = None, reading: Reading = AS_NAMED) -> Input:
+    """The local input at `path`: a file, a pattern of files, or `-` for stdin. Raises InputInvalid where none is."""
     if path == STDIN:
-        return Input(place=STDIN, stream=stdin or sys.stdin.buffer, size=None, checkable=False)
-    _refuse_other_formats(path)
+        return of_stream(stdin or sys.stdin.buffer, reading)
+    if has_magic(path) and not Path(path).exists():
+        return _of_pattern(path, reading)
     place = Path(path).absolute()
+    format_ = reading.format or format_of(path)
+    facts = _facts(path, place)
+    regular = stat.S_ISREG(facts.st_mode)
+    return Input(
+        place=str(place),
+        parts=(_part(place, format_),),
+        size=facts.st_size if regular else None,
+        checkable=regular,
+        reading=reading,
+    )
+
+
+def of_stream(stream: BinaryIO, reading: Reading = AS_NAMED) -> Input:
+    """What is piped in; it can be read once."""
+    part = Part(name=STDIN, open=lambda _: stream, format=reading.format or Format.JSONL)
+    return Input(place=STDIN, parts=(part,), size=None, checkable=False, reading=reading)
+
+
+def of_files(place: str, files: Sequence[tuple[str, Path, Format]], reading: Reading = AS_NAMED) -> Input:
+    """Files on the disk that stand for something else: (what each is called, where it lies, its format)."""
+    return Input(
+        place=place,
+        parts=[_part(path, format_, name) for name, path, format_ in files],
+        size=sum(path.stat().st_size for _, path, _ in files),
+        checkable=True,
+        reading=reading,
+    )
+
+
+def _part(path: Path, format_: Format, name: str | None = None) -> Part:
+    return Part(name=name or str(path), open=partial(opened_file, path), format=format_)
+
+
+def _of_pattern(pattern: str, reading: Reading) -> Input:
+    """All files that fit, in the order of their names."""
+    absolute = str(Path(pattern).absolute())
+    found = sorted(path for path in glob(absolute, recursive=True) if Path(path).is_file())  # noqa: PTH207 - absolute
+    if not found:
+        raise InputInvalid(
+            f"no file fits {pattern}.", hints=(f"looked for {absolute}", "fix: name existing files with -i")
+        )
+    if len(found) > MAX_FILES:
+        raise InputInvalid(f"{pattern} fits more than {MAX_FILES:,} files.")
+    files = [(path, Path(path), reading.format or format_of(path)) for path in found]
+    for name, path, _ in files:
+        _facts(name, path)
+    return of_files(absolute, files, reading)
+
+
+def _facts(path: str, place: Path) -> os.stat_result:
     try:
         facts = place.stat()
         if stat.S_ISDIR(facts.st_mode):
-            raise InputInvalid(f"{path} is a directory.", hints=("fix: name the file itself, or - for stdin",))
-        with place.open("rb") if stat.S_ISREG(facts.st_mode) else io.BytesIO():
-            pass
+            hints = ("fix: name the file itself, or a pattern such as folder/*.jsonl, or - for stdin",)
+            raise InputInvalid(f"{path} is a directory.", hints=hints)
+        if stat.S_ISREG(facts.st_mode):
+            with place.open("rb"):
+                pass
     except FileNotFoundError:
         raise InputInvalid(f"there is no input file {path}.", hints=_where_looked(place)) from None
     except PermissionError:
         raise InputInvalid(f"{path} may not be read.", hints=(f"fix: chmod u+r {path}",)) from None
     except (OSError, ValueError) as problem:
         raise InputInvalid(f"{path!r} could not be opened: {problem}.") from None
-    regular = stat.S_ISREG(facts.st_mode)
-    return Input(place=str(place), stream=None, size=facts.st_size if regular else None, checkable=regular)
-
-
-def spooled_stdin(path: str) -> Input:
-    """What came from stdin, spooled to a file: to be read as often as one likes, and still called stdin."""
-    return Input(place="stdin", stream=None, size=Path(path).stat().st_size, checkable=True, path=path)
+    return facts
 
 
 def _where_looked(place: Path) -> tuple[str, ...]:
@@ -236,13 +209,3 @@ def _where_looked(place: Path) -> tuple[str, ...]:
         near = suggest(place.name, [entry.name for entry in place.parent.iterdir() if entry.is_file()])
         hints += [f"did you mean {place.parent / near} ?"] if near else []
     return (*hints, "fix: name an existing file with -i FILE, or - for stdin")
-
-
-def _refuse_other_formats(path: str) -> None:
-    if "://" in path:
-        raise InputInvalid(f"{path} is not a local file.", hints=("this version reads local files and stdin",))
-    if path.lower().endswith(OTHER_FORMATS):
-        raise InputInvalid(
-            f"{path} is not JSON lines, the one format this version reads (.jsonl, .gz or .zst of it, or -).",
-            hints=('fix: write one JSON object a line, for example {"id": 1, "text": "..."}',),
-        )

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
-from runner.files.bad_row import BadRow
+from runner.files.bad_row import BadRow, reason_of_refused
 
 # Python itself stops at 4,300 digits, with a message about interpreter settings.
 MAX_INTEGER_DIGITS = 4_000
@@ -100,6 +100,8 @@ def _whole_object(text: str) -> dict[str, Any]:
 
 def _second_look(line: bytes, problem: Exception) -> dict[str, Any]:
     """The scanner without the decoder around it trips over leading blanks; then say what is wrong."""
+    if (reason := reason_of_refused(line)) is not None:
+        raise BadRow(reason) from None
     if isinstance(problem, UnicodeDecodeError):
         raise BadRow(f"is not UTF-8: byte 0x{line[problem.start]:02x} at byte {problem.start + 1}") from None
     text = line.decode()

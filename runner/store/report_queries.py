@@ -66,6 +66,17 @@ def row_by_key(run: int, key: bytes) -> Select[Any]:
     return select(results.c.idx).where(results.c.run == run, results.c.key == key).order_by(results.c.idx).limit(1)
 
 
+def answered_keys(run: int, after: int, limit: int) -> Select[Any]:
+    """The keys of rows that succeeded, in the order of their numbers."""
+    wanted = (
+        results.c.run == run,
+        results.c.idx > after,
+        results.c.status == "succeeded",
+        results.c.key.is_not(None),
+    )
+    return select(results.c.idx, results.c.key).where(*wanted).order_by(results.c.idx).limit(limit)
+
+
 def statuses_of(run: int) -> Select[Any]:
     return (
         select(results.c.status, results.c.error_type, results.c.stop_reason, func.count().label("rows"))

@@ -202,6 +202,12 @@ def row_of_key(connection: Connection, run: int, key: str) -> int | None:
     return found
 
 
+def answered_keys(connection: Connection, run: int, after: int, limit: int) -> list[tuple[int, str]]:
+    """Some rows that succeeded, behind `after`: number and key."""
+    found = connection.execute(report_queries.answered_keys(run, after, limit))
+    return [(row.idx, bytes(row.key).decode("utf-8", "surrogatepass")) for row in found]
+
+
 def ledger(connection: Connection, run: int, page: int = 1000) -> Iterator[Any]:
     """The run's lines of the ledger, oldest first."""
     after = 0

@@ -47,7 +47,7 @@ def create(connection: Connection, new: NewRun, label: str, now_us: int, *, newe
         "mode": new.job.mode,
         "state": RunState.RUNNING,
         "round": 1,
-        "fan": new.job.repeat,
+        "fan": new.job.fan,
         "input_uri": new.input_uri,
         "input_digest": new.input_digest,
         "input_bytes": new.input_bytes,

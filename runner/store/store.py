@@ -127,7 +127,7 @@ class Store:
         """What the run has learned of the size of its calls."""
         self.database.write(lambda c: c.execute(queries.set_run(run, estimates=estimates)))
 
-    def note_exported(self, run: int, path: str, now_us: int) -> None:
+    def note_exported(self, run: int, path: str | None, now_us: int) -> None:
         """The output is written; the same command need not write it again while it stands."""
         self.database.write(lambda c: c.execute(queries.set_run(run, output=path, exported_us=now_us)))
 
@@ -464,6 +464,13 @@ class Store:
 
     def record_line(self, run: Run, idx: int) -> bytes | None:
         return self.database.read(lambda c: reports.record_line(c, run.id, run.fan, idx))
+
+    def answered_keys(self, run: Run, page: int = 10_000) -> Iterator[str]:
+        """The keys of all rows that succeeded."""
+        after = -1
+        while found := self.database.read(partial(reports.answered_keys, run=run.id, after=after, limit=page)):
+            yield from (key for _, key in found)
+            after = found[-1][0]
 
     def row_of_key(self, run: int, key: str) -> int | None:
         return self.database.read(lambda c: reports.row_of_key(c, run, key))

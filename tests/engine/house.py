@@ -29,7 +29,7 @@ from runner.engine.live import Service
 from runner.engine.run import Parts, RunEnd, work_on
 from runner.files.check import InputReport, check_input
 from runner.files.render import Renderer
-from runner.files.source import Input, open_input
+from runner.files.source import Input, of_stream, open_input
 from runner.simulator import Request, RunningServer, Simulator, SimulatorConfig, serve
 from runner.store.store import Store
 from tests.turned_clock import TurnedClock
@@ -91,7 +91,7 @@ class House:
         if not self.streamed:
             return open_input(str(self.path))
         stream = io.BytesIO(self.path.read_bytes())
-        return Input(place="a stream", stream=stream, size=None, checkable=False)
+        return of_stream(stream)
 
     def parts(self, run: Run, service: Service, **more: Any) -> Parts:
         told: dict[str, Any] = {

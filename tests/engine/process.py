@@ -15,6 +15,7 @@ from runner.domain.limits import KnownLimits, RateLimits
 from runner.domain.pace import Pace
 from runner.domain.pricing import shipped_prices
 from runner.engine.feeder import Feeder
+from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
 from runner.engine.live import Live, Service
 from runner.engine.meter import Meter
@@ -68,7 +69,10 @@ class Process:
         )
         self.keeper = Keeper(store, self.scopes, clock, self.writes)
         self._chunks = [(at, lines[at : at + CHUNK]) for at in range(0, len(lines), CHUNK)]
-        self.feeder = Feeder(self._claim, clock, self.stop, fan=1, slots=told.concurrency, staged_all=lambda: True)
+        self.feeder = Feeder(
+            self._claim, clock, self.stop, fan=1, repeats=1, slots=told.concurrency, staged_all=lambda: True
+        )
+        renderer = Renderer(self.job)
         self.live = Live(
             job=self.job,
             round_=1,
@@ -79,7 +83,8 @@ class Process:
             pace=self.pace,
             estimator=self.estimator,
             service=service,
-            renderer=Renderer(self.job),
+            renderer=renderer,
+            judge=Judge(self.job, renderer),
             prices=shipped_prices(),
             meter=self.meter,
             clock=clock,

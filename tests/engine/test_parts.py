@@ -167,7 +167,7 @@ async def test_the_feeder_is_bounded_gives_due_rows_first_and_ends_when_all_have
 ) -> None:
     chance = random.Random(seed)
     print(f"seed {seed}")
-    feeder = Feeder(_claims(12, 500), clock, Stop(), fan=1, slots=8, staged_all=lambda: True)
+    feeder = Feeder(_claims(12, 500), clock, Stop(), fan=1, repeats=1, slots=8, staged_all=lambda: True)
     ended: set[int] = set()
     in_hand: list[int] = []
     again: dict[int, int] = {}

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from runner.domain.job import InputSpec, Job
 from runner.errors import InputInvalid, JobInvalid
-from runner.files import double_keys, source
+from runner.files import double_keys
 from runner.files.check import InputReport, can_check_first, check_input, first_difference, refuse_bad_rows
 from runner.files.double_keys import KeyLedger
 from runner.files.render import Renderer
-from runner.files.source import open_input, records
+from runner.files.source import open_input
+from runner.files.sources import blocks
+from runner.files.sources.blocks import records
 
 GOLDEN: list[tuple[bytes, str | None]] = [
     (b'\xef\xbb\xbf{"prompt": "bom"}\r', None),
@@ -112,7 +114,7 @@ def test_a_limit_counts_good_rows_and_leaves_the_rest_unread(tmp_path: Path) -> 
 
 def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(double_keys, "SPILL_ABOVE_KEYS", 1_000)
-    monkeypatch.setattr(source, "BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1 << 16)
     peaks = []
     for count in (4_000, 32_000):
         path = written(tmp_path, *[{"prompt": "x" * 50, "custom_id": f"key-{n}"} for n in range(count)])
@@ -124,20 +126,21 @@ def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_bad_rows_are_one_error_that_shows_the_line(tmp_path: Path) -> None:
-    report = checked(written(tmp_path, {"prompt": "x"}, b'{"id": 16, "text": "He said "no" and left"}', b"y"))
+    path = written(tmp_path, {"prompt": "x"}, b'{"id": 16, "text": "He said "no" and left"}', b"y")
+    report = checked(path)
     with pytest.raises(InputInvalid) as caught:
-        refuse_bad_rows(report, "data/in.jsonl")
+        refuse_bad_rows(report)
     assert caught.value.name == "bad-row"
-    assert caught.value.message == "data/in.jsonl line 2 is not JSON: expected ',' at column 30."
+    assert caught.value.message == f"{path} line 2 is not JSON: expected ',' at column 30."
     assert caught.value.hints[0] == '2 | {"id": 16, "text": "He said "no" and left"}'
-    assert caught.value.hints[1].startswith("data/in.jsonl line 3 is not JSON")
+    assert caught.value.hints[1].startswith(f"{path} line 3 is not JSON")
     assert "nothing was sent" in caught.value.hints[-1]
 
 
 def test_a_column_that_no_row_has_is_the_jobs_fault(tmp_path: Path) -> None:
     report = checked(written(tmp_path, {"Comment": "x"}, {"Comment": "y"}), prompt="{{ comment }}")
     with pytest.raises(JobInvalid) as caught:
-        refuse_bad_rows(report, "in.jsonl")
+        refuse_bad_rows(report)
     assert caught.value.name == "missing-column"
     assert 'did you mean "Comment"?' in caught.value.message
 

@@ -78,6 +78,6 @@ def test_no_bytes_make_the_reader_fail_otherwise(line: bytes) -> None:
 
 
 def test_a_bad_line_reads_as_one_sentence() -> None:
-    line = BadLine.of(17, b"{" + b"x" * 500, BadRow("is not JSON: expected ','", 30))
-    assert line.sentence("data/in.jsonl") == "data/in.jsonl line 17 is not JSON: expected ',' at column 30."
+    line = BadLine.of(17, "data/in.jsonl line 17", b"{" + b"x" * 500, BadRow("is not JSON: expected ','", 30))
+    assert line.sentence() == "data/in.jsonl line 17 is not JSON: expected ',' at column 30."
     assert len(line.excerpt) < 200

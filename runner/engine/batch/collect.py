@@ -335,7 +335,8 @@ class _Lines:
             for idx in chunk.idxs:
                 if idx in ended or idx < self._submission.read_upto:
                     continue
-                record, repeat = divmod(idx, self._c.run.fan)
+                record, place = divmod(idx, self._c.run.fan)
+                repeat = place % self._c.run.job.repeat
                 line = records[record - chunk.first_idx // self._c.run.fan]
                 one = self._settled(chunk.seq, idx, record, repeat, line, past.get(idx, NOTHING_BEHIND))
                 if one is not None:
@@ -350,10 +351,6 @@ class _Lines:
             self.tallies["rows wait"] += 1
             return None
         decision = decide_line(outcome, past.history, self._policy)
-        self.tallies[_word(decision)] += 1
-        if isinstance(decision, PauseRun):
-            self.trouble = decision
-            return None
         work = Work(
             fence=Fence(seq=seq, epoch=NO_EPOCH),
             idx=idx,
@@ -365,6 +362,12 @@ class _Lines:
             turns=list(past.turns),
         )
         row = self._c.renderer.parse(line)
+        self._c.judge.place(row, work)
+        decision = self._c.judge.judged(decision, outcome, row, work)
+        self.tallies[_word(decision)] += 1
+        if isinstance(decision, PauseRun):
+            self.trouble = decision
+            return None
         tried = Try(
             work=work,
             key=self._c.renderer.key(row),
@@ -378,7 +381,7 @@ class _Lines:
         )
         settled = settlement(tried, outcome, decision, self._c.prices, now_us=self._c.clock.now_us(), latency_us=None)
         if settled.booking is not None and settled.booking.cost_pico is None:
-            settled = self._bounded(settled, row)
+            settled = self._bounded(settled, row, work.variant)
         return settled
 
     def _outcome(self, idx: int) -> Outcome:
@@ -393,10 +396,10 @@ class _Lines:
         line = os.pread(self._descriptor, length, self._found.offsets[slot])
         return outcome_of_result_line(line).outcome
 
-    def _bounded(self, settled: Settlement, row: dict[str, object]) -> Settlement:
+    def _bounded(self, settled: Settlement, row: dict[str, object], variant: int) -> Settlement:
         """A line whose cost is not known stands in the books with the most that it can be."""
         try:
-            request = self._c.renderer.request(row, batch=True)
+            request = self._c.renderer.request(row, variant=variant, batch=True)
         except BadRow:
             return settled
         assert settled.booking is not None  # noqa: S101 - the caller has just looked

@@ -16,6 +16,7 @@ from runner.domain.run import Run
 from runner.domain.submission import Timing
 from runner.engine.batch.calls import BatchCalls, BatchService
 from runner.engine.batch.events import BatchEvent, Tell
+from runner.engine.judge import Judge
 from runner.engine.meter import Meter
 from runner.engine.stop import Stop
 from runner.files.render import Renderer
@@ -43,6 +44,7 @@ class Common:
     service: BatchService
     calls: BatchCalls
     renderer: Renderer
+    judge: Judge
     prices: PriceBook
     clock: Clock
     stop: Stop

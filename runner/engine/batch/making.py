@@ -324,13 +324,13 @@ class Maker:
 
     async def _end(self, misfit: Misfit, error_type: str) -> None:
         c, chunk = self._c, misfit.chunk
-        record, repeat = divmod(misfit.idx, c.run.fan)
+        record, place = divmod(misfit.idx, c.run.fan)
         past = chunk.past.get(misfit.idx, NOTHING_BEHIND)
         work = Work(
             fence=chunk.fence,
             idx=misfit.idx,
             record=record,
-            repeat=repeat,
+            repeat=place % c.run.job.repeat,
             line=chunk.lines[record - chunk.first_record],
             last_try=past.last_try + 1,
             history=past.history,

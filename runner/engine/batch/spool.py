@@ -87,7 +87,8 @@ class Spool:
             if idx in chunk.taken or idx in passed_over:
                 continue
             try:
-                body = self._renderer.body(self._row(chunk, idx), batch=True)
+                row = self._row(chunk, idx)
+                body = self._renderer.body(row, variant=self._renderer.variant_at(row, idx), batch=True)
                 betas = self._renderer.betas_of(body, batch=True)
                 if self._rides_elsewhere(betas):
                     continue
