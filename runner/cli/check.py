@@ -26,7 +26,6 @@ from runner.cli.options import (
 )
 from runner.cli.sending import check_credential
 from runner.domain.job import Job, Mode, OnBadRow
-from runner.domain.pricing import shipped_prices
 from runner.errors import InputInvalid
 from runner.files.check import InputReport, check_input, refuse_bad_rows
 from runner.files.render import Renderer
@@ -80,7 +79,7 @@ def check(
         "input.on_bad_row": on_bad_row,
     }
     job = settled(job_of(job_file, params, overrides), context.settings, simulated=context.simulate)
-    prices = shipped_prices()
+    prices = context.prices
     check_model(job, prices, any_model=any_model)
     with opened_input(job, context.settings.home) as (job, source):
         renderer = Renderer(job)
@@ -94,12 +93,13 @@ def check(
     if count_rows is not None:
         check_credential(job, context.settings)
         tokens = counted(sample.requests[:count_rows], job, context.settings, context.clock)
+    warnings = job_warnings(job, prices, context.clock.now_us())
     if context.json:
-        context.print_json(_as_json(job, report, sample, tokens))
+        context.print_json(_as_json(job, report, sample, tokens, warnings))
         return
     for line in facts_lines(_facts(job_file, job, report, sample, tokens)):
         click.echo(safe_text(line))
-    for name, sentence in job_warnings(job, prices):
+    for name, sentence in warnings:
         warning(name, sentence)
     context.note("nothing was sent." if tokens is None else "nothing was sent but to be counted.")
 
@@ -143,7 +143,9 @@ def _cost(job: Job, sample: Sample, rows: int) -> str:
     return words if job.budget_pico is None else f"{words}\nthe budget is {dollars(job.budget_pico)}"
 
 
-def _as_json(job: Job, report: InputReport, sample: Sample, tokens: Counted | None) -> dict[str, Any]:
+def _as_json(
+    job: Job, report: InputReport, sample: Sample, tokens: Counted | None, warnings: list[tuple[str, str]]
+) -> dict[str, Any]:
     worst = sample.mean_worst_pico
     rows = report.records * job.repeat
     return {
@@ -161,5 +163,5 @@ def _as_json(job: Job, report: InputReport, sample: Sample, tokens: Counted | No
         "counted": None if tokens is None else tokens.as_json(),
         "usd_at_most": None if worst is None else usd(worst * rows),
         "budget_usd": usd(job.budget_pico),
-        "warnings": [{"name": name, "message": sentence} for name, sentence in job_warnings(job, shipped_prices())],
+        "warnings": [{"name": name, "message": sentence} for name, sentence in warnings],
     }

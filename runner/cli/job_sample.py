@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 
 from runner.domain.job import DEFAULT_MAX_TOKENS, Job
+from runner.domain.lifecycle import lifecycle_warnings
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
 from runner.files.bad_row import BadRow
@@ -60,14 +62,14 @@ def used_columns(job: Job) -> list[str]:
     return sorted({column for template in templates for column in template.columns})
 
 
-def job_warnings(job: Job, prices: PriceBook) -> list[tuple[str, str]]:
+def job_warnings(job: Job, prices: PriceBook, now_us: int) -> list[tuple[str, str]]:
     """What is allowed but probably not meant: a name and a sentence each."""
     found = []
     max_tokens = job.request.get("max_tokens", DEFAULT_MAX_TOKENS)
     facts = prices.find(job.model) if job.model else None
-    if facts is not None and facts.status == "deprecated":
-        when = f" (it retires {facts.retires})" if facts.retires else ""
-        found.append(("deprecated-model", f"{facts.id} is deprecated{when}."))
+    if facts is not None:
+        today = datetime.fromtimestamp(now_us / 1e6, UTC).date()
+        found += [("lifecycle", sentence) for sentence in lifecycle_warnings(facts, today, fast=_is_fast(job))]
     if facts is not None and isinstance(max_tokens, int) and max_tokens > facts.max_output:
         sentence = f"max_tokens {max_tokens:,} is more than {facts.id} writes; it takes at most {facts.max_output:,}."
         found.append(("max-tokens", sentence))
@@ -78,6 +80,10 @@ def job_warnings(job: Job, prices: PriceBook) -> list[tuple[str, str]]:
         )
         found.append(("little-room", sentence))
     return found
+
+
+def _is_fast(job: Job) -> bool:
+    return job.request.get("speed") == "fast"
 
 
 def _thinks(job: Job) -> bool:

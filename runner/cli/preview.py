@@ -17,7 +17,6 @@ from runner.cli.job_argument import job_of
 from runner.cli.launch import opened_input, settled
 from runner.cli.options import base_url_option, input_option, json_option, limited_to, mode_option, param_option
 from runner.domain.job import Job, Mode
-from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
 from runner.errors import CredentialsRefused
 from runner.files.bad_row import BadLine, BadRow
@@ -44,20 +43,7 @@ class Shown:
     request: MessagesRequest
     headers: list[tuple[str, str]]
     batch: bool
-
-    @property
-    def worst_pico(self) -> int | None:
-        bound = self.request.prompt_tokens_bound
-        if bound is None:
-            return None
-        return shipped_prices().bound_pico(
-            self.request.model,
-            prompt_tokens=bound,
-            max_tokens=self.request.max_tokens,
-            batch=self.batch,
-            geo=self.request.inference_geo,
-            speed=self.request.speed,
-        )
+    worst_pico: int | None
 
 
 @command("preview", examples=("runner preview job.yaml -n 3", "runner preview job.yaml -i other.jsonl -p year=2026"))
@@ -83,7 +69,7 @@ def preview(
     job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
     check_base_url(job.base_url)
     with opened_input(job, context.settings.home) as (job, source):
-        shown = list(_requests(job, source, context.settings, limit))
+        shown = list(_requests(job, source, context, limit))
     if context.json:
         told = [_as_json(one) for one in shown]
         context.print_json({"job": job.name, "url": _url(job), "requests": told})
@@ -94,11 +80,11 @@ def preview(
     context.note("nothing was sent." if shown else "the input holds no rows.")
 
 
-def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterator[Shown]:
+def _requests(job: Job, source: Input, context: Context, limit: int) -> Iterator[Shown]:
     renderer = Renderer(job)
     batch = job.mode is Mode.BATCH
-    auth = shown_auth(settings)
-    custom = hidden_secrets(check_custom_headers({**settings.service.custom_headers, **job.headers}))
+    auth = shown_auth(context.settings)
+    custom = hidden_secrets(check_custom_headers({**context.settings.service.custom_headers, **job.headers}))
     made = 0
     for block in source.blocks():
         for number, payload in records(block):
@@ -112,7 +98,8 @@ def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterat
             betas = (*job.betas, *request.betas)
             headers = request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas)
             made += 1
-            yield Shown(line=number, key=key, request=request, headers=headers, batch=batch)
+            worst_pico = context.prices.worst_pico(request, batch=batch)
+            yield Shown(line=number, key=key, request=request, headers=headers, batch=batch, worst_pico=worst_pico)
 
 
 def shown_auth(settings: Settings) -> tuple[str, str]:

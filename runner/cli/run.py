@@ -28,7 +28,6 @@ from runner.cli.sending import check_credential
 from runner.cli.working import found, work
 from runner.domain.deadline import check_deadline
 from runner.domain.job import API_VERSIONS, Mode, OnBadRow
-from runner.domain.pricing import shipped_prices
 from runner.domain.states import FINISHED_RUN
 from runner.errors import UsageInvalid
 
@@ -127,7 +126,7 @@ def run(
     if submit_only:
         _check_submit_only(job.mode, simulated=context.simulate)
     job = settled(job, context.settings, simulated=context.simulate, betas=betas)
-    prices = shipped_prices()
+    prices = context.prices
     check_model(job, prices, any_model=any_model)
     check_credential(job, context.settings)
     with ExitStack() as open_:
