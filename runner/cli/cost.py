@@ -9,7 +9,7 @@ import click
 from runner.cli.command import command, group
 from runner.cli.context import Context
 from runner.cli.messages import warning
-from runner.cli.options import json_option, of_simulated_option, plain_option
+from runner.cli.options import base_url_option, json_option, of_simulated_option, plain_option
 from runner.domain.booking import DAY_US
 from runner.domain.run import Run
 from runner.domain.spending import By, Spending, date_of, first_of_month, grouped, since_day, total
@@ -26,6 +26,7 @@ from runner.views.cost_page import (
 )
 from runner.views.money import dollars, usd
 from runner.views.numbers import count
+from runner.views.reconcile_page import reconciled_json, reconciled_lines
 from runner.views.safe_text import safe_text
 
 # Runs that one `reprice` looks at.
@@ -201,4 +202,28 @@ def _repriced(context: Context, run: Run, *, write: bool) -> dict[str, int]:
     return told
 
 
+@command(
+    "reconcile",
+    examples=("runner cost reconcile", "runner cost reconcile --day 2026-11-20 --json"),
+)
+@click.option("--day", default="yesterday", show_default=True, metavar="DAY", help="A UTC day, as for --since.")
+@base_url_option
+@json_option
+def reconcile(context: Context, day: str) -> None:
+    """Hold a day's books against the provider's own usage and cost reports, and say what explains the difference.
+
+    It takes an Admin API key (ANTHROPIC_ADMIN_KEY). Reports are complete some hours after the day.
+    """
+    from runner.cli.reconciling import reconciled_day
+
+    told = reconciled_day(context, _day(day, context.clock.now_us()))
+    if context.json:
+        context.print_json(reconciled_json(told))
+        return
+    console = context.stdout_console()
+    for line in reconciled_lines(told, console.width if console.is_terminal else None):
+        click.echo(line)
+
+
 cost.add_command(reprice)
+cost.add_command(reconcile)

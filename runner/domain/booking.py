@@ -22,7 +22,8 @@ class BookingKind(StrEnum):
 class Booking:
     """A line of the ledger for one call. `price` is None when it is not known exactly.
 
-    `key` names the call where row, epoch, try and turn do not: a line of a batch is named by its custom id.
+    `key` names the call where row, epoch, try and turn do not: a line of a batch is named by its custom id. `at_us`
+    is when it was billed, where that was earlier than now: when its batch ended.
     """
 
     kind: BookingKind
@@ -34,6 +35,7 @@ class Booking:
     request_id: str | None
     batch: str | None = None
     key: str | None = None
+    at_us: int | None = None
 
     @property
     def cost_pico(self) -> int | None:

@@ -21,7 +21,7 @@ from runner.store.group import AttemptRecord, Settlement, TurnRecord
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Try:
     """One try of a row, or one turn of it, and the most that it can cost. In a batch, `batch` is the service's id
-    and `custom_id` the name of the line, under which it is booked."""
+    `custom_id` the name of the line, under which it is booked, and `billed_us` when the batch ended."""
 
     work: Work
     key: str | None
@@ -32,6 +32,7 @@ class Try:
     worst_pico: int | None
     batch: str | None = None
     custom_id: str | None = None
+    billed_us: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +122,7 @@ def _booking(call: Try, outcome: Outcome, price: Price | None, prices: PriceBook
         request_id=outcome.origin.request_id,
         batch=call.batch,
         key=call.custom_id,
+        at_us=call.billed_us,
     )
 
 

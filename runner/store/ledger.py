@@ -60,7 +60,7 @@ def line(run: int, idx: int | None, key: str, booking: Booking, at_us: int, *, r
         "batch": plain_text(booking.batch),
         "rows": rows,
         "corrects": None,
-        "at_us": at_us,
+        "at_us": at_us if booking.at_us is None else booking.at_us,
     }
     return Line(told, booking.usage or NO_USAGE)
 

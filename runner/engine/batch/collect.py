@@ -365,6 +365,7 @@ class _Lines:
             request_id=outcome.origin.request_id,
             batch=self._submission.provider_id,
             key=custom_id(self._submission.id, idx),
+            at_us=self._submission.ended_us,
         )
         self.tallies["paid twice"] += 1
         fence, now_us = Fence(seq=seq, epoch=NO_EPOCH), self._c.clock.now_us()
@@ -404,6 +405,7 @@ class _Lines:
             worst_pico=None,
             batch=self._submission.provider_id,
             custom_id=custom_id(self._submission.id, idx),
+            billed_us=self._submission.ended_us,
         )
         settled = settlement(tried, outcome, decision, self._c.prices, now_us=self._c.clock.now_us(), latency_us=None)
         if settled.booking is not None and settled.booking.cost_pico is None:
