@@ -7,6 +7,7 @@ for `doctor`, and because a file of a project may not direct the user's own key 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -64,6 +65,8 @@ class Settings:
     tier: str | None = None
     concurrency: int | None = None
     max_usd: Decimal | None = None
+    prices: str | None = None
+    model_prices: Mapping[str, Any] = field(default_factory=dict)
     batch_poll_s: float | None = None
     batch_window_s: float | None = None
     batch_settle_s: float | None = None
@@ -76,6 +79,14 @@ class Settings:
     origin: Mapping[str, str] = field(default_factory=dict)
     layer: Mapping[str, str] = field(default_factory=dict)
     simulated_database: str | None = field(default=None, repr=False)
+
+    @property
+    def prices_file(self) -> Path | None:
+        """The table of prices of one's own. What a project's file names lies beside it."""
+        if self.prices is None:
+            return None
+        near = self.project_file.parent if self.project_file and self.layer.get("prices") == PROJECT else Path()
+        return near / Path(self.prices).expanduser()
 
     @property
     def shown_database_url(self) -> str:
@@ -192,9 +203,11 @@ def _of_table(table: Mapping[str, object], shown: str) -> _Given:
 
 
 def _as_text(value: object) -> str:
-    if isinstance(value, Mapping):  # custom_headers as a table
-        return "\n".join(f"{name}: {part}" for name, part in value.items())
-    return str(value)
+    if not isinstance(value, Mapping):
+        return str(value)
+    if any(isinstance(part, Mapping) for part in value.values()):
+        return json.dumps(value, default=str)
+    return "\n".join(f"{name}: {part}" for name, part in value.items())
 
 
 def _of_variables(env: Mapping[str, str], where: str, cwd: Path) -> _Given:

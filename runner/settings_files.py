@@ -15,6 +15,8 @@ from runner.errors import UsageInvalid
 PROJECT_FILE = "runner.toml"
 # A `.env` beyond this is some other file of that name.
 MAX_DOTENV_BYTES = 1_000_000
+# Settings that are tables; all others are single values.
+TABLES = frozenset({"custom_headers", "model_prices"})
 
 _ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "$": "$"}
@@ -79,7 +81,7 @@ def _checked(table: Mapping[str, object], path: Path, known: Iterable[str]) -> M
                 name="unknown-setting",
                 hints=_nearest(key, names - table.keys()),
             )
-        if isinstance(value, list) or (isinstance(value, dict) and key != "custom_headers"):
+        if isinstance(value, list) or (isinstance(value, dict) and key not in TABLES):
             raise UsageInvalid(f"{key} in {path} must be a single value.")
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
@@ -99,6 +100,17 @@ def _headers(told: str) -> Mapping[str, str]:
     return MappingProxyType(headers)
 
 
+def _tables(told: str) -> Mapping[str, Any]:
+    """A table of tables, as JSON; files of settings write it in their own way."""
+    try:
+        table = json.loads(told, parse_float=str)
+    except ValueError:
+        table = None
+    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
+        raise Unusable('must be a table of tables by model, such as {"claude-haiku-5-5": {"multiplier": 0.9}}')
+    return MappingProxyType(table)
+
+
 SETTINGS: Mapping[str, Setting] = {
     "database_url": Setting("RUNNER_DATABASE_URL", _database_url),
     "simulated_database_url": Setting("RUNNER_SIMULATED_DATABASE_URL", _database_url),
@@ -108,6 +120,8 @@ SETTINGS: Mapping[str, Setting] = {
     "tier": Setting("RUNNER_TIER", _one_of(TIERS)),
     "concurrency": Setting("RUNNER_CONCURRENCY", _positive),
     "max_usd": Setting("RUNNER_MAX_USD", _money),
+    "prices": Setting("RUNNER_PRICES", _text),
+    "model_prices": Setting("RUNNER_MODEL_PRICES", _tables),
     "batch_poll_s": Setting("RUNNER_BATCH_POLL_S", _seconds),
     "batch_window_s": Setting("RUNNER_BATCH_WINDOW_S", _seconds),
     "batch_settle_s": Setting("RUNNER_BATCH_SETTLE_S", _seconds),

@@ -247,17 +247,57 @@ def upgrade() -> None:
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("cost_pico", sa.BigInteger(), nullable=True),
         sa.Column("bound_pico", sa.BigInteger(), nullable=True),
+        sa.Column("unbatched_pico", sa.BigInteger(), nullable=True),
+        sa.Column("list_pico", sa.BigInteger(), nullable=True),
         sa.Column("usage", sa.LargeBinary(), nullable=True),
         sa.Column("price_version", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=True),
         sa.Column("batch", sa.Text(), nullable=True),
+        sa.Column("rows", sa.SmallInteger(), nullable=False),
+        sa.Column("corrects", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_ledger_run_runs")),
+        sa.ForeignKeyConstraint(["corrects"], ["ledger.id"], name=op.f("fk_ledger_corrects_ledger")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger")),
         sa.UniqueConstraint("key", name=op.f("uq_ledger_key")),
     )
     with op.batch_alter_table("ledger", schema=None) as batch_op:
         batch_op.create_index("ix_ledger_run_idx", ["run", "idx"], unique=False)
+        batch_op.create_index(
+            "ix_ledger_corrects",
+            ["corrects"],
+            unique=False,
+            sqlite_where=sa.text("corrects IS NOT NULL"),
+            postgresql_where=sa.text("corrects IS NOT NULL"),
+        )
+
+    op.create_table(
+        "spending",
+        sa.Column("run", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("batch", sa.Boolean(), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("uncosted", sa.BigInteger(), nullable=False),
+        sa.Column("unbounded", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_5m", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_1h", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("web_searches", sa.BigInteger(), nullable=False),
+        sa.Column("cost_pico", sa.BigInteger(), nullable=False),
+        sa.Column("bound_pico", sa.BigInteger(), nullable=False),
+        sa.Column("unbatched_pico", sa.BigInteger(), nullable=False),
+        sa.Column("list_pico", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_spending_run_runs")),
+        sa.PrimaryKeyConstraint("run", "day", "kind", "model", "batch", name=op.f("pk_spending")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("spending", schema=None) as batch_op:
+        batch_op.create_index("ix_spending_day", ["day"], unique=False)
 
     op.create_table(
         "payloads",

@@ -21,7 +21,7 @@ PRICED_CACHE_WRITES = {
 }
 # Parts of what is priced already, or words rather than counts.
 FREE = frozenset({"output_tokens_details", "service_tier", "inference_geo", "speed"})
-FREE_SERVER_TOOLS = frozenset({"web_fetch_requests"})
+WEB_SEARCH = "web_search_requests"
 READ_APART = frozenset({"cache_creation", "cache_creation_input_tokens", "server_tool_use", "iterations"})
 
 
@@ -34,7 +34,7 @@ def read_usage(told: Any) -> Usage:
     for name, kind in PRICED.items():
         counts[kind] = _count(told.get(name), name, unpriced)
     _read_cache_writes(told, counts, unpriced)
-    _read_server_tools(told.get("server_tool_use"), counts, unpriced)
+    uses = _read_server_tools(told.get("server_tool_use"), counts, unpriced)
     _read_iterations(told.get("iterations"), unpriced)
     for name, value in told.items():
         if name not in PRICED and name not in FREE and name not in READ_APART and _counts_something(value):
@@ -44,6 +44,7 @@ def read_usage(told: Any) -> Usage:
         inference_geo=_word(told.get("inference_geo")),
         speed=_word(told.get("speed")),
         unpriced=tuple(sorted(set(unpriced))),
+        uses=uses,
         **counts,
     )
 
@@ -65,15 +66,16 @@ def _read_cache_writes(told: Mapping[str, Any], counts: dict[str, int], unpriced
         unpriced.append("cache_creation")
 
 
-def _read_server_tools(told: Any, counts: dict[str, int], unpriced: list[str]) -> None:
+def _read_server_tools(told: Any, counts: dict[str, int], unpriced: list[str]) -> tuple[tuple[str, int], ...]:
+    """Uses of server tools beside web search, which has a count of its own. What they cost, the price book knows."""
     if not isinstance(told, dict):
         if _counts_something(told):
             unpriced.append("server_tool_use")
-        return
-    counts["web_searches"] = _count(told.get("web_search_requests"), "server_tool_use.web_search_requests", unpriced)
-    for name, value in told.items():
-        if name != "web_search_requests" and name not in FREE_SERVER_TOOLS and _counts_something(value):
-            unpriced.append(f"server_tool_use.{name}")
+        return ()
+    counts["web_searches"] = _count(told.get(WEB_SEARCH), f"server_tool_use.{WEB_SEARCH}", unpriced)
+    others = [name for name in sorted(told) if name != WEB_SEARCH and _counts_something(told[name])]
+    uses = [(name, _count(told[name], f"server_tool_use.{name}", unpriced)) for name in others]
+    return tuple((name, count) for name, count in uses if count)
 
 
 def _read_iterations(told: Any, unpriced: list[str]) -> None:

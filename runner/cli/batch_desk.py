@@ -19,7 +19,6 @@ from runner.cli.launch import timing_of
 from runner.cli.sending import connected, spool_of
 from runner.domain.batch import DAY_US, RETENTION_DAYS, BatchStatus
 from runner.domain.outcome import AccountTrouble, Failure
-from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.domain.states import BatchState
 from runner.domain.submission import Whose, verify_first_line
@@ -246,7 +245,7 @@ def let_go(context: Context, found: FoundBatch) -> None:
             run.id,
             found.submission.id,
             model=run.job.model or "",
-            price_version=shipped_prices().version,
+            price_version=context.prices.version,
             now_us=context.clock.now_us(),
         )
     finally:
@@ -333,7 +332,7 @@ async def _connected_to(
             calls=BatchCalls(service, clock, stop),
             renderer=renderer,
             judge=Judge(job, renderer),
-            prices=shipped_prices(),
+            prices=context.prices,
             clock=clock,
             stop=stop,
             meter=Meter(clock.monotonic()),

@@ -28,7 +28,6 @@ from runner.cli.options import (
 )
 from runner.cli.sending import check_credential
 from runner.domain.job import Job, Mode, OnBadRow
-from runner.domain.pricing import shipped_prices
 from runner.errors import InputInvalid
 from runner.files.check import InputReport, check_input, refuse_bad_rows
 from runner.files.render import Renderer
@@ -88,7 +87,7 @@ def check(
     given = parsed_headers(headers)
     job = with_headers(job_of(job_file, params, overrides), given)
     job = settled(job, context.settings, simulated=context.simulate, betas=betas)
-    prices = shipped_prices()
+    prices = context.prices
     check_model(job, prices, any_model=any_model)
     with looked_at_input(context, job) as (job, source):
         renderer = Renderer(job)

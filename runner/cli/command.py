@@ -26,17 +26,7 @@ class ExampleCommand(click.Command):
         self.format_options(ctx, formatter)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own: list[tuple[str, str]] = []
-        common: list[tuple[str, str]] = []
-        for parameter in self.get_params(ctx):
-            shown = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
-            if shown is not None:
-                is_common = isinstance(parameter, CommonOption) or "--help" in parameter.opts
-                (common if is_common else own).append(shown)
-        for title, records in (("Options", own), ("Everywhere", common)):
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+        write_options(self, ctx, formatter)
 
 
 class ExampleGroup(click.Group):
@@ -49,6 +39,25 @@ class ExampleGroup(click.Group):
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(self.examples, formatter)
         super().format_help(ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        write_options(self, ctx, formatter)
+
+
+def write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """A command's own options, then those that every command has."""
+    own: list[tuple[str, str]] = []
+    common: list[tuple[str, str]] = []
+    for parameter in command.get_params(ctx):
+        shown = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+        if shown is not None:
+            is_common = isinstance(parameter, CommonOption) or "--help" in parameter.opts
+            (common if is_common else own).append(shown)
+    for title, records in (("Options", own), ("Everywhere", common)):
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
@@ -71,5 +80,24 @@ def command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., An
 
         decorate = click.command(name, cls=ExampleCommand, examples=examples)
         return decorate(common_options(with_context))
+
+    return made
+
+
+def group(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., Any]], ExampleGroup]:
+    """Makes a group of a function that is called when no subcommand is named, like a command's."""
+
+    def made(function: Callable[..., Any]) -> ExampleGroup:
+        @wraps(function)
+        def unless_more_is_named(*args: Any, **told: Any) -> Any:
+            click_context = click.get_current_context()
+            if click_context.invoked_subcommand is not None:
+                return None
+            context = click_context.ensure_object(Context)
+            context.start_logging()
+            return function(context, *args, **told)
+
+        decorate = click.group(name, cls=ExampleGroup, examples=examples, invoke_without_command=True)
+        return decorate(common_options(unless_more_is_named))
 
     return made

@@ -22,6 +22,7 @@ from runner.settings import Settings, load_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from runner.domain.pricing import PriceBook
     from runner.store.store import Store
 
 PROGRESS_KINDS = ("none", "plain", "bar", "json")
@@ -57,6 +58,13 @@ class Context:
     @cached_property
     def clock(self) -> SystemClock:
         return SystemClock()
+
+    @cached_property
+    def prices(self) -> PriceBook:
+        """Raises UsageInvalid where a table of one's own cannot be used."""
+        from runner.cli.prices import price_book_of
+
+        return price_book_of(self.settings)
 
     def start_logging(self) -> None:
         """Before anything else, by what the environment says; files of settings are heard when they are read."""

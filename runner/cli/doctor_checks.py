@@ -15,7 +15,6 @@ from runner.api.proxies import proxy_for
 from runner.cli.context import Context, sqlite_file_exists
 from runner.cli.findings import Finding, State
 from runner.domain.job import DEFAULT_BASE_URL
-from runner.domain.pricing import shipped_prices
 from runner.errors import JobInvalid, SchemaMismatch, StoreFault
 from runner.store.database import Database
 from runner.store.tables import HEAD_REVISION
@@ -28,6 +27,7 @@ SHOWN_SETTINGS = (
     "otpm",
     "tier",
     "max_usd",
+    "prices",
     "batch_max_requests",
     "batch_poll_s",
     "batch_window_s",
@@ -43,10 +43,10 @@ def _finding(part: str, text: str, state: State = "ok") -> Finding:
     return Finding(part=part, state=state, text=text)
 
 
-def at_versions(_context: Context) -> Iterator[Finding]:
+def at_versions(context: Context) -> Iterator[Finding]:
     others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in SHOWN_VERSIONS)
     yield _finding("versions", f"runner {__version__}, Python {platform.python_version()}, {others}")
-    yield _finding("versions", f"{sys.platform}, prices of {shipped_prices().version}", "note")
+    yield _finding("versions", f"{sys.platform}, prices of {context.prices.version}", "note")
 
 
 def at_settings(context: Context) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import msgspec
 
 from runner.domain.betas import warnings
 from runner.domain.job import DEFAULT_MAX_TOKENS, Job
-from runner.domain.model_rules import retiring
+from runner.domain.lifecycle import lifecycle_warnings
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
 from runner.domain.traps import doubts
@@ -65,9 +65,10 @@ def job_warnings(job: Job, prices: PriceBook, now_us: int) -> list[tuple[str, st
     """What is allowed but probably not meant: a name and a sentence each."""
     found = []
     max_tokens = job.request.get("max_tokens", DEFAULT_MAX_TOKENS)
-    today = datetime.fromtimestamp(now_us / 1e6, UTC).date()
-    if job.model is not None and (sentence := retiring(job.model, prices, today)):
-        found.append(("retiring-model", sentence))
+    facts = prices.find(job.model) if job.model else None
+    if facts is not None:
+        today = datetime.fromtimestamp(now_us / 1e6, UTC).date()
+        found += [("lifecycle", sentence) for sentence in lifecycle_warnings(facts, today, fast=_is_fast(job))]
     found += [(doubt.rule, f"{doubt.words}.") for doubt in doubts(job.request, model=job.model)]
     if _thinks(job) and isinstance(max_tokens, int) and max_tokens < LEAST_WITH_THINKING:
         sentence = (
@@ -90,6 +91,10 @@ def row_warnings(sample: Sample) -> list[tuple[str, str]]:
         if doubt.path == ("messages",)
     }
     return found + list(doubted.items())
+
+
+def _is_fast(job: Job) -> bool:
+    return job.request.get("speed") == "fast"
 
 
 def _thinks(job: Job) -> bool:

@@ -27,7 +27,6 @@ from runner.cli.options import (
 )
 from runner.domain.betas import Need, needs
 from runner.domain.job import Job, Mode
-from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
 from runner.errors import CredentialsRefused
 from runner.files.bad_row import BadLine, BadRow
@@ -54,21 +53,8 @@ class Shown:
     request: MessagesRequest
     headers: list[tuple[str, str]]
     batch: bool
+    worst_pico: int | None
     added: tuple[Need, ...] = ()
-
-    @property
-    def worst_pico(self) -> int | None:
-        bound = self.request.prompt_tokens_bound
-        if bound is None:
-            return None
-        return shipped_prices().bound_pico(
-            self.request.model,
-            prompt_tokens=bound,
-            max_tokens=self.request.max_tokens,
-            batch=self.batch,
-            geo=self.request.inference_geo,
-            speed=self.request.speed,
-        )
 
 
 @command("preview", examples=("runner preview job.yaml -n 3", "runner preview job.yaml -i other.jsonl -p year=2026"))
@@ -98,7 +84,7 @@ def preview(
     job = settled(job, context.settings, simulated=False, betas=betas)
     check_base_url(job.base_url)
     with looked_at_input(context, job) as (job, source):
-        shown = list(_requests(job, source, context.settings, limit))
+        shown = list(_requests(job, source, context, limit))
     if context.json:
         told = [_as_json(one) for one in shown]
         context.print_json({"job": job.name, "url": _url(job), "requests": told})
@@ -109,11 +95,11 @@ def preview(
     context.note("nothing was sent." if shown else "the input holds no rows.")
 
 
-def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterator[Shown]:
+def _requests(job: Job, source: Input, context: Context, limit: int) -> Iterator[Shown]:
     renderer = Renderer(job)
     batch = job.mode is Mode.BATCH
-    auth = shown_auth(settings)
-    custom = hidden_secrets(all_headers(job, settings))
+    auth = shown_auth(context.settings)
+    custom = hidden_secrets(all_headers(job, context.settings))
     made = 0
     for block in source.blocks():
         for number, payload in records(block):
@@ -129,8 +115,15 @@ def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterat
             headers = request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas)
             made += 1
             needed = needs(json.loads(request.body), batch=batch, named=job.betas)
-            added = tuple(need for need in needed if need.beta in request.betas)
-            yield Shown(line=number, key=key, request=request, headers=headers, batch=batch, added=added)
+            yield Shown(
+                line=number,
+                key=key,
+                request=request,
+                headers=headers,
+                batch=batch,
+                worst_pico=context.prices.worst_pico(request, batch=batch),
+                added=tuple(need for need in needed if need.beta in request.betas),
+            )
 
 
 def shown_auth(settings: Settings) -> tuple[str, str]:

@@ -34,6 +34,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "status": Entry("runner.cli.status:status", "Recent runs"),
         "show": Entry("runner.cli.show:show", "One run: rows, tokens, cost, what to do"),
         "batches": Entry("runner.cli.batches:batches", "Message Batches: list, show, adopt, abandon, sweep"),
+        "cost": Entry("runner.cli.cost:cost", "What was spent, by job, model, day or tag; the books and the bill"),
         "failures": Entry("runner.cli.failures:failures", "What failed and how to mend it; one row in full"),
         "explain": Entry("runner.cli.explain:explain", "What an error means, what becomes of the rows, what to do"),
         "export": Entry("runner.cli.export:export", "Write a run's results to a file"),
@@ -42,6 +43,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     },
     "Set up": {
         "init": Entry("runner.cli.init:init", "Write a first job to start from"),
+        "models": Entry("runner.cli.models:models", "Models: prices, context, retirement; what the service says"),
         "doctor": Entry("runner.cli.doctor:doctor", "What is set, what is missing, what is wrong"),
         "db": Entry("runner.cli.db:db", "The database: its state, its upgrade"),
         "simulator": Entry("runner.cli.simulator:simulator", "The Claude API offline, on a port of this machine"),

@@ -31,7 +31,6 @@ from runner.cli.sending import check_credential
 from runner.cli.working import found, work
 from runner.domain.deadline import check_deadline
 from runner.domain.job import API_VERSIONS, Mode, OnBadRow
-from runner.domain.pricing import shipped_prices
 from runner.domain.states import FINISHED_RUN
 from runner.errors import UsageInvalid
 
@@ -132,7 +131,7 @@ def run(
         _check_submit_only(job.mode, simulated=context.simulate)
     given = parsed_headers(headers)
     job = settled(with_headers(job, given), context.settings, simulated=context.simulate, betas=betas)
-    prices = shipped_prices()
+    prices = context.prices
     warned = [*job_warnings(job, prices, context.clock.now_us()), *header_warnings(job, context.settings, given)]
     for name, sentence in warned:
         warning(name, sentence)

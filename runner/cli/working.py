@@ -14,7 +14,6 @@ from runner.cli.launch import Launch, settled
 from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
 from runner.domain.job import Job
-from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.engine.run import RunEnd
 from runner.store.store import Store
@@ -66,7 +65,7 @@ def worked(
         sending = Sending(
             settings=context.settings,
             store=store,
-            prices=shipped_prices(),
+            prices=context.prices,
             clock=context.clock,
             on_progress=view,
             retry=retry,

@@ -6,6 +6,7 @@ one path, whichever road the answer came by.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -16,6 +17,7 @@ from runner.domain.limits import RateWord
 class Usage:
     """Tokens by price kind, as the API counts them: `input_tokens` leaves out cached ones.
 
+    `uses` counts those of server tools beside web search, by the API's names; the price book knows their fees.
     `unpriced` names usage fields that this program has no price for; their presence makes a cost unknown.
     """
 
@@ -29,6 +31,7 @@ class Usage:
     inference_geo: str | None = None
     speed: str | None = None
     unpriced: tuple[str, ...] = ()
+    uses: tuple[tuple[str, int], ...] = ()
 
     @property
     def prompt_tokens(self) -> int:
@@ -48,7 +51,12 @@ class Usage:
             inference_geo=other.inference_geo,
             speed=other.speed,
             unpriced=tuple(sorted({*self.unpriced, *other.unpriced})),
+            uses=_together(self.uses, other.uses) if self.uses or other.uses else (),
         )
+
+
+def _together(one: tuple[tuple[str, int], ...], other: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((Counter(dict(one)) + Counter(dict(other))).items()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

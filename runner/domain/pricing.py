@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.domain.outcome import Usage
 from runner.domain.request import MessagesRequest
@@ -22,6 +22,8 @@ PICO_PER_USD = 10**12
 PICO_PER_MICRO = 10**6  # a price of 1 USD per million tokens is 10^6 pico-dollars a token
 # The most that any known model asks of a prefix before it caches it; what a book that does not say is taken to mean.
 LONGEST_MINIMUM_TOKENS = 4_096
+# What the API calls a web search where it counts the uses of server tools.
+WEB_SEARCH = "web_search_requests"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,9 @@ class Band:
 class ModelFacts:
     """What is known of a model. `bands` are ordered by `above_tokens`; the last that the prompt passes applies.
 
-    A prefix of fewer than `min_cache_tokens` is silently not cached.
+    A prefix of fewer than `min_cache_tokens` is silently not cached. `max_output_batch` is what a beta lets it write
+    in a batch, None where that is no more. Dates are as published: `retires` is one, or `not before` one.
+    `fast_beta`: fast mode needs a beta header; `fast_until` is its last day.
     """
 
     id: str
@@ -54,7 +58,22 @@ class ModelFacts:
     fast_multiplier: Fraction | None
     us_geo_multiplier: Fraction | None
     min_cache_tokens: int = LONGEST_MINIMUM_TOKENS
+    max_output_batch: int | None = None
+    released: str | None = None
+    deprecated: str | None = None
     retires: str | None = None
+    fast_beta: bool = False
+    fast_until: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Price:
+    """What a call costs, what it would cost outside of a batch, and what it would cost there without a prompt cache:
+    every prompt token at the price of input. Speed, geography and fees are the same in all three."""
+
+    cost_pico: int
+    unbatched_pico: int
+    list_pico: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,17 +87,42 @@ class _Rates:
     cache_read: int
     divisor: int
 
+    def of(self, usage: Usage) -> int:
+        """What these tokens cost. An override that is no whole number of pico-dollars a token rounds up, once."""
+        tokens = (
+            usage.input_tokens * self.input
+            + usage.cache_write_5m * self.cache_write_5m
+            + usage.cache_write_1h * self.cache_write_1h
+            + usage.cache_read * self.cache_read
+            + usage.output_tokens * self.output
+        )
+        return -(-tokens // self.divisor)
+
+    def uncached(self, usage: Usage) -> int:
+        """What they would cost were no token of the prompt written to the cache or read from it."""
+        return -(-(usage.prompt_tokens * self.input + usage.output_tokens * self.output) // self.divisor)
+
+
+class _Told(NamedTuple):
+    """What there is to a call's price."""
+
+    facts: ModelFacts
+    band: Band
+    rates: _Rates
+    fees_pico: int
+
 
 _RatesKey = tuple[str, int, bool, str | None, str | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PriceBook:
-    """A dated table of models. `version` is stored with each cost."""
+    """A dated table of models. `version` is stored with each cost; `fees` are those of one use of a server tool, in
+    pico-dollars, by the name under which the API counts them."""
 
     version: str
     batch_multiplier: Fraction
-    web_search_pico: int
+    fees: Mapping[str, Fraction]
     models: Mapping[str, ModelFacts]
     retired: Mapping[str, str]
     _rates: dict[_RatesKey, _Rates | None] = field(default_factory=dict, compare=False, repr=False)
@@ -94,22 +138,46 @@ class PriceBook:
 
     def cost_pico(self, model: str, usage: Usage, *, batch: bool = False) -> int | None:
         """The exact cost of one call, or None where a price is not known."""
+        told = self._told(model, usage, batch=batch)
+        return None if told is None else told.rates.of(usage) + told.fees_pico
+
+    def price(self, model: str, usage: Usage, *, batch: bool = False) -> Price | None:
+        """The exact cost of one call and what it would be without the discounts, or None where a price is not
+        known."""
+        told = self._told(model, usage, batch=batch)
+        if told is None:
+            return None
+        standard = self._rates_of(told.facts, told.band, usage, batch=False) if batch else told.rates
+        if standard is None:
+            return None
+        return Price(
+            cost_pico=told.rates.of(usage) + told.fees_pico,
+            unbatched_pico=standard.of(usage) + told.fees_pico,
+            list_pico=standard.uncached(usage) + told.fees_pico,
+        )
+
+    def _told(self, model: str, usage: Usage, *, batch: bool) -> _Told | None:
         facts = self.find(model)
         if facts is None or usage.unpriced:
             return None
+        fees_pico = self._fees(usage)
         band = _band(facts, usage.prompt_tokens)
         rates = self._rates_of(facts, band, usage, batch=batch)
-        if rates is None:
+        if rates is None or fees_pico is None:
             return None
-        tokens = (
-            usage.input_tokens * rates.input
-            + usage.cache_write_5m * rates.cache_write_5m
-            + usage.cache_write_1h * rates.cache_write_1h
-            + usage.cache_read * rates.cache_read
-            + usage.output_tokens * rates.output
-        )
-        # An override that is not a whole number of pico-dollars a token rounds up, once, at the end.
-        return -(-tokens // rates.divisor) + usage.web_searches * self.web_search_pico
+        return _Told(facts, band, rates, fees_pico)
+
+    def _fees(self, usage: Usage) -> int | None:
+        """What server tools cost; a batch does not halve it."""
+        if not usage.web_searches and not usage.uses:
+            return 0
+        total = Fraction()
+        for name, uses in ((WEB_SEARCH, usage.web_searches), *usage.uses):
+            fee = self.fees.get(name)
+            if uses and fee is None:
+                return None
+            total += uses * (fee or 0)
+        return _whole(total)
 
     def _rates_of(self, facts: ModelFacts, band: Band, usage: Usage, *, batch: bool) -> _Rates | None:
         key = (facts.id, band.above_tokens, batch, usage.inference_geo, usage.speed)
@@ -175,8 +243,7 @@ def _band(facts: ModelFacts, prompt_tokens: int) -> Band:
 
 
 def _rates(band: Band, factor: Fraction) -> _Rates:
-    names = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
-    prices = {name: getattr(band, name) * factor for name in names}
+    prices = {name: getattr(band, name) * factor for name in PRICE_KINDS}
     divisor = math.lcm(*(price.denominator for price in prices.values()))
     return _Rates(divisor=divisor, **{name: int(price * divisor) for name, price in prices.items()})
 
@@ -186,10 +253,17 @@ def _whole(amount: Fraction) -> int:
 
 
 @cache
+def shipped_json() -> Mapping[str, Any]:
+    """The price table of this release in its JSON form."""
+    text = resources.files("runner.domain").joinpath("models.json").read_text(encoding="utf-8")
+    told: dict[str, Any] = json.loads(text)
+    return told
+
+
+@cache
 def shipped_prices() -> PriceBook:
     """The price book of this release."""
-    text = resources.files("runner.domain").joinpath("models.json").read_text(encoding="utf-8")
-    return price_book(json.loads(text))
+    return price_book(shipped_json())
 
 
 def price_book(told: Mapping[str, Any]) -> PriceBook:
@@ -201,36 +275,33 @@ def price_book(told: Mapping[str, Any]) -> PriceBook:
     return PriceBook(
         version=told["version"],
         batch_multiplier=Fraction(str(told["batch_multiplier"])),
-        web_search_pico=_whole(Fraction(str(told["web_search_usd"])) * PICO_PER_USD),
+        fees={name: Fraction(str(usd)) * PICO_PER_USD for name, usd in told["server_tools"].items()},
         models=models,
         retired=told["retired"],
     )
 
 
 def _facts(entry: Mapping[str, Any]) -> ModelFacts:
+    told = {name: value for name, value in entry.items() if name not in _READ_APART}
     return ModelFacts(
-        id=entry["id"],
+        **told,
         aliases=tuple(entry["aliases"]),
-        line=entry["line"],
-        status=entry["status"],
-        limit_class=entry["limit_class"],
-        context_window=entry["context_window"],
-        max_output=entry["max_output"],
         bands=tuple(_priced(band) for band in entry["bands"]),
         fast_multiplier=_fraction(entry["fast_multiplier"]),
         us_geo_multiplier=_fraction(entry["us_geo_multiplier"]),
-        min_cache_tokens=entry.get("min_cache_tokens", LONGEST_MINIMUM_TOKENS),
-        retires=entry.get("retires"),
     )
+
+
+_READ_APART = frozenset({"aliases", "bands", "fast_multiplier", "us_geo_multiplier"})
+PRICE_KINDS = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
 
 
 def _priced(band: Mapping[str, Any]) -> Band:
-    names = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
     return Band(
         above_tokens=band["above_tokens"],
-        **{name: Fraction(str(band[name])) * PICO_PER_MICRO for name in names},
+        **{name: Fraction(str(band[name])) * PICO_PER_MICRO for name in PRICE_KINDS},
     )
 
 
-def _fraction(value: float | None) -> Fraction | None:
+def _fraction(value: Any) -> Fraction | None:
     return None if value is None else Fraction(str(value))

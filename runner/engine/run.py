@@ -143,6 +143,7 @@ def _taken_up(run: Run, parts: Parts) -> Run:
     if run.state in FINISHED_RUN:
         return run
     store.release_running(run.id)
+    store.book_left_over(run.id, parts.clock.now_us(), parts.prices.version)
     return store.resume_run(run, parts.job or run.job)
 
 
@@ -491,6 +492,7 @@ class _Engine:
         if not self._hold.extend(self._parts.clock.now_us()):
             raise taken_over(run)
         store.release_running(run.id)
+        store.book_left_over(run.id, self._parts.clock.now_us(), self._parts.prices.version)
         self._keeper.give_back()
         if self._estimator.answers:
             store.note_estimates(run.id, self._estimator.to_json())

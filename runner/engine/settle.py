@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.domain.booking import Booking, BookingKind
 from runner.domain.decide import Continue, Decision, Finish, TryAgain
 from runner.domain.limits import Amounts
 from runner.domain.outcome import Answer, Failure, Outcome, Usage
-from runner.domain.pricing import PriceBook
+from runner.domain.pricing import Price, PriceBook
 from runner.domain.request import MessagesRequest
 from runner.domain.result import RowResult
 from runner.domain.states import RowStatus
 from runner.engine.feeder import Work
 from runner.engine.scopes import Scope
 from runner.engine.turns import decode_usage, encode_usage, joined
-from runner.store.group import AttemptRecord, Booking, BookingKind, Settlement, TurnRecord
+from runner.store.group import AttemptRecord, Settlement, TurnRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Try:
     """One try of a row, or one turn of it, and the most that it can cost. In a batch, `batch` is the service's id
-    and `custom_id` the name of the line, under which it is booked."""
+    `custom_id` the name of the line, under which it is booked, and `billed_us` when the batch ended."""
 
     work: Work
     key: str | None
@@ -31,6 +32,7 @@ class Try:
     worst_pico: int | None
     batch: str | None = None
     custom_id: str | None = None
+    billed_us: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +49,8 @@ def settlement(
     call: Try, outcome: Outcome, decision: Decision, prices: PriceBook, *, now_us: int, latency_us: int | None
 ) -> Settlement:
     """Everything that the end of this call leaves in the store."""
-    cost_pico = _cost(outcome, prices)
+    price = _price(outcome, prices)
+    cost_pico = None if price is None else price.cost_pico
     finished = isinstance(decision, Finish)
     return Settlement(
         fence=call.work.fence,
@@ -55,7 +58,7 @@ def settlement(
         try_=call.try_,
         turn=call.turn,
         at_us=now_us,
-        booking=_booking(call, outcome, cost_pico, prices),
+        booking=_booking(call, outcome, price, prices),
         attempt=None if finished else _attempt(call, outcome, decision, latency_us),
         turn_record=_turn(outcome, decision, cost_pico),
         result=_result(call, outcome, decision, cost_pico, prices, latency_us) if finished else None,
@@ -95,29 +98,31 @@ def released(call: Try, now_us: int) -> Settlement:
     return Settlement(fence=call.work.fence, idx=call.work.idx, try_=call.try_, turn=call.turn, at_us=now_us)
 
 
-def _cost(outcome: Outcome, prices: PriceBook) -> int | None:
-    """The exact cost, None when it is not known; an error in the API's own shape is not billed."""
+_FREE = Price(cost_pico=0, unbatched_pico=0, list_pico=0)
+
+
+def _price(outcome: Outcome, prices: PriceBook) -> Price | None:
+    """The exact price, None when it is not known; an error in the API's own shape is not billed."""
     if isinstance(outcome, Answer):
-        if not outcome.billed:
-            return 0
-        return prices.cost_pico(outcome.model, outcome.usage, batch=outcome.batch)
-    return None if outcome.perhaps_billed else 0
+        return prices.price(outcome.model, outcome.usage, batch=outcome.batch) if outcome.billed else _FREE
+    return None if outcome.perhaps_billed else _FREE
 
 
-def _booking(call: Try, outcome: Outcome, cost_pico: int | None, prices: PriceBook) -> Booking | None:
+def _booking(call: Try, outcome: Outcome, price: Price | None, prices: PriceBook) -> Booking | None:
     if not (outcome.billed if isinstance(outcome, Answer) else outcome.perhaps_billed):
         return None
     answered = isinstance(outcome, Answer)
     return Booking(
         kind=BookingKind.SPEND if answered else BookingKind.UNKNOWN,
         model=outcome.model if isinstance(outcome, Answer) else call.model,
-        cost_pico=cost_pico,
-        bound_pico=call.worst_pico if cost_pico is None else None,
-        usage=encode_usage(outcome.usage) if isinstance(outcome, Answer) else None,
+        price=price,
+        bound_pico=call.worst_pico if price is None else None,
+        usage=outcome.usage if isinstance(outcome, Answer) else None,
         price_version=prices.version,
         request_id=outcome.origin.request_id,
         batch=call.batch,
         key=call.custom_id,
+        at_us=call.billed_us,
     )
 
 

@@ -20,6 +20,7 @@ class BatchBill:
     ended_us: int
     ordinal: int
     request_id: str
+    workspace_id: str
     outcome: Outcome
 
     @property
@@ -49,6 +50,7 @@ class BatchBill:
                 wire="batch",
                 batch_id=self.batch_id,
                 custom_id=custom_id,
+                workspace_id=self.workspace_id,
             )
 
 
@@ -59,5 +61,6 @@ def bill_of(batch: Batch, outcome: Outcome) -> BatchBill:
         ended_us=batch.ends_us,
         ordinal=batch.ordinal,
         request_id=batch.request_id,
+        workspace_id=batch.workspace_id,
         outcome=outcome,
     )

@@ -13,6 +13,15 @@ from typing import Any, NamedTuple
 from runner.simulator.facts import Band, Model, facts, find_model
 
 PICO_PER_USD = 10**12
+SEARCHES = "web_search_requests"
+# Kinds of tokens as the cost report names them.
+KINDS = (
+    "uncached_input_tokens",
+    "cache_creation.ephemeral_5m_input_tokens",
+    "cache_creation.ephemeral_1h_input_tokens",
+    "cache_read_input_tokens",
+    "output_tokens",
+)
 
 
 class Rates(NamedTuple):
@@ -27,6 +36,13 @@ class Rates(NamedTuple):
 
 def cost_usd(model_name: str, usage: Mapping[str, Any], *, batch: bool = False) -> Fraction:
     """The price of one finished call, by its usage."""
+    return sum((cost for _, cost in costs_by_kind(model_name, usage, batch=batch).values()), Fraction())
+
+
+def costs_by_kind(
+    model_name: str, usage: Mapping[str, Any], *, batch: bool = False
+) -> dict[str, tuple[int, Fraction]]:
+    """How many tokens of each kind, or searches, and what they cost; kinds of which there are none are left out."""
     model = find_model(model_name)
     if model is None:
         raise KeyError(model_name)
@@ -40,8 +56,11 @@ def cost_usd(model_name: str, usage: Mapping[str, Any], *, batch: bool = False) 
     )
     band = _band_number(model, sum(counts[:4]))
     rates = _rates(model.id, band, usage["inference_geo"] == "us", usage["speed"] == "fast", batch)
-    tokens = sum((count * rate for count, rate in zip(counts, rates, strict=True) if count), Fraction())
-    return tokens + _fees(usage)
+    told = {kind: (count, count * rate) for kind, count, rate in zip(KINDS, counts, rates, strict=True) if count}
+    searches = (usage["server_tool_use"] or {}).get(SEARCHES, 0)
+    if searches:
+        told[SEARCHES] = (searches, searches * Fraction(facts().web_search_usd))
+    return told
 
 
 def pico_text(cost: Fraction) -> str:
@@ -72,9 +91,3 @@ def _rates(model_id: str, band_number: int, us_geo: bool, fast: bool, batch: boo
         read=input_usd * Fraction(model.cache_read),
         output=band.output_usd * factor,
     )
-
-
-def _fees(usage: Mapping[str, Any]) -> Fraction:
-    searched = usage["server_tool_use"] or {}
-    count: int = searched.get("web_search_requests", 0)
-    return count * Fraction(facts().web_search_usd) if count else Fraction()

@@ -35,6 +35,7 @@ class Charge:
     wire: str = "open"
     batch_id: str | None = None
     custom_id: str | None = None
+    workspace_id: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__slots__}

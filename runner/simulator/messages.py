@@ -97,7 +97,13 @@ class MessagesDoor:
         if refused is not None:
             return refused
         call = _Call(
-            request=request, ordinal=ordinal, request_id=request_id, params=params, message=message, cached=cached
+            request=request,
+            ordinal=ordinal,
+            request_id=request_id,
+            params=params,
+            message=message,
+            cached=cached,
+            workspace_id=workspace_id,
         )
         return self._executed(call, buckets, fault)
 
@@ -183,6 +189,7 @@ class MessagesDoor:
             cost_usd=cost_usd(message["model"], message["usage"]),
             request_id=call.request_id,
             stream=call.streams,
+            workspace_id=call.workspace_id,
         )
         self._ledger.charge(charge)
         return charge
@@ -211,7 +218,7 @@ class MessagesDoor:
 class _Call:
     """One accepted call on its way to the bill."""
 
-    __slots__ = ("cached", "message", "ordinal", "params", "request", "request_id")
+    __slots__ = ("cached", "message", "ordinal", "params", "request", "request_id", "workspace_id")
 
     def __init__(
         self,
@@ -222,8 +229,10 @@ class _Call:
         params: Params,
         message: dict[str, Any],
         cached: CacheUse,
+        workspace_id: str,
     ) -> None:
         self.cached = cached
+        self.workspace_id = workspace_id
         self.request = request
         self.ordinal = ordinal
         self.request_id = request_id

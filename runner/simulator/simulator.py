@@ -6,7 +6,7 @@ It knows the doors and in which order they are tried. Sockets, bytes on the wire
 from __future__ import annotations
 
 from runner.clock import Clock
-from runner.simulator import admin, callers, catalog, mishaps
+from runner.simulator import admin, callers, catalog, mishaps, reports
 from runner.simulator.answers import compose_message
 from runner.simulator.batch_verdicts import at_batch_terms
 from runner.simulator.batches import PATH as BATCHES
@@ -154,6 +154,8 @@ class Simulator:
             return self.files.answer(request, self.workspace_of(request))
         if _under(request.path, SKILLS):
             return self.skills.answer(request, self.workspace_of(request))
+        if request.method == "GET" and request.path in reports.PATHS:
+            return reports.report_reply(self.ledger, request)
         if request.path == BATCHES or request.path.startswith(BATCHES + "/"):
             return self.batches.answer(self._visit(request, ordinal, request_id, fault))
         return not_found(f"{request.path}: Not Found")

@@ -10,17 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from runner.domain.booking import Booking, BookingKind
 from runner.domain.decide import RowHistory
 from runner.domain.packing import rows_of
 from runner.domain.states import ChunkState
-from runner.store import batch_queries, queries
+from runner.store import batch_queries, ledger, queries
 from runner.store.group import (
     AttemptRecord,
-    Booking,
-    BookingKind,
     Fence,
     attempt_row,
-    ledger_line,
 )
 from runner.store.queries import Wanted
 from runner.store.submissions import Riding
@@ -101,6 +99,13 @@ def is_held(connection: Connection, run: int, fence: Fence) -> bool:
     return found is not None and (found.state, found.epoch) == (ChunkState.RUNNING, fence.epoch)
 
 
+def book_left_over(connection: Connection, run: int, now_us: int, price_version: str) -> None:
+    """Put calls of unknown end in the books whose chunk no claim will find any more."""
+    round_ = connection.execute(queries.run_by_id(run)).one().round
+    lost = connection.execute(queries.sends_of_ended_chunks(run)).all()
+    _book_unknown(connection, run, lost, round_, now_us, price_version)
+
+
 def cancel(connection: Connection, run: int, now_us: int, price_version: str) -> None:
     """Take every chunk that has not ended out of the run; calls of unknown end are put in the books."""
     round_ = connection.execute(queries.run_by_id(run)).one().round
@@ -121,7 +126,7 @@ def _book_unknown(
         booking = Booking(
             kind=BookingKind.UNKNOWN,
             model=send.model,
-            cost_pico=None,
+            price=None,
             bound_pico=send.worst_pico,
             usage=None,
             price_version=price_version,
@@ -134,9 +139,10 @@ def _book_unknown(
             error_message="the process ended before the reply was stored",
         )
         number = send._mapping["try"]
-        lines.append(ledger_line(run, send.idx, send.epoch, number, send.turn, booking, now_us))
+        key = ledger.key_of(run, send.idx, send.epoch, number, send.turn)
+        lines.append(ledger.line(run, send.idx, key, booking, now_us))
         tries.append(attempt_row(run, send.idx, number, past, now_us))
-    connection.execute(queries.insert_ledger(dialect), lines)
+    ledger.book(connection, lines)
     connection.execute(queries.insert_attempts(dialect), tries)
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection
 
+from runner.domain.booking import Booking, BookingKind
 from runner.domain.result import RowResult
 from runner.domain.states import ChunkState, RowStatus
-from runner.store import queries
+from runner.store import ledger, queries
+from runner.store.ledger import plain_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,31 +41,6 @@ class SendIntent:
     model: str
     worst_pico: int | None
     at_us: int
-
-
-class BookingKind(StrEnum):
-    SPEND = "spend"
-    DUPLICATE = "duplicate"  # paid for an answer that another one beat
-    UNKNOWN = "unknown"  # nobody knows whether the call was billed; `bound_pico` is the most it can be
-    CORRECTION = "correction"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Booking:
-    """A line of the ledger for one call. `cost_pico` is None when it is not known exactly.
-
-    `key` names the call where row, epoch, try and turn do not: a line of a batch is named by its custom id.
-    """
-
-    kind: BookingKind
-    model: str
-    cost_pico: int | None
-    bound_pico: int | None
-    usage: bytes | None
-    price_version: str
-    request_id: str | None
-    batch: str | None = None
-    key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,7 +166,7 @@ def settle(connection: Connection, run: int, settled: Sequence[Settlement], fenc
     holding = [op for op in settled if _holds(op.fence, fences.settling)]
     _insert_attempts(connection, dialect, run, holding)
     _insert_turns(connection, dialect, run, holding)
-    _book(connection, dialect, run, settled, taken, change)
+    _book(connection, run, settled, taken, change)
     return change
 
 
@@ -269,13 +246,6 @@ def result_row(run: int, result: RowResult, try_: int, at_us: int) -> dict[str, 
     }
 
 
-def plain_text(value: str | None) -> str | None:
-    """Words of a server as PostgreSQL can hold them: no NUL, no lone surrogates."""
-    if value is None or (value.isascii() and "\0" not in value):
-        return value
-    return value.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
-
-
 def _tally(connection: Connection, run: int, taken: Mapping[int, Settlement], fences: Fences) -> None:
     """Count the rows that have ended; a chunk whose last one that was takes no more sends."""
     done: Counter[int] = Counter()
@@ -340,50 +310,23 @@ def _insert_turns(connection: Connection, dialect: str, run: int, settled: Seque
 
 def _book(
     connection: Connection,
-    dialect: str,
     run: int,
     settled: Sequence[Settlement],
     taken: Mapping[int, Settlement],
     change: BudgetChange,
 ) -> None:
-    lines: dict[str, dict[str, Any]] = {}
+    """A paid answer that did not become the result was paid for twice."""
+    lines = []
     for op in settled:
         if op.booking is not None:
-            line = ledger_line(run, op.idx, op.fence.epoch, op.try_, op.turn, op.booking, op.at_us)
-            if op.result is not None and taken.get(op.idx) is not op and line["kind"] == BookingKind.SPEND:
-                line["kind"] = BookingKind.DUPLICATE
-            lines[line["key"]] = line
-    if not lines:
-        return
-    for key in connection.scalars(queries.bookings_among(), {"keys": list(lines)}):
-        del lines[key]
-    if lines:
-        connection.execute(queries.insert_ledger(dialect), list(lines.values()))
-    for line in lines.values():
-        if line["cost_pico"] is None:
-            change.committed_pico += line["bound_pico"] or 0
-        else:
-            change.spent_pico += line["cost_pico"]
-
-
-def ledger_line(
-    run: int, idx: int | None, epoch: int, try_: int, turn: int, booking: Booking, at_us: int
-) -> dict[str, Any]:
-    """A booking as a row of the ledger. The key names the call, so a call is booked once whoever books it."""
-    return {
-        "key": booking.key or f"{run}.{idx}.{epoch}.{try_}.{turn}",
-        "run": run,
-        "idx": idx,
-        "kind": booking.kind,
-        "model": plain_text(booking.model),
-        "cost_pico": booking.cost_pico,
-        "bound_pico": booking.bound_pico,
-        "usage": booking.usage,
-        "price_version": booking.price_version,
-        "request_id": plain_text(booking.request_id),
-        "batch": plain_text(booking.batch),
-        "at_us": at_us,
-    }
+            gave = op.result is not None and taken.get(op.idx) is op
+            beaten = op.result is not None and not gave and op.booking.kind is BookingKind.SPEND
+            booking = replace(op.booking, kind=BookingKind.DUPLICATE) if beaten else op.booking
+            key = ledger.key_of(run, op.idx, op.fence.epoch, op.try_, op.turn)
+            lines.append(ledger.line(run, op.idx, key, booking, op.at_us, rows=int(gave)))
+    booked = ledger.book(connection, lines)
+    change.spent_pico += booked.spent_pico
+    change.committed_pico += booked.bound_pico
 
 
 def _admit(

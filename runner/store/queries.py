@@ -40,7 +40,6 @@ from runner.store.tables import (
     budgets,
     chunks,
     keys,
-    ledger,
     payloads,
     results,
     runs,
@@ -313,6 +312,17 @@ def sends_in(run: int, first_idx: int, end_idx: int, below_epoch: int) -> Any:
     )
 
 
+def sends_of_ended_chunks(run: int) -> Any:
+    """Take out sends whose chunk nobody will claim any more: another's answer has ended its last row."""
+    ended = exists().where(
+        chunks.c.run == sends.c.run,
+        chunks.c.state == ChunkState.DONE,
+        chunks.c.first_idx <= sends.c.idx,
+        chunks.c.first_idx + chunks.c.n > sends.c.idx,
+    )
+    return delete(sends).where(sends.c.run == run, ended).returning(sends)
+
+
 def all_sends(run: int) -> Any:
     return delete(sends).where(sends.c.run == run).returning(sends)
 
@@ -400,15 +410,6 @@ def insert_attempts(dialect: str) -> Any:
 
 def insert_turns(dialect: str) -> Any:
     return insert_absent(turns, dialect)
-
-
-def insert_ledger(dialect: str) -> Any:
-    return insert_absent(ledger, dialect)
-
-
-@cache
-def bookings_among() -> Select[Any]:
-    return select(ledger.c.key).where(_among(ledger.c.key, "keys"))
 
 
 @cache

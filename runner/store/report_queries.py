@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, and_, case, func, select
+from sqlalchemy import Select, and_, func, select
 
 from runner.domain.states import ChunkState, RowStatus
-from runner.store.tables import answers, attempts, budgets, chunks, ledger, payloads, results
+from runner.store.tables import answers, attempts, budgets, chunks, payloads, results
 
 
 def tally_of(run: int) -> Select[Any]:
@@ -128,28 +128,6 @@ def attempt_groups(run: int) -> Select[Any]:
         .where(attempts.c.run == run)
         .group_by(attempts.c.kind, attempts.c.error_type)
     )
-
-
-def money_of(run: int) -> Select[Any]:
-    """The ledger by kind: lines, exact cost, and the bound of what is not known exactly."""
-    return (
-        select(
-            ledger.c.kind,
-            func.count().label("lines"),
-            func.coalesce(func.sum(ledger.c.cost_pico), 0).label("cost_pico"),
-            func.coalesce(func.sum(ledger.c.bound_pico), 0).label("bound_pico"),
-            func.sum(case((ledger.c.cost_pico.is_(None), 1), else_=0)).label("uncosted"),
-            func.sum(case((and_(ledger.c.cost_pico.is_(None), ledger.c.bound_pico.is_(None)), 1), else_=0)).label(
-                "unbounded"
-            ),
-        )
-        .where(ledger.c.run == run)
-        .group_by(ledger.c.kind)
-    )
-
-
-def ledger_of(run: int, after_id: int, limit: int) -> Select[Any]:
-    return select(ledger).where(ledger.c.run == run, ledger.c.id > after_id).order_by(ledger.c.id).limit(limit)
 
 
 def budget_of(scope: str) -> Select[Any]:

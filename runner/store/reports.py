@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
+from runner.domain.booking import BookingKind
 from runner.domain.outcome import Usage
 from runner.domain.result import ExportedRow, RowResult
 from runner.domain.run import Tally
 from runner.domain.states import RowStatus
-from runner.store import report_queries
-from runner.store.group import BookingKind
+from runner.store import ledger_queries, report_queries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,17 +98,16 @@ def tokens(connection: Connection, run: int) -> Usage:
 
 
 def money(connection: Connection, run: int, scope: str) -> Money:
-    kinds = {row.kind: row for row in connection.execute(report_queries.money_of(run))}
-    unknown = kinds.get(BookingKind.UNKNOWN)
-    duplicate = kinds.get(BookingKind.DUPLICATE)
+    days = connection.execute(ledger_queries.spending_of(run)).all()
+    unknown = [row for row in days if row.kind == BookingKind.UNKNOWN]
     budget = connection.execute(report_queries.budget_of(scope)).first()
     return Money(
-        spent_pico=sum(int(row.cost_pico) for row in kinds.values()),
-        duplicate_pico=int(duplicate.cost_pico) if duplicate else 0,
-        unknown_calls=unknown.lines if unknown else 0,
-        unknown_bound_pico=int(unknown.bound_pico) if unknown else 0,
-        uncosted=sum(int(row.uncosted) for kind, row in kinds.items() if kind != BookingKind.UNKNOWN),
-        unbounded=sum(int(row.unbounded) for row in kinds.values()),
+        spent_pico=sum(row.cost_pico for row in days),
+        duplicate_pico=sum(row.cost_pico for row in days if row.kind == BookingKind.DUPLICATE),
+        unknown_calls=sum(row.calls for row in unknown),
+        unknown_bound_pico=sum(row.bound_pico for row in unknown),
+        uncosted=sum(row.uncosted for row in days if row.kind != BookingKind.UNKNOWN),
+        unbounded=sum(row.unbounded for row in days),
         committed_pico=budget.committed_pico if budget else 0,
         cap_pico=budget.cap_pico if budget else None,
     )
@@ -206,14 +204,6 @@ def answered_keys(connection: Connection, run: int, after: int, limit: int) -> l
     """Some rows that succeeded, behind `after`: number and key."""
     found = connection.execute(report_queries.answered_keys(run, after, limit))
     return [(row.idx, bytes(row.key).decode("utf-8", "surrogatepass")) for row in found]
-
-
-def ledger(connection: Connection, run: int, page: int = 1000) -> Iterator[Any]:
-    """The run's lines of the ledger, oldest first."""
-    after = 0
-    while rows := connection.execute(report_queries.ledger_of(run, after, page)).all():
-        yield from rows
-        after = rows[-1].id
 
 
 def _result(row: Any) -> RowResult:

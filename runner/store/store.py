@@ -13,12 +13,15 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
+from runner.domain.booking import Booking
 from runner.domain.job import Job
 from runner.domain.listings import Listing
 from runner.domain.outcome import Usage
+from runner.domain.pricing import PriceBook
 from runner.domain.result import ExportedRow
 from runner.domain.run import NewRun, Run, Tally
 from runner.domain.slices import SharedLevel, Take, Taken
+from runner.domain.spending import Spending
 from runner.domain.states import BatchState, PauseReason
 from runner.errors import RunLocked
 from runner.failpoints import Failpoint, failpoint
@@ -28,6 +31,7 @@ from runner.store import (
     claims,
     group,
     holder,
+    ledger,
     queries,
     report_queries,
     reports,
@@ -36,6 +40,7 @@ from runner.store import (
     submissions,
 )
 from runner.store.database import Database
+from runner.store.ledger import plain_text
 from runner.store.queries import Wanted
 from runner.store.submissions import Submission
 
@@ -102,7 +107,7 @@ class Store:
         return moved
 
     def pause_run(self, run: int, reason: PauseReason, message: str) -> Run:
-        return self.move_run(run, "paused", pause_reason=reason, pause_message=group.plain_text(message), wanted=None)
+        return self.move_run(run, "paused", pause_reason=reason, pause_message=plain_text(message), wanted=None)
 
     def resume_run(self, run: Run, job: Job) -> Run:
         """Take over what may change, and set a paused run going again."""
@@ -216,6 +221,10 @@ class Store:
         failpoint(Failpoint.CLAIM_AFTER)
         return claimed
 
+    def book_left_over(self, run: int, now_us: int, price_version: str) -> None:
+        """Only whoever holds the run, and has no call in flight, may say that nobody will end these calls."""
+        self.database.write(lambda c: claims.book_left_over(c, run, now_us, price_version))
+
     def release_running(self, run: int) -> int:
         return self.database.write(lambda c: claims.release_running(c, run))
 
@@ -318,7 +327,7 @@ class Store:
     def note_duplicate(self, provider_id: str, submission: str) -> None:
         self._moved(lambda c: submissions.note_duplicate(c, provider_id, submission))
 
-    def book_duplicates(self, run: int, bookings: Sequence[tuple[int, group.Booking]], now_us: int) -> None:
+    def book_duplicates(self, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> None:
         def work(connection: Connection) -> None:
             spent = submissions.book_duplicates(connection, run, bookings, now_us)
             group.change_budget(connection, [runs.budget_scope(run)], spent, 0)
@@ -439,6 +448,32 @@ class Store:
 
     def money(self, run: int) -> reports.Money:
         return self.database.read(lambda c: reports.money(c, run, runs.budget_scope(run)))
+
+    def spending_since(self, day: int) -> list[Spending]:
+        """What every run spent from this UTC day on."""
+        return self.database.read(lambda c: ledger.spending_since(c, day))
+
+    def caps_of(self, periods: Sequence[str]) -> list[ledger.Cap]:
+        """Budgets with a cap for one of these periods."""
+        return self.database.read(lambda c: ledger.caps_of(c, periods))
+
+    def reprice(self, run: int, prices: PriceBook, *, write: bool) -> Iterator[ledger.Repriced]:
+        """Append corrections for what these prices make of a run's lines, a page at a time; without `write` only say
+        what they would be."""
+        after: int | None = 0
+        while after is not None:
+            page = self._repriced(run, prices, after, write=write)
+            yield page
+            after = page.last_id
+
+    def _repriced(self, run: int, prices: PriceBook, after_id: int, *, write: bool) -> ledger.Repriced:
+        def work(connection: Connection) -> ledger.Repriced:
+            page = ledger.reprice(connection, run, prices, after_id, write=write)
+            if write:
+                group.change_budget(connection, [runs.budget_scope(run)], page.more_pico, -page.released_pico)
+            return page
+
+        return self.database.write(work) if write else self.database.read(work)
 
     def failures(self, run: int) -> list[reports.FailureGroup]:
         return self.database.read(lambda c: reports.failures(c, run))

@@ -16,13 +16,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
+from runner.domain.booking import Booking, BookingKind
 from runner.domain.listings import Listing, Witness
 from runner.domain.packing import bitmap, rows_of
 from runner.domain.states import BATCH_MOVES, BatchState, ChunkState, leading_to
 from runner.domain.submission import Intent, ServerTime
 from runner.errors import UsageInvalid
-from runner.store import batch_queries, queries
-from runner.store.group import Booking, BookingKind, Fence, Fences, Settlement, change_budget, ledger_line, settle
+from runner.store import batch_queries, ledger, queries
+from runner.store.group import Fence, Fences, Settlement, change_budget, settle
 
 # Names in one `IN (...)`.
 NAMES_A_QUERY = 500
@@ -271,7 +272,7 @@ def let_go(
     booking = Booking(
         kind=BookingKind.UNKNOWN,
         model=model,
-        cost_pico=None,
+        price=None,
         bound_pico=found.worst_pico,
         usage=None,
         price_version=price_version,
@@ -279,8 +280,7 @@ def let_go(
         batch=submission,
         key=f"{submission}-let-go",
     )
-    line = ledger_line(found.run, None, 0, 0, 0, booking, now_us)
-    connection.execute(queries.insert_ledger(connection.dialect.name), [line])
+    ledger.book(connection, [ledger.line(found.run, None, "", booking, now_us)])
     return True
 
 
@@ -337,12 +337,9 @@ def note_duplicate(connection: Connection, provider_id: str, submission: str) ->
 
 def book_duplicates(connection: Connection, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> int:
     """Put lines of a duplicate batch in the books, each once; how much is spent by those that were not there."""
-    lines = {line["key"]: line for line in (ledger_line(run, idx, 0, 0, 0, one, now_us) for idx, one in bookings)}
-    for key in connection.scalars(queries.bookings_among(), {"keys": list(lines)}):
-        del lines[key]
-    if lines:
-        connection.execute(queries.insert_ledger(connection.dialect.name), list(lines.values()))
-    return sum(line["cost_pico"] or 0 for line in lines.values())
+    if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
+        connection.execute(queries.lock_question(f"duplicates of {run}"))
+    return ledger.book(connection, [ledger.line(run, idx, "", one, now_us) for idx, one in bookings]).spent_pico
 
 
 def known(connection: Connection, organization: str | None, workspace: str | None, young_us: int) -> Known:

@@ -292,12 +292,45 @@ ledger = Table(
     Column("model", Text, nullable=False),
     Column("cost_pico", BigInteger),
     Column("bound_pico", BigInteger),
+    Column("unbatched_pico", BigInteger),
+    Column("list_pico", BigInteger),
     Column("usage", LargeBinary),
     Column("price_version", Text, nullable=False),
     Column("request_id", Text),
     Column("batch", Text),
+    Column("rows", SmallInteger, nullable=False),
+    Column("corrects", Serial, ForeignKey("ledger.id")),
     Column("at_us", BigInteger, nullable=False),
     Index("ix_ledger_run_idx", "run", "idx"),
+)
+_CORRECTION = text("corrects IS NOT NULL")
+Index("ix_ledger_corrects", ledger.c.corrects, sqlite_where=_CORRECTION, postgresql_where=_CORRECTION)
+
+# What the ledger sums to, by UTC day: written with its lines, so that nobody has to add up millions of them.
+spending = Table(
+    "spending",
+    metadata,
+    _run_column(),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("batch", Boolean, primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("uncosted", BigInteger, nullable=False),
+    Column("unbounded", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cache_write_5m", BigInteger, nullable=False),
+    Column("cache_write_1h", BigInteger, nullable=False),
+    Column("cache_read", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("web_searches", BigInteger, nullable=False),
+    Column("cost_pico", BigInteger, nullable=False),
+    Column("bound_pico", BigInteger, nullable=False),
+    Column("unbatched_pico", BigInteger, nullable=False),
+    Column("list_pico", BigInteger, nullable=False),
+    Index("ix_spending_day", "day"),
+    sqlite_with_rowid=False,
 )
 
 budgets = Table(

@@ -32,6 +32,7 @@ def page_lines(facts: RunFacts, *, worked_on_by: str | None, batches: str = "") 
     told = [
         ("run", run.label + ("   SIMULATED" if job.simulated else "")),
         ("job", f"{safe_line(job.name)}   identity {run.identity[:SHORT_HASH]}" + _keyed(run.key)),
+        ("tags", "   ".join(f"{safe_line(name)}={safe_line(value)}" for name, value in sorted(job.tags.items()))),
         ("state", _state(facts, worked_on_by)),
         ("model", f"{safe_line(job.model or 'named by each row')}   {job.mode}   {_address(job)}"),
         ("betas", beta_lines(job)),
@@ -142,6 +143,7 @@ def page_json(facts: RunFacts, *, worked_on_by: str | None) -> dict[str, Any]:
         "identity": run.identity,
         "key": run.key,
         "simulated": run.job.simulated,
+        "tags": dict(run.job.tags),
         "state": run.state,
         "pause_reason": pause_reason,
         "pause_message": pause_message,

@@ -90,6 +90,7 @@ class StatusRow:
             "pause_reason": pause_reason,
             "pause_message": pause_message,
             "simulated": run.job.simulated,
+            "tags": dict(run.job.tags),
             "worked_on": run.state is RunState.RUNNING and not self.left_alone,
             "rows": run.total_rows,
             "done": self.tally.done,

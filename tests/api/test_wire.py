@@ -290,12 +290,13 @@ def test_long_messages_are_cut() -> None:
         ),
         (
             {"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 3, "code_execution_requests": 0}},
-            Usage(web_searches=2),
+            Usage(web_searches=2, uses=(("web_fetch_requests", 3),)),
         ),
         (
             {"server_tool_use": {"code_execution_requests": 1, "time_travels": 1}},
-            Usage(unpriced=("server_tool_use.code_execution_requests", "server_tool_use.time_travels")),
+            Usage(uses=(("code_execution_requests", 1), ("time_travels", 1))),
         ),
+        ({"server_tool_use": {"dreams": {"deep": 2}}}, Usage(unpriced=("server_tool_use.dreams",))),
         ({"server_tool_use": None, "cache_creation": None}, Usage()),
         (
             {"service_tier": "batch", "inference_geo": "us", "speed": "fast"},

@@ -14,9 +14,10 @@ from pathlib import Path
 import anyio
 
 from runner.clock import SystemClock
+from runner.domain.booking import Booking, BookingKind
 from runner.domain.job import Job
 from runner.domain.outcome import Usage
-from runner.domain.pricing import shipped_prices
+from runner.domain.pricing import Price, shipped_prices
 from runner.domain.result import RowResult
 from runner.domain.run import NewRun, Run
 from runner.domain.states import RowStatus
@@ -28,7 +29,7 @@ from runner.files.render import Renderer
 from runner.files.source import Input, open_input
 from runner.simulator import SimulatorConfig, expected_message
 from runner.store.claims import ClaimedChunk
-from runner.store.group import Booking, BookingKind, Settlement
+from runner.store.group import Settlement
 from runner.store.store import Store
 from tests.bench.prompts import MAX_TOKENS, MODEL
 
@@ -87,7 +88,6 @@ def fill(home: Path, rows: int) -> dict[str, float]:
 def _settlements(chunk: ClaimedChunk, renderer: Renderer, price_version: str) -> list[Settlement]:
     at_us = CLOCK.now_us()
     usage = Usage(input_tokens=250, output_tokens=25)
-    books = json.dumps({"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}).encode()
     settled = []
     for idx in range(chunk.first_idx, chunk.first_idx + chunk.n):
         if idx in chunk.ended:
@@ -117,9 +117,9 @@ def _settlements(chunk: ClaimedChunk, renderer: Renderer, price_version: str) ->
         booking = Booking(
             kind=BookingKind.SPEND,
             model=MODEL,
-            cost_pico=1_000_000,
+            price=Price(cost_pico=1_000_000, unbatched_pico=1_000_000, list_pico=1_000_000),
             bound_pico=None,
-            usage=books,
+            usage=usage,
             price_version=price_version,
             request_id=request_id,
         )

@@ -66,6 +66,14 @@ def test_show_finds_a_run_by_prefix_in_either_store(cli: Cli, run: Run, simulate
     assert told["worked_on_by"] is None
 
 
+def test_tags_of_a_job_are_told(cli: Cli, store: Store) -> None:
+    tags = {"team": "support", "cost_centre": "4711"}
+    run = building.staged_run(store, 1, tags=tags)
+    assert "cost_centre=4711   team=support" in cli("show", run.label).stdout
+    assert json.loads(cli("show", run.label, "--json").stdout)["tags"] == tags
+    assert json.loads(cli("status", "--json").stdout)["runs"][0]["tags"] == tags
+
+
 def test_show_names_who_works_on_a_run(cli: Cli, run: Run, store: Store) -> None:
     hold = store.hold(run, lambda: building.NOW_US)
     assert "worked on by" in cli("show", run.label).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -219,3 +220,34 @@ def test_an_override_that_is_no_whole_number_rounds_up() -> None:
     model["bands"][0]["input"] = 0.0000001  # a tenth of a pico-dollar a token
     book: PriceBook = price_book({**told, "models": [model]})
     assert [book.cost_pico(model["id"], Usage(input_tokens=n)) for n in (0, 1, 10, 11)] == [0, 1, 1, 2]
+
+
+# -- sums and discounts
+
+
+def test_ten_million_small_rows_sum_to_the_last_pico_dollar() -> None:
+    """A row of a cent's hundred-thousandth, ten million times: 37 x 0.1 + 11 x 0.5 = 9.2 micro-dollars each."""
+    row = BOOK.cost_pico("claude-haiku-5-5", Usage(input_tokens=37, output_tokens=11))
+    read = BOOK.cost_pico("claude-haiku-5-5", Usage(cache_read=1), batch=True)
+    assert (row, read) == (9_200_000, 5_000)
+    total = sum(itertools.repeat(row, 10_000_000)) + sum(itertools.repeat(read, 10_000_000))
+    assert total == usd("92") + usd("0.05")
+
+
+@given(model=st.sampled_from(MODELS), usage=usages(SMALL), batch=st.booleans())
+def test_what_is_saved_adds_up_to_the_list_price(model: str, usage: Usage, batch: bool) -> None:
+    price = BOOK.price(model, usage, batch=batch)
+    assert price is not None
+    assert price.cost_pico == cost(model, usage, batch=batch)
+    assert price.unbatched_pico == cost(model, usage)
+    whole_prompt = replace(usage, input_tokens=usage.prompt_tokens, cache_write_5m=0, cache_write_1h=0, cache_read=0)
+    assert price.list_pico == cost(model, whole_prompt)
+
+
+def test_savings_by_hand() -> None:
+    """Sonnet 5.5, 10,000 of 11,000 prompt tokens read from the cache, in a batch: 2 and 0.1 a million, half of it."""
+    price = BOOK.price("claude-sonnet-5-5", Usage(input_tokens=1_000, cache_read=10_000, web_searches=1), batch=True)
+    assert price is not None
+    assert price.list_pico == usd("0.032")  # 11,000 x 2 = 22,000 micro-dollars, and a cent for the search
+    assert price.unbatched_pico == usd("0.013")  # 2,000 + 1,000, and the cent
+    assert price.cost_pico == usd("0.0115")  # half of 3,000, and the cent

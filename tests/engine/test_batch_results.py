@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from runner.api.batches import Batches
@@ -15,6 +16,8 @@ from runner.domain.states import BatchState, PauseReason, RunState
 from runner.domain.submission import Timing
 from runner.engine.run import Batching
 from runner.simulator import Fault
+from runner.store import ledger
+from runner.store.group import Fence
 from tests.engine.batch_house import (
     HOUR_S,
     BatchBooks,
@@ -26,6 +29,7 @@ from tests.engine.batch_house import (
     office,
 )
 from tests.engine.house import House, Served, prompts, served
+from tests.store import building
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("long_looks")]
 
@@ -409,3 +413,39 @@ async def test_account_trouble_in_the_lines_pauses_once_and_loses_no_row(
         check_rows(api, run, rows)
         api.books(run).check()
         api.books(run).check_budget_row()
+
+
+# --- rows that have ended meanwhile
+
+
+async def test_a_line_of_a_row_that_a_late_answer_has_ended_is_in_the_books(house: House) -> None:
+    """A live call of whoever lost its claim comes back while the row rides: both are paid for, one counts."""
+    async with office(house) as api:
+        run = house.new_run(prompts(ROWS), **batch_job())
+
+        async def answer_late(request: httpx.Request) -> None:
+            if request.url.path.endswith("/results") and not house.rows(run):
+                late = building.ended(Fence(seq=0, epoch=0), 2, message=LATE)
+                house.store.commit_group(run.id, [late])
+
+        api.wire.before = answer_late
+        end = await api.work(run)
+        assert end.tally.done == ROWS
+        line = next(one for one in ledger_lines(house, run) if one.idx == 2 and one.batch)
+        assert (line.kind, line.cost_pico) == ("duplicate", charge_of(api, line.key))
+        rest = [one for one in ledger_lines(house, run) if one.idx != 2]
+        assert {one.kind for one in rest} == {"spend"}
+        assert [row.message for row in house.rows(run)][2] == LATE
+
+
+LATE = b'{"id":"msg_late","content":[{"type":"text","text":"late"}]}'
+
+
+def ledger_lines(house: House, run: Any) -> list[Any]:
+    return house.store.database.read(lambda c: list(ledger.lines_of(c, run.id)))
+
+
+def charge_of(api: Office, custom_id: str) -> int:
+    """What the bill has for a line of a batch, in pico-dollars."""
+    (charge,) = [one for one in api.simulator.ledger.all_charges() if one.custom_id == custom_id]
+    return int(charge.cost_usd * 10**12)

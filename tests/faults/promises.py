@@ -17,12 +17,13 @@ import msgspec
 from sqlalchemy import text
 
 from runner.domain.run import Run
+from runner.domain.spending import total
 from runner.domain.states import RIDING_BATCH, BatchState
 from runner.domain.submission import parse_custom_id
 from runner.engine.turns import continued, joined
 from runner.files.render import Renderer
 from runner.simulator import SimulatorConfig, expected_message
-from runner.store import reports
+from runner.store import ledger
 from runner.store.store import Store
 from runner.store.submissions import Submission
 from tests.faults.harness import Case, Row
@@ -159,10 +160,10 @@ def _check_books(case: Case, store: Store, run: Run, calls: Sequence[Sequence[Ex
     for charge in case.simulator.bill():
         charges[row_of[charge["body_sha256"]]].append(charge)
     entries: dict[int | None, list[Entry]] = defaultdict(list)
-    for entry in store.database.read(lambda c: list(reports.ledger(c, run.id))):
+    for entry in store.database.read(lambda c: list(ledger.lines_of(c, run.id))):
         entries[entry.idx].append(entry)
     unknown = bounds = 0
-    known = matched = Fraction()
+    known = matched = guessed = Fraction()
     for idx in {*charges, *entries}:
         left = {_name_of_charge(charge): Fraction(charge["pico"]) for charge in charges[idx]}
         for entry in entries[idx]:
@@ -176,10 +177,14 @@ def _check_books(case: Case, store: Store, run: Run, calls: Sequence[Sequence[Ex
         assert {entry.kind for entry in guesses} <= {"unknown"}
         assert None not in {entry.bound_pico for entry in guesses}
         _match_unknown(idx, sorted(left.values()), sorted(entry.bound_pico or 0 for entry in guesses))
+        guessed += sum(left.values(), Fraction())
         unknown += len(guesses)
         bounds += sum(entry.bound_pico or 0 for entry in guesses)
     assert known == matched
+    assert known + guessed == sum((Fraction(charge["pico"]) for charge in case.simulator.bill()), Fraction())
+    assert guessed <= bounds
     _check_budget(store, run, known, bounds)
+    _check_spending(store, run)
     return unknown
 
 
@@ -207,6 +212,17 @@ def _check_budget(store: Store, run: Run, known: Fraction, bounds: int) -> None:
     assert [budget.spent_pico, budget.committed_pico] == [int(known), bounds]
     money = store.money(run.id)
     assert [money.spent_pico, money.unknown_bound_pico] == [int(known), bounds]
+
+
+def _check_spending(store: Store, run: Run) -> None:
+    """The sums by day, which reports are made of, are those of the ledger."""
+    lines = store.database.read(lambda c: list(ledger.lines_of(c, run.id)))
+    days = total(store.spending_since(0)).sums
+    assert len({line.key for line in lines}) == len(lines)
+    assert days.calls == len(lines)
+    assert days.cost_pico == sum(line.cost_pico or 0 for line in lines)
+    assert days.bound_pico == sum(line.bound_pico or 0 for line in lines if line.cost_pico is None)
+    assert days.list_pico == sum(line.list_pico or 0 for line in lines)
 
 
 # -- batches ------------------------------------------------------------------------------------------------------

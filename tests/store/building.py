@@ -10,8 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from runner.domain.batch import BatchStatus
+from runner.domain.booking import Booking, BookingKind
 from runner.domain.job import Job
 from runner.domain.outcome import Usage
+from runner.domain.pricing import Price
 from runner.domain.result import RowResult
 from runner.domain.run import NewRun, Run
 from runner.domain.states import BatchState, RowStatus
@@ -21,8 +23,6 @@ from runner.store.claims import ClaimedChunk
 from runner.store.database import Database
 from runner.store.group import (
     AttemptRecord,
-    Booking,
-    BookingKind,
     Fence,
     Operation,
     SendIntent,
@@ -103,13 +103,20 @@ def send(fence: Fence, idx: int, *, try_: int = 1, turn: int = 0, worst_pico: in
     return SendIntent(fence=fence, idx=idx, try_=try_, turn=turn, model=MODEL, worst_pico=worst_pico, at_us=NOW_US)
 
 
+def price(cost_pico: int | None) -> Price | None:
+    """A price without discounts."""
+    if cost_pico is None:
+        return None
+    return Price(cost_pico=cost_pico, unbatched_pico=cost_pico, list_pico=cost_pico)
+
+
 def spend(cost_pico: int | None = COST_PICO, **changes: Any) -> Booking:
     plain = Booking(
         kind=BookingKind.SPEND,
         model=MODEL,
-        cost_pico=cost_pico,
+        price=price(cost_pico),
         bound_pico=None,
-        usage=b'{"output_tokens":3}',
+        usage=Usage(output_tokens=3),
         price_version=PRICES,
         request_id="req_1",
     )

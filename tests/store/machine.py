@@ -9,9 +9,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from runner.domain.booking import BookingKind
 from runner.domain.run import Run
 from runner.domain.states import RowStatus
-from runner.store.group import BookingKind, Fence, Operation, SendIntent, Settlement, Verdict
+from runner.store.group import Fence, Operation, SendIntent, Settlement, Verdict
 from runner.store.store import Store
 from tests.store import building
 from tests.store.building import COST_PICO, NOW_US, PRICES, WORST_PICO, rows_of, spend

@@ -192,3 +192,32 @@ def test_a_finished_run_has_nothing_to_claim(store: Store) -> None:
     run = staged_run(store, 2, 2)
     settle_all(store, run)
     assert (store.unfinished_chunks(run.id), store.claim_next(run.id, NOW_US, PRICES)) == (0, None)
+
+
+def test_a_lost_call_in_a_chunk_that_another_answer_has_closed_is_booked_too(store: Store) -> None:
+    """A call of the dead holder is in flight while the late answer of the one before ends the chunk's last row: no
+    claim finds it any more."""
+    run = staged_run(store, 1)
+    first = claim(store, run).fence
+    stored(store, run, send(first, 0))
+    store.release_running(run.id)
+    second = claim(store, run).fence
+    stored(store, run, send(second, 0, try_=2))
+    store.commit_group(run.id, [ended(first, 0)])
+    assert store.unfinished_chunks(run.id) == 0
+    assert store.money(run.id).unknown_calls == 1
+
+    store.book_left_over(run.id, NOW_US, PRICES)
+    store.book_left_over(run.id, NOW_US, PRICES)
+    money = store.money(run.id)
+    assert (money.unknown_calls, money.unknown_bound_pico) == (2, 2 * WORST_PICO)
+    assert money.committed_pico == money.unknown_bound_pico
+
+
+def test_a_call_in_flight_in_an_open_chunk_is_left_alone(store: Store) -> None:
+    run = staged_run(store, 2)
+    fence = claim(store, run).fence
+    stored(store, run, send(fence, 0), send(fence, 1))
+    stored(store, run, ended(fence, 0))
+    store.book_left_over(run.id, NOW_US, PRICES)
+    assert store.money(run.id).unknown_calls == 0

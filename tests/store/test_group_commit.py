@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from runner.domain.booking import BookingKind
 from runner.domain.states import ChunkState, RowStatus
-from runner.store.group import BookingKind, Operation, SendIntent, Settlement, Verdict
+from runner.store.group import Operation, SendIntent, Settlement, Verdict
 from runner.store.store import Store
 from tests.store.building import (
     COST_PICO,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from runner.domain.batch import DAY_US, BatchStatus
+from runner.domain.booking import Booking, BookingKind
 from runner.domain.job import Mode
 from runner.domain.listings import Listing
 from runner.domain.run import Run
 from runner.domain.submission import Intent, ServerTime
-from runner.store.group import Booking, BookingKind
 from runner.store.store import Store
 from runner.store.submissions import IntentVerdict, NewSubmission, Rider
 from tests.store import building
@@ -90,7 +90,7 @@ def duplicate(store: Store, run: Run, name: str, provider_id: str, cost_pico: in
     booking = Booking(
         kind=BookingKind.DUPLICATE,
         model=building.MODEL,
-        cost_pico=cost_pico,
+        price=building.price(cost_pico),
         bound_pico=None,
         usage=None,
         price_version=building.PRICES,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.domain.booking import BookingKind
 from runner.domain.run import Run
 from runner.domain.states import PauseReason, RowStatus
-from runner.store.group import BookingKind
 from runner.store.store import Store
 from runner.views.run_facts import run_facts
 from runner.views.run_page import page_json, page_lines

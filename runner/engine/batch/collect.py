@@ -20,8 +20,9 @@ import msgspec
 from runner.api.results_file import LineTooLong, ResultLines
 from runner.api.wire import outcome_of_result_line
 from runner.domain.batch import Retention, retention
+from runner.domain.booking import Booking, BookingKind
 from runner.domain.decide import Decision, Finish, PauseRun, TryAgain, decide_line
-from runner.domain.outcome import Failure, FailureKind, Outcome
+from runner.domain.outcome import Answer, Failure, FailureKind, Outcome
 from runner.domain.states import PauseReason, RowStatus
 from runner.domain.submission import custom_id, parse_custom_id
 from runner.engine.batch.calls import is_missing
@@ -333,15 +334,47 @@ class _Lines:
         for chunk in part:
             records = lines[chunk.seq]
             for idx in chunk.idxs:
-                if idx in ended or idx < self._submission.read_upto:
-                    continue
+                if idx < self._submission.read_upto:
+                    continue  # stored by whoever was reading before
                 record, place = divmod(idx, self._c.run.fan)
                 repeat = place % self._c.run.job.repeat
                 line = records[record - chunk.first_idx // self._c.run.fan]
+                if idx in ended:
+                    settled += self._beaten(chunk.seq, idx, line)
+                    continue
                 one = self._settled(chunk.seq, idx, record, repeat, line, past.get(idx, NOTHING_BEHIND))
                 if one is not None:
                     settled.append(one)
         return settled
+
+    def _beaten(self, seq: int, idx: int, line: bytes) -> list[Settlement]:
+        """A row that another answer has ended meanwhile, a late one of whoever lost its claim: what its line says was
+        paid for all the same."""
+        outcome = self._outcome(idx)
+        if not (outcome.billed if isinstance(outcome, Answer) else outcome.perhaps_billed):
+            return []
+        price = None
+        if isinstance(outcome, Answer):
+            price = self._c.prices.price(outcome.model, outcome.usage, batch=True)
+        booking = Booking(
+            kind=BookingKind.DUPLICATE if isinstance(outcome, Answer) else BookingKind.UNKNOWN,
+            model=outcome.model if isinstance(outcome, Answer) else self._c.run.job.model or "",
+            price=price,
+            bound_pico=None,
+            usage=outcome.usage if isinstance(outcome, Answer) else None,
+            price_version=self._c.prices.version,
+            request_id=outcome.origin.request_id,
+            batch=self._submission.provider_id,
+            key=custom_id(self._submission.id, idx),
+            at_us=self._submission.ended_us,
+        )
+        self.tallies["paid twice"] += 1
+        fence, now_us = Fence(seq=seq, epoch=NO_EPOCH), self._c.clock.now_us()
+        settled = Settlement(fence=fence, idx=idx, try_=0, turn=0, at_us=now_us, booking=booking)
+        if price is not None:
+            return [settled]
+        row = self._c.renderer.parse(line)
+        return [self._bounded(settled, row, self._c.renderer.variant_at(row, idx))]
 
     def _settled(
         self, seq: int, idx: int, record: int, repeat: int, line: bytes, past: PastTries
@@ -378,6 +411,7 @@ class _Lines:
             worst_pico=None,
             batch=self._submission.provider_id,
             custom_id=custom_id(self._submission.id, idx),
+            billed_us=self._submission.ended_us,
         )
         settled = settlement(tried, outcome, decision, self._c.prices, now_us=self._c.clock.now_us(), latency_us=None)
         if settled.booking is not None and settled.booking.cost_pico is None:

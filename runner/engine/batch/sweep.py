@@ -12,6 +12,7 @@ import msgspec
 from runner.api.results_file import LineTooLong, ResultLines
 from runner.api.wire import outcome_of_result_line
 from runner.domain.batch import DAY_US, RETENTION_DAYS, BatchStatus
+from runner.domain.booking import Booking, BookingKind
 from runner.domain.listings import Listing
 from runner.domain.outcome import Answer, Failure
 from runner.domain.pricing import PriceBook
@@ -19,8 +20,6 @@ from runner.domain.states import BatchState
 from runner.domain.submission import parse_custom_id, read_first_line
 from runner.domain.sweep import sweep_targets
 from runner.engine.batch.common import Common
-from runner.engine.turns import encode_usage
-from runner.store.group import Booking, BookingKind
 from runner.store.submissions import Submission
 
 LINES_A_COMMIT = 1_000
@@ -152,9 +151,9 @@ def _booking(answer: Answer, custom_id: str, batch_id: str, prices: PriceBook) -
     return Booking(
         kind=BookingKind.DUPLICATE,
         model=answer.model,
-        cost_pico=prices.cost_pico(answer.model, answer.usage, batch=True),
+        price=prices.price(answer.model, answer.usage, batch=True),
         bound_pico=None,
-        usage=encode_usage(answer.usage),
+        usage=answer.usage,
         price_version=prices.version,
         request_id=None,
         batch=batch_id,
