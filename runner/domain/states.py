@@ -107,8 +107,16 @@ BATCH_MOVES: Moves = {
         "let go": BatchState.ABSENT,
         "gone with its simulator": BatchState.ABSENT,
     },
-    BatchState.CLAIMED: {"ended": BatchState.ENDED, "gone with its simulator": BatchState.ABSENT},
-    BatchState.ACCEPTED: {"ended": BatchState.ENDED, "gone with its simulator": BatchState.ABSENT},
+    BatchState.CLAIMED: {
+        "ended": BatchState.ENDED,
+        "let go": BatchState.ABSENT,
+        "gone with its simulator": BatchState.ABSENT,
+    },
+    BatchState.ACCEPTED: {
+        "ended": BatchState.ENDED,
+        "let go": BatchState.ABSENT,
+        "gone with its simulator": BatchState.ABSENT,
+    },
     BatchState.ENDED: {"all lines stored": BatchState.INGESTED, "gone with its simulator": BatchState.ABSENT},
     BatchState.REFUSED: {},
     BatchState.NOT_SENT: {},

@@ -235,6 +235,11 @@ def money_by_batch(run: int) -> Select[Any]:
     )
 
 
+def booking(key: str) -> Select[Any]:
+    """One line of the ledger by its name."""
+    return select(ledger).where(ledger.c.key == key)
+
+
 def forget_sightings(provider_ids: Collection[str]) -> Delete:
     return delete(sightings).where(sightings.c.provider_id.in_(provider_ids), sightings.c.duplicate_of.is_(None))
 

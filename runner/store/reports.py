@@ -102,12 +102,13 @@ def money(connection: Connection, run: int, scope: str) -> Money:
     kinds = {row.kind: row for row in connection.execute(report_queries.money_of(run))}
     unknown = kinds.get(BookingKind.UNKNOWN)
     duplicate = kinds.get(BookingKind.DUPLICATE)
+    settled = kinds.get(BookingKind.CORRECTION)  # unknown ones whose price was found out later
     budget = connection.execute(report_queries.budget_of(scope)).first()
     return Money(
         spent_pico=sum(int(row.cost_pico) for row in kinds.values()),
         duplicate_pico=int(duplicate.cost_pico) if duplicate else 0,
-        unknown_calls=unknown.lines if unknown else 0,
-        unknown_bound_pico=int(unknown.bound_pico) if unknown else 0,
+        unknown_calls=(unknown.lines if unknown else 0) - (settled.lines if settled else 0),
+        unknown_bound_pico=sum(int(row.bound_pico) for row in (unknown, settled) if row),
         uncosted=sum(int(row.uncosted) for kind, row in kinds.items() if kind != BookingKind.UNKNOWN),
         unbounded=sum(int(row.unbounded) for row in kinds.values()),
         committed_pico=budget.committed_pico if budget else 0,

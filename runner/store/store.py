@@ -315,8 +315,10 @@ class Store:
     def note_foreign(self, provider_id: str) -> None:
         self._moved(lambda c: submissions.note_foreign(c, provider_id))
 
-    def note_duplicate(self, provider_id: str, submission: str) -> None:
-        self._moved(lambda c: submissions.note_duplicate(c, provider_id, submission))
+    def note_duplicate(self, run: int, provider_id: str, submission: str, now_us: int, *, exact: bool) -> None:
+        """`exact`: each of its lines has its price in the books."""
+        scopes = [runs.budget_scope(run)]
+        self._moved(lambda c: submissions.note_duplicate(c, provider_id, submission, scopes, now_us, exact=exact))
 
     def book_duplicates(self, run: int, bookings: Sequence[tuple[int, group.Booking]], now_us: int) -> None:
         def work(connection: Connection) -> None:

@@ -264,8 +264,11 @@ def gone(connection: Connection, submission: str, scopes: Sequence[str]) -> bool
 def let_go(
     connection: Connection, submission: str, scopes: Sequence[str], *, model: str, price_version: str, now_us: int
 ) -> bool:
-    """The rows go again although a batch may exist: its worst cost stays in the books as an unknown one."""
-    if not _give_up(connection, submission, "let go", scopes, keep_reserved=True):
+    """The rows go again although a batch may exist: its worst cost stays in the books as an unknown one.
+
+    A batch that was theirs is nobody's from then on, so that a sweep which sees it again finds a duplicate.
+    """
+    if not _give_up(connection, submission, "let go", scopes, keep_reserved=True, provider_id=None):
         return False
     found = connection.execute(batch_queries.batch(submission)).one()
     booking = Booking(
@@ -277,17 +280,40 @@ def let_go(
         price_version=price_version,
         request_id=None,
         batch=submission,
-        key=f"{submission}-let-go",
+        key=_let_go_key(submission),
     )
     line = ledger_line(found.run, None, 0, 0, 0, booking, now_us)
     connection.execute(queries.insert_ledger(connection.dialect.name), [line])
     return True
 
 
+def _let_go_key(submission: str) -> str:
+    return f"{submission}-let-go"
+
+
+def _take_back_bound(connection: Connection, submission: str, scopes: Sequence[str], now_us: int) -> None:
+    """What was let go has turned up, and each of its lines has its price: the bound for all of them is over."""
+    line = connection.execute(batch_queries.booking(_let_go_key(submission))).mappings().first()
+    key = f"{_let_go_key(submission)}-priced"
+    if line is None or connection.execute(batch_queries.booking(key)).first() is not None:
+        return
+    bound_pico = line["bound_pico"] or 0
+    kept = {name: value for name, value in line.items() if name != "id"}
+    told = {"key": key, "kind": BookingKind.CORRECTION, "cost_pico": 0, "bound_pico": -bound_pico, "at_us": now_us}
+    connection.execute(queries.insert_ledger(connection.dialect.name), [kept | told])
+    change_budget(connection, scopes, 0, -bound_pico)
+
+
 def _give_up(
-    connection: Connection, submission: str, event: str, scopes: Sequence[str], *, keep_reserved: bool = False
+    connection: Connection,
+    submission: str,
+    event: str,
+    scopes: Sequence[str],
+    *,
+    keep_reserved: bool = False,
+    **values: Any,
 ) -> bool:
-    gone = move(connection, submission, event, question=None)
+    gone = move(connection, submission, event, question=None, **values)
     if gone:
         connection.execute(batch_queries.drop_candidates(submission))
         _let_off(connection, submission, scopes, keep_reserved=keep_reserved)
@@ -329,10 +355,15 @@ def note_foreign(connection: Connection, provider_id: str) -> None:
     connection.execute(batch_queries.drop_candidate(provider_id))
 
 
-def note_duplicate(connection: Connection, provider_id: str, submission: str) -> None:
-    """It holds the rows of a submission that had been given up, or that has another batch."""
+def note_duplicate(
+    connection: Connection, provider_id: str, submission: str, scopes: Sequence[str], now_us: int, *, exact: bool
+) -> None:
+    """It holds the rows of a submission that had been given up, or that has another batch. `exact`: the books hold
+    all that it cost."""
     connection.execute(batch_queries.mark_sighting(provider_id, duplicate_of=submission))
     connection.execute(batch_queries.drop_candidate(provider_id))
+    if exact:
+        _take_back_bound(connection, submission, scopes, now_us)
 
 
 def book_duplicates(connection: Connection, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> int:

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import os
 from array import array
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
-from runner.api.results_file import LineTooLong, ResultLines
 from runner.api.wire import outcome_of_result_line
 from runner.domain.batch import Retention, retention
 from runner.domain.decide import Decision, Finish, PauseRun, TryAgain, decide_line
 from runner.domain.outcome import Failure, FailureKind, Outcome
 from runner.domain.states import PauseReason, RowStatus
-from runner.domain.submission import custom_id, parse_custom_id
+from runner.domain.submission import custom_id
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
+from runner.engine.batch.sorting import Sorted, slot_of, sort_lines
 from runner.engine.feeder import NOTHING_BEHIND, Work
 from runner.engine.settle import Try, settlement
 from runner.errors import StoreFault
@@ -42,91 +39,8 @@ DOWNLOADS = 3
 # So many rows that failed with one same message say something about the account, not about the rows.
 MOST = 0.95
 FEW_ROWS = 10
-# Messages that are counted; where there are more, none of them is that of most rows.
-MESSAGES_KEPT = 64
 # A batch holds its chunks together; its own fence guards its results.
 NO_EPOCH = 0
-
-
-class _End(msgspec.Struct):
-    type: str
-    error: msgspec.Raw = msgspec.Raw()
-
-
-class _Line(msgspec.Struct):
-    custom_id: str
-    result: _End
-
-
-_read = msgspec.json.Decoder(_Line).decode
-
-
-@dataclass(slots=True)
-class Sorted:
-    """Where each rider's line lies in a results file. Rows without one have a length of 0."""
-
-    idxs: Sequence[int]
-    offsets: array[int]
-    lengths: array[int]
-    conflicting: set[int] = field(default_factory=set)
-    strange: int = 0
-    doubled: int = 0
-    unreadable: int = 0
-    cut: bool = False
-    errors: Counter[bytes] = field(default_factory=Counter)
-
-    @property
-    def missing(self) -> int:
-        return sum(not length for length in self.lengths)
-
-    @property
-    def nothing(self) -> bool:
-        return not any(self.lengths)
-
-
-def sort_lines(path: Path, submission: str, idxs: Sequence[int]) -> Sorted:
-    """Compare a file of results with the rows that rode, `idxs` ascending. Blocks."""
-    found = Sorted(idxs=idxs, offsets=array("q", bytes(8 * len(idxs))), lengths=array("q", bytes(8 * len(idxs))))
-    lines = ResultLines(path)
-    with path.open("rb") as file:
-        try:
-            for offset, line in lines.located():
-                _place(found, file.fileno(), submission, offset, line)
-        except LineTooLong:
-            found.cut = True
-        if lines.unfinished:
-            before = found.unreadable
-            _place(found, file.fileno(), submission, lines.unfinished_at, lines.unfinished)
-            found.cut = found.unreadable > before
-    return found
-
-
-def _place(found: Sorted, descriptor: int, submission: str, offset: int, line: bytes) -> None:
-    try:
-        told = _read(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        found.unreadable += 1
-        return
-    name = parse_custom_id(told.custom_id)
-    slot = -1 if name is None or name[0] != submission else _slot(found.idxs, name[1])
-    if slot < 0:
-        found.strange += 1
-        return
-    if found.lengths[slot]:
-        first = os.pread(descriptor, found.lengths[slot], found.offsets[slot])
-        if first == line:
-            found.doubled += 1
-        else:
-            found.conflicting.add(found.idxs[slot])
-        return
-    found.offsets[slot], found.lengths[slot] = offset, len(line)
-    if told.result.type == "errored" and (len(found.errors) < MESSAGES_KEPT or told.result.error in found.errors):
-        found.errors[bytes(told.result.error)] += 1
-
-
-def _slot(idxs: Sequence[int], idx: int) -> int:
-    slot = bisect_left(idxs, idx)
-    return slot if slot < len(idxs) and idxs[slot] == idx else -1
 
 
 class Collector:
@@ -382,7 +296,7 @@ class _Lines:
         return settled
 
     def _outcome(self, idx: int) -> Outcome:
-        slot = _slot(self._found.idxs, idx)
+        slot = slot_of(self._found.idxs, idx)
         if idx in self._found.conflicting:
             return _lost("conflicting_results", "the batch's results hold contradicting lines for this row")
         length = self._found.lengths[slot]
