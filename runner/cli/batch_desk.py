@@ -23,7 +23,7 @@ from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.domain.states import BatchState
 from runner.domain.submission import Whose, verify_first_line
-from runner.engine.batch.calls import BatchCalls, is_missing
+from runner.engine.batch.calls import SHORT_PATIENCE_S, BatchCalls, is_missing
 from runner.engine.batch.common import Common
 from runner.engine.batch.sweep import Swept, sweep
 from runner.engine.meter import Meter
@@ -332,7 +332,7 @@ async def _connected_to(
             run=run,
             store=store,
             service=service,
-            calls=BatchCalls(service, clock, stop),
+            calls=BatchCalls(service, clock, stop, patience_s=SHORT_PATIENCE_S),
             renderer=Renderer(job),
             prices=shipped_prices(),
             clock=clock,
@@ -378,6 +378,7 @@ def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
 
 _ERROR_OF_TROUBLE: dict[AccountTrouble, type[RunnerError]] = {
     AccountTrouble.CREDENTIALS: CredentialsRefused,
+    AccountTrouble.ADDRESS: UsageInvalid,
     AccountTrouble.BILLING: BudgetReached,
     AccountTrouble.SPEND_CAP: BudgetReached,
     AccountTrouble.MODEL: JobInvalid,

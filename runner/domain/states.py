@@ -58,6 +58,7 @@ class PauseReason(StrEnum):
     REQUESTED = "requested"  # `runner pause`, or a signal
     BUDGET = "budget"
     CREDENTIALS = "credentials"
+    ADDRESS = "address"
     BILLING = "billing"
     SPEND_CAP = "spend_cap"
     MODEL = "model"

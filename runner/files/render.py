@@ -9,7 +9,7 @@ fields. Where a job may only be sent in batches, such fields are found when it i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -43,6 +43,7 @@ class Renderer:
     def __init__(self, job: Job) -> None:
         self.dropped_fields: set[str] = set()
         self._id = job.input.id
+        self._read_key = _key_reader(job.input.id or "custom_id")
         self._sampling_allowed = job.api_version != CURRENT_API_VERSION
         self._about_job = {
             "params": dict(job.params),
@@ -81,6 +82,14 @@ class Renderer:
         if self._id not in row:
             raise missing_column(self._id, row, "which input.id names")
         return _key(row[self._id], self._id)
+
+    def key_of(self, line: bytes) -> str | None:
+        """The key of a line that has been checked before: nothing else of it is read where that is enough."""
+        try:
+            found = self._read_key(line).key
+        except msgspec.DecodeError:
+            found = None
+        return found if type(found) is str and _is_short(found) else self.key(self.parse(line))
 
     def check(self, row: Mapping[str, Any], size: int = 0) -> None:
         """Raises BadRow if no request can be made of the row; renders only where a look does not tell.
@@ -229,6 +238,19 @@ def refused_sampling(name: str) -> str:
         f'"{name}", which API version {CURRENT_API_VERSION} no longer knows: '
         'remove it, or set api_version: "2023-06-01"'
     )
+
+
+def _key_reader(column: str) -> Callable[[bytes], Any]:
+    """Reads one column of a line and passes over all others."""
+    try:
+        row = msgspec.defstruct("_Row", [("key", Any, None)], rename={"key": column})
+    except ValueError:  # a name that JSON has to escape
+        row = msgspec.defstruct("_Row", [("key", None, None)], rename={"key": ""})
+    return msgspec.json.Decoder(row).decode
+
+
+def _is_short(key: str) -> bool:
+    return 0 < len(key) <= MAX_KEY_CHARS and not key.isspace()
 
 
 def _key(value: Any, column: str) -> str:

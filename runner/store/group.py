@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 
 from runner.domain.result import RowResult
 from runner.domain.states import ChunkState, RowStatus
-from runner.store import queries
+from runner.domain.value import hot_value
+from runner.store import bulk, queries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +29,7 @@ class Fence:
     epoch: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class SendIntent:
     """Written ahead of a call. `worst_pico` is what it reserves; None where no bound can be computed."""
 
@@ -48,7 +49,7 @@ class BookingKind(StrEnum):
     CORRECTION = "correction"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Booking:
     """A line of the ledger for one call. `cost_pico` is None when it is not known exactly.
 
@@ -90,7 +91,7 @@ class TurnRecord:
     cost_pico: int | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Settlement:
     """The end of one call: its send is taken out, and whatever it gave is stored with its cost."""
 
@@ -184,12 +185,12 @@ def settle(connection: Connection, run: int, settled: Sequence[Settlement], fenc
     if not settled:
         return change
     dialect = connection.dialect.name
-    taken = _insert_results(connection, dialect, run, settled, fences.settling)
+    taken = _insert_results(connection, run, settled, fences.settling)
     _tally(connection, run, taken, fences)
     holding = [op for op in settled if _holds(op.fence, fences.settling)]
     _insert_attempts(connection, dialect, run, holding)
     _insert_turns(connection, dialect, run, holding)
-    _book(connection, dialect, run, settled, taken, change)
+    _book(connection, run, settled, taken, change)
     return change
 
 
@@ -206,7 +207,6 @@ def _take_out_sends(connection: Connection, run: int, settled: Sequence[Settleme
 
 def _insert_results(
     connection: Connection,
-    dialect: str,
     run: int,
     settled: Sequence[Settlement],
     fences: Collection[tuple[int, int]],
@@ -223,14 +223,12 @@ def _insert_results(
         return {}
     there = set(connection.scalars(queries.results_among(), {"of_run": run, "idxs": list(offered)}))
     taken = {idx: op for idx, op in offered.items() if idx not in there}
-    rows = [result_row(run, op.result, op.try_, op.at_us) for op in taken.values() if op.result is not None]
-    if rows:
-        connection.execute(queries.insert_results(), rows)
-    messages = [
+    rows = (result_row(run, op.result, op.try_, op.at_us) for op in taken.values() if op.result is not None)
+    bulk.insert_results(connection, rows)
+    messages = (
         {"run": run, "idx": idx, "message": op.message} for idx, op in taken.items() if op.message is not None
-    ]
-    if messages:
-        connection.execute(queries.insert_answers(dialect), messages)
+    )
+    bulk.insert_answers(connection, messages)
     return taken
 
 
@@ -340,7 +338,6 @@ def _insert_turns(connection: Connection, dialect: str, run: int, settled: Seque
 
 def _book(
     connection: Connection,
-    dialect: str,
     run: int,
     settled: Sequence[Settlement],
     taken: Mapping[int, Settlement],
@@ -357,8 +354,7 @@ def _book(
         return
     for key in connection.scalars(queries.bookings_among(), {"keys": list(lines)}):
         del lines[key]
-    if lines:
-        connection.execute(queries.insert_ledger(dialect), list(lines.values()))
+    bulk.insert_ledger(connection, lines.values())
     for line in lines.values():
         if line["cost_pico"] is None:
             change.committed_pico += line["bound_pico"] or 0
@@ -410,8 +406,7 @@ def _admit(
         else:
             admitted.append(op)
             room = None if room is None else room - (op.worst_pico or 0)
-    if admitted:
-        connection.execute(queries.insert_sends(), [_send_row(run, op) for op in admitted])
+    bulk.insert_sends(connection, (_send_row(run, op) for op in admitted))
     change.committed_pico += sum(op.worst_pico or 0 for op in admitted)
     return refused
 

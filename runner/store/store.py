@@ -337,10 +337,11 @@ class Store:
         return self.database.read(lambda c: submissions.riding(c, submission))
 
     def riding_records(
-        self, run: int, riding: Sequence[submissions.Riding]
+        self, run: int, riding: Sequence[submissions.Riding], without: Collection[int] = ()
     ) -> tuple[dict[int, list[bytes]], dict[int, claims.PastTries], frozenset[int]]:
-        """Of some riding chunks: their records' lines by chunk, their rows' past, and the rows that have ended."""
-        return self.database.read(lambda c: claims.records_and_past(c, run, riding))
+        """Of some riding chunks: their records' lines by chunk, their rows' past, and the rows that have ended.
+        `without`: chunks whose records the caller has."""
+        return self.database.read(lambda c: claims.records_and_past(c, run, riding, without))
 
     def ingest(self, run: int, submission: str, epoch: int, settled: Sequence[group.Settlement]) -> bool:
         failpoint(Failpoint.BATCH_INGEST_BEFORE)

@@ -21,7 +21,7 @@ from runner.domain.packing import bitmap, rows_of
 from runner.domain.states import BATCH_MOVES, BatchState, ChunkState, leading_to
 from runner.domain.submission import Intent, ServerTime
 from runner.errors import UsageInvalid
-from runner.store import batch_queries, queries
+from runner.store import batch_queries, bulk, queries
 from runner.store.group import Booking, BookingKind, Fence, Fences, Settlement, change_budget, ledger_line, settle
 
 # Names in one `IN (...)`.
@@ -283,7 +283,7 @@ def let_go(
         key=_let_go_key(submission),
     )
     line = ledger_line(found.run, None, 0, 0, 0, booking, now_us)
-    connection.execute(queries.insert_ledger(connection.dialect.name), [line])
+    bulk.insert_ledger(connection, [line])
     return True
 
 
@@ -300,7 +300,7 @@ def _take_back_bound(connection: Connection, submission: str, scopes: Sequence[s
     bound_pico = line["bound_pico"] or 0
     kept = {name: value for name, value in line.items() if name != "id"}
     told = {"key": key, "kind": BookingKind.CORRECTION, "cost_pico": 0, "bound_pico": -bound_pico, "at_us": now_us}
-    connection.execute(queries.insert_ledger(connection.dialect.name), [kept | told])
+    bulk.insert_ledger(connection, [kept | told])
     change_budget(connection, scopes, 0, -bound_pico)
 
 
@@ -371,8 +371,7 @@ def book_duplicates(connection: Connection, run: int, bookings: Sequence[tuple[i
     lines = {line["key"]: line for line in (ledger_line(run, idx, 0, 0, 0, one, now_us) for idx, one in bookings)}
     for key in connection.scalars(queries.bookings_among(), {"keys": list(lines)}):
         del lines[key]
-    if lines:
-        connection.execute(queries.insert_ledger(connection.dialect.name), list(lines.values()))
+    bulk.insert_ledger(connection, lines.values())
     return sum(line["cost_pico"] or 0 for line in lines.values())
 
 
@@ -441,13 +440,13 @@ def ingest(
     Lines come in the order of their rows. Those that were stored before are passed over: a row that goes again or on
     live has no result yet, and would be thought to have had another try.
     """
-    found = connection.execute(batch_queries.locked_batch(submission)).one()
+    found = connection.execute(batch_queries.locked_batch(), {"of_submission": submission}).one()
     if (found.state, found.epoch) != (BatchState.ENDED, epoch):
         return False
     settled = [op for op in settled if op.idx >= (found.read_upto or 0)]
     if not settled:
         return True
-    connection.execute(batch_queries.set_batch(submission, read_upto=settled[-1].idx + 1))
+    connection.execute(batch_queries.note_read(), {"of_submission": submission, "upto": settled[-1].idx + 1})
     seqs = sorted({op.fence.seq for op in settled})
     chunks = connection.execute(queries.fences_of(), {"of_run": found.run, "seqs": seqs}).all()
     fences = Fences(
@@ -462,7 +461,7 @@ def ingest(
 
 def ingested(connection: Connection, submission: str, epoch: int, now_us: int, scopes: Sequence[str]) -> bool:
     """All lines are stored: rows that have not ended get off, and what is left of the reservation is given back."""
-    found = connection.execute(batch_queries.locked_batch(submission)).one()
+    found = connection.execute(batch_queries.locked_batch(), {"of_submission": submission}).one()
     if found.epoch != epoch or not move(connection, submission, "all lines stored", ingested_us=now_us):
         return bool(found.state == BatchState.INGESTED and found.epoch == epoch)
     _let_off(connection, submission, scopes)

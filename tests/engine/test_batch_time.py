@@ -297,3 +297,27 @@ async def test_nothing_is_deleted_unasked(house: House) -> None:
         assert api.wire.asked["delete"] == 0
         assert api.states(run) == [BatchState.INGESTED]
         assert api.now_s < MINUTE_S * 2
+
+
+# --- a service that is down
+
+
+@pytest.mark.parametrize("canceled", [False, True])
+async def test_who_does_not_wait_for_batches_does_not_wait_for_a_service_that_is_down_either(
+    house: House, canceled: bool
+) -> None:
+    """Ten batches are asked about, and all are asked to end: the patience is with the service, not with each."""
+    down = [at_status("api_error", after_s=60), at_list("api_error", after_s=60)]
+    down.append(Fault(kind="api_error", path=PATH + "/*/cancel", method="POST", after_s=60))
+    run = house.new_run(prompts(10), **batch_job(max_requests=1))
+    async with office(house, faults=tuple(down)) as api:
+        await api.work(run, waits=False)
+        assert len(api.creates) == 10
+        await house.clock.advance(120)
+        if canceled:
+            house.store.move_run(run.id, "resumed", pause_reason=None, pause_message=None)
+            house.store.move_run(run.id, "cancel asked")
+        began_s = api.now_s
+        await api.work(run, waits=False)
+        assert api.now_s - began_s < 120
+        assert len(api.creates) == 10

@@ -12,7 +12,7 @@ import pytest
 
 from runner.domain.run import Run
 from runner.domain.states import BatchState, PauseReason, RunState
-from runner.domain.submission import OnUnknown
+from runner.domain.submission import OnUnknown, Timing
 from runner.simulator import Fault
 from tests.engine.batch_house import (
     DAY_S,
@@ -274,6 +274,17 @@ async def test_two_unknown_batches_of_equal_size_are_told_apart(house: House) ->
         for one in api.submissions(run):
             assert one.provider_id == by_first_row[f"{one.id}-{min(house.store.riding(one.id)[0].idxs)}"]
         assert Counter(told) == {first: 3, second: 3}
+
+
+@pytest.mark.parametrize("poll_s", [60.0, 1.0])
+async def test_one_unknown_end_does_not_keep_who_only_submits_from_sending_the_rest(
+    house: House, poll_s: float
+) -> None:
+    run = house.new_run(prompts(8), **batch_job(max_requests=2))
+    async with office(house, timing=Timing(poll_s=poll_s), faults=(at_create("executed_reset"),)) as api:
+        await api.work(run, waits=False)
+        assert len(api.creates) == 4
+        assert sorted(api.states(run)) == ["accepted", "accepted", "accepted", "unknown"]
 
 
 # --- policies

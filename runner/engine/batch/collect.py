@@ -1,8 +1,8 @@
 """The results of an ended batch: downloaded whole, compared with who rode, read line by line into the store.
 
 Nothing is believed of a file that its lines do not prove: a download may be cut, lines may be missing, strange,
-double or in contradiction. Lines are settled in the order of the rows, some hundred a transaction, so that each
-chunk's records are read once. What is not settled goes again with the last transaction, and only then.
+double or in contradiction. Lines are settled some hundred a transaction; what is not settled goes again with the
+last transaction, and only then.
 """
 
 from __future__ import annotations
@@ -10,37 +10,29 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import anyio
 
 from runner.api.wire import outcome_of_result_line
 from runner.domain.batch import Retention, retention
-from runner.domain.decide import Decision, Finish, PauseRun, TryAgain, decide_line
-from runner.domain.outcome import Failure, FailureKind, Outcome
+from runner.domain.outcome import Failure, FailureKind
 from runner.domain.states import PauseReason, RowStatus
-from runner.domain.submission import custom_id
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
-from runner.engine.batch.sorting import Sorted, slot_of, sort_lines
-from runner.engine.feeder import NOTHING_BEHIND, Work
-from runner.engine.settle import Try, settlement
+from runner.engine.batch.lines import Lines, Part, parts
+from runner.engine.batch.sorting import Sorted, sort_lines
 from runner.errors import StoreFault
 from runner.failpoints import Failpoint, failpoint
-from runner.files.bad_row import BadRow
-from runner.store.claims import PastTries
-from runner.store.group import Fence, Settlement
+from runner.store.group import Settlement
 from runner.store.holder import taken_over
 from runner.store.submissions import Riding, Submission
 
-# Results of one transaction.
-ROWS_A_COMMIT = 1_000
 DOWNLOADS = 3
 # So many rows that failed with one same message say something about the account, not about the rows.
 MOST = 0.95
 FEW_ROWS = 10
-# A batch holds its chunks together; its own fence guards its results.
-NO_EPOCH = 0
 
 
 class Collector:
@@ -139,28 +131,37 @@ class Collector:
     ) -> None:
         """Raises RunLocked when the submission is in somebody else's hands by now."""
         c = self._c
-        tallies: Counter[str] = Counter()
-        pause: PauseRun | None = None
         descriptor = -1 if found.nothing else os.open(path, os.O_RDONLY)
+        lines = Lines(c, submission, found, descriptor, row_errors_go_again=trouble is not None)
         try:
-            for part in _parts(riding):
-                lines = _Lines(c, submission, found, descriptor, row_errors_go_again=trouble is not None)
-                settled = await c.read(lines.settle, part)
-                if settled and not await c.write(c.store.ingest, c.run.id, submission.id, submission.epoch, settled):
-                    raise taken_over(c.run)
-                self._count(settled)
-                tallies += lines.tallies
-                pause = pause or lines.trouble
+            await self._store_lines(submission, lines, parts(riding, found))
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
         if not await c.write(c.store.ingested, c.run.id, submission.id, submission.epoch, c.clock.now_us()):
             raise taken_over(c.run)
         c.meter.committed_pico -= submission.worst_pico or 0
-        self._tell_end(submission, tallies)
-        if pause is not None:  # only now: a batch that is read to its end does not pause the run a second time
-            c.stop.pause_for(pause.reason, pause.message)
+        self._tell_end(submission, lines.tallies)
+        if lines.trouble is not None:  # only now: a batch that is read to its end does not pause the run again
+            c.stop.pause_for(lines.trouble.reason, lines.trouble.message)
         c.wake()
+
+    async def _store_lines(self, submission: Submission, lines: Lines, in_parts: Iterable[Part]) -> None:
+        """Part after part; while one is committed the next is read."""
+        c = self._c
+        done, ready = anyio.create_memory_object_stream[list[Settlement]](0)
+
+        async def read_ahead() -> None:
+            async with done:
+                for part in in_parts:
+                    await done.send(await c.read(lines.settle, part))
+
+        async with anyio.create_task_group() as tasks, ready:
+            tasks.start_soon(read_ahead)
+            async for settled in ready:
+                if settled and not await c.write(c.store.ingest, c.run.id, submission.id, submission.epoch, settled):
+                    raise taken_over(c.run)
+                self._count(settled)
 
     def _count(self, settled: Sequence[Settlement]) -> None:
         """For whoever watches. What was stored before a crash was counted at the start."""
@@ -190,22 +191,6 @@ class Collector:
         )
 
 
-def _parts(riding: Sequence[Riding]) -> Iterator[list[Riding]]:
-    """Riding rows in portions of at most ROWS_A_COMMIT, chunks together where they fit."""
-    part: list[Riding] = []
-    rows = 0
-    for chunk in riding:
-        for start in range(0, len(chunk.idxs), ROWS_A_COMMIT):
-            idxs = chunk.idxs[start : start + ROWS_A_COMMIT]
-            if part and rows + len(idxs) > ROWS_A_COMMIT:
-                yield part
-                part, rows = [], 0
-            part.append(Riding(seq=chunk.seq, first_idx=chunk.first_idx, n=chunk.n, idxs=idxs))
-            rows += len(idxs)
-    if part:
-        yield part
-
-
 def _account_trouble(found: Sorted) -> str | None:
     """The one message with which most rows were refused, None where rows failed for reasons of their own."""
     if len(found.idxs) < FEW_ROWS or not found.errors:
@@ -218,115 +203,3 @@ def _account_trouble(found: Sorted) -> str | None:
     if isinstance(outcome, Failure) and outcome.kind is FailureKind.ROW:
         return outcome.message
     return None
-
-
-class _Lines:
-    """Lines of some chunks, as what is to be stored."""
-
-    def __init__(
-        self,
-        common: Common,
-        submission: Submission,
-        found: Sorted,
-        descriptor: int,
-        *,
-        row_errors_go_again: bool,
-    ) -> None:
-        self._c, self._submission, self._found = common, submission, found
-        self._descriptor = descriptor
-        self._policy = common.run.job.limits.policy()
-        self._row_errors_go_again = row_errors_go_again
-        self._gone = found.cut and found.nothing
-        self.tallies: Counter[str] = Counter()
-        self.trouble: PauseRun | None = None  # the account's, not the rows'
-
-    def settle(self, part: Sequence[Riding]) -> list[Settlement]:
-        """What is to be stored of these rows; those whose lines are stored already are passed over. Blocks."""
-        lines, past, ended = self._c.store.riding_records(self._c.run.id, part)
-        settled: list[Settlement] = []
-        for chunk in part:
-            records = lines[chunk.seq]
-            for idx in chunk.idxs:
-                if idx in ended or idx < self._submission.read_upto:
-                    continue
-                record, repeat = divmod(idx, self._c.run.fan)
-                line = records[record - chunk.first_idx // self._c.run.fan]
-                one = self._settled(chunk.seq, idx, record, repeat, line, past.get(idx, NOTHING_BEHIND))
-                if one is not None:
-                    settled.append(one)
-        return settled
-
-    def _settled(
-        self, seq: int, idx: int, record: int, repeat: int, line: bytes, past: PastTries
-    ) -> Settlement | None:
-        outcome = self._outcome(idx)
-        if self._row_errors_go_again and isinstance(outcome, Failure) and outcome.kind is FailureKind.ROW:
-            self.tallies["rows wait"] += 1
-            return None
-        decision = decide_line(outcome, past.history, self._policy)
-        self.tallies[_word(decision)] += 1
-        if isinstance(decision, PauseRun):
-            self.trouble = decision
-            return None
-        work = Work(
-            fence=Fence(seq=seq, epoch=NO_EPOCH),
-            idx=idx,
-            record=record,
-            repeat=repeat,
-            line=line,
-            last_try=past.last_try + 1,
-            history=past.history,
-            turns=list(past.turns),
-        )
-        row = self._c.renderer.parse(line)
-        tried = Try(
-            work=work,
-            key=self._c.renderer.key(row),
-            round=self._c.run.round,
-            model=self._c.run.job.model or "",
-            try_=work.last_try,
-            turn=len(work.turns),
-            worst_pico=None,
-            batch=self._submission.provider_id,
-            custom_id=custom_id(self._submission.id, idx),
-        )
-        settled = settlement(tried, outcome, decision, self._c.prices, now_us=self._c.clock.now_us(), latency_us=None)
-        if settled.booking is not None and settled.booking.cost_pico is None:
-            settled = self._bounded(settled, row)
-        return settled
-
-    def _outcome(self, idx: int) -> Outcome:
-        slot = slot_of(self._found.idxs, idx)
-        if idx in self._found.conflicting:
-            return _lost("conflicting_results", "the batch's results hold contradicting lines for this row")
-        length = self._found.lengths[slot]
-        if not length:
-            if self._gone:
-                return _lost("results_expired", "the API keeps results for 29 days, and they are over")
-            return _lost("missing_result", "the batch's results hold no line for this row")
-        line = os.pread(self._descriptor, length, self._found.offsets[slot])
-        return outcome_of_result_line(line).outcome
-
-    def _bounded(self, settled: Settlement, row: dict[str, object]) -> Settlement:
-        """A line whose cost is not known stands in the books with the most that it can be."""
-        try:
-            request = self._c.renderer.request(row, batch=True)
-        except BadRow:
-            return settled
-        assert settled.booking is not None  # noqa: S101 - the caller has just looked
-        bound_pico = self._c.prices.worst_pico(request, batch=True)
-        booking = replace(settled.booking, model=request.model, bound_pico=bound_pico)
-        return replace(settled, booking=booking)
-
-
-def _lost(type_: str, message: str) -> Failure:
-    """A row that has been paid for, perhaps: it does not go again by itself."""
-    return Failure(kind=FailureKind.ROW, type=type_, message=message, perhaps_billed=True)
-
-
-def _word(decision: Decision) -> str:
-    if isinstance(decision, Finish):
-        return "ended" if decision.status is RowStatus.SUCCEEDED else str(decision.status)
-    if isinstance(decision, TryAgain):
-        return "go again"
-    return "wait" if isinstance(decision, PauseRun) else "go on live"

@@ -199,8 +199,14 @@ class Lane:
         """Something has changed elsewhere."""
         self._c.wake()
 
-    async def until_changed(self) -> None:
-        await self._c.until_changed(LOOK_S)
+    @property
+    def changed(self) -> anyio.Event:
+        """Set when something changes after this moment."""
+        return self._c.changed
+
+    async def until_changed(self, since: anyio.Event) -> None:
+        """Until something has changed since `changed` was this event, or it is time to look anyway."""
+        await self._c.until_changed(LOOK_S, since)
 
     async def _sweep(self) -> None:
         """At the end of a run that ever lost sight of a submission."""

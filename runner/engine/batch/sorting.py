@@ -79,7 +79,7 @@ def _place(found: Sorted, descriptor: int, submission: str, offset: int, line: b
         found.unreadable += 1
         return
     name = parse_custom_id(told.custom_id)
-    slot = -1 if name is None or name[0] != submission else slot_of(found.idxs, name[1])
+    slot = -1 if name is None or name[0] != submission else _slot(found.idxs, name[1])
     if slot < 0:
         found.strange += 1
         return
@@ -95,6 +95,6 @@ def _place(found: Sorted, descriptor: int, submission: str, offset: int, line: b
         found.errors[bytes(told.result.error)] += 1
 
 
-def slot_of(idxs: Sequence[int], idx: int) -> int:
+def _slot(idxs: Sequence[int], idx: int) -> int:
     slot = bisect_left(idxs, idx)
     return slot if slot < len(idxs) and idxs[slot] == idx else -1
