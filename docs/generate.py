@@ -30,6 +30,7 @@ PAUSES = {
     PauseReason.REQUESTED: "somebody asked for it, with `runner pause` or a signal",
     PauseReason.BUDGET: "the next call might go over the budget",
     PauseReason.CREDENTIALS: "the key is missing, wrong, or not allowed to do this",
+    PauseReason.ADDRESS: "what answers at the base URL is not the API, or sends elsewhere",
     PauseReason.BILLING: "the organisation's credit is used up or on hold",
     PauseReason.SPEND_CAP: "a spend limit set at the provider is reached",
     PauseReason.MODEL: "the model is not available to this workspace",

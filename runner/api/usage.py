@@ -6,7 +6,9 @@ What has no price here is named rather than dropped: a cost that is not known mu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from runner.domain.outcome import Usage
 
@@ -23,6 +25,57 @@ PRICED_CACHE_WRITES = {
 FREE = frozenset({"output_tokens_details", "service_tier", "inference_geo", "speed"})
 WEB_SEARCH = "web_search_requests"
 READ_APART = frozenset({"cache_creation", "cache_creation_input_tokens", "server_tool_use", "iterations"})
+
+
+Count = Annotated[int, msgspec.Meta(ge=0)] | None
+
+
+class _CacheWrites(msgspec.Struct, forbid_unknown_fields=True):
+    ephemeral_5m_input_tokens: Count = None
+    ephemeral_1h_input_tokens: Count = None
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+    """Usage as nearly every answer has it. What does not fit here is read field by field."""
+
+    input_tokens: Count = None
+    output_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    cache_creation: _CacheWrites | None = None
+    server_tool_use: None = None
+    output_tokens_details: msgspec.Raw = msgspec.Raw()
+    service_tier: str | None = None
+    inference_geo: str | None = None
+    speed: str | None = None
+
+
+_read_plain = msgspec.json.Decoder(_Plain).decode
+
+
+def usage_of(told: msgspec.Raw) -> Usage:
+    """Usage from its JSON text, which may be empty or anything."""
+    try:
+        plain = _read_plain(told)
+    except msgspec.DecodeError:
+        return read_usage(msgspec.json.decode(told) if told else None)
+    total = plain.cache_creation_input_tokens or 0
+    split = plain.cache_creation
+    short = long = 0
+    if split is not None:
+        short, long = split.ephemeral_5m_input_tokens or 0, split.ephemeral_1h_input_tokens or 0
+    unpriced = ("cache_creation",) if 0 < short + long < total else ()
+    return Usage(
+        input_tokens=plain.input_tokens or 0,
+        cache_write_5m=short if short + long else total,
+        cache_write_1h=long,
+        cache_read=plain.cache_read_input_tokens or 0,
+        output_tokens=plain.output_tokens or 0,
+        service_tier=plain.service_tier,
+        inference_geo=plain.inference_geo,
+        speed=plain.speed,
+        unpriced=unpriced,
+    )
 
 
 def read_usage(told: Any) -> Usage:

@@ -17,13 +17,13 @@ from runner.api.error_body import ApiError, ErrorBody, api_error, bare_error, sn
 from runner.api.rate_headers import fast_rates_of, rates_of
 from runner.api.sse import MessageAssembler
 from runner.api.taxonomy import (
-    CREDENTIALS,
+    ADDRESS,
     Verdict,
     heeding_should_retry,
     verdict,
     verdict_of_status,
 )
-from runner.api.usage import read_usage
+from runner.api.usage import read_usage, usage_of
 from runner.domain.outcome import NOWHERE, Answer, Failure, FailureKind, Origin, Outcome
 from runner.domain.retry_after import http_date_us, retry_after_s
 
@@ -48,7 +48,7 @@ class _Message(msgspec.Struct):
     type: str
     model: str
     stop_reason: str | None = None
-    usage: Any = None
+    usage: msgspec.Raw = msgspec.Raw()
     content: msgspec.Raw = msgspec.Raw()
 
 
@@ -119,6 +119,7 @@ def _answer(body: bytes, origin: Origin, *, batch: bool = False) -> Answer | Non
     try:
         told = _read_message(body)
         body.decode()  # what is skipped above is not checked above, and would break the export later
+        usage = usage_of(told.usage)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     if told.type != "message" or told.stop_reason is None:
@@ -128,7 +129,7 @@ def _answer(body: bytes, origin: Origin, *, batch: bool = False) -> Answer | Non
         message_id=told.id,
         model=told.model,
         stop_reason=told.stop_reason,
-        usage=read_usage(told.usage),
+        usage=usage,
         origin=origin,
         batch=batch,
         billed=not (told.stop_reason == "refusal" and _is_empty(told.content)),
@@ -231,7 +232,7 @@ def _foreign_failure(status: int, headers: Mapping[str, str], body: bytes, origi
     """Something between us and the API answered: an edge, a proxy, a wrong address."""
     found = verdict_of_status(status)
     if status in (404, 405):
-        found = CREDENTIALS  # no API at this address: each row would fail, and none is at fault
+        found = ADDRESS  # no API there: each row would fail, and none is at fault
     return _failure(
         heeding_should_retry(found, headers.get("x-should-retry")),
         type=f"http_{status}",
@@ -246,8 +247,8 @@ def _foreign_failure(status: int, headers: Mapping[str, str], body: bytes, origi
 def _redirected(status: int, headers: Mapping[str, str], origin: Origin) -> Failure:
     host = _host_of(headers.get("location", ""))
     return Failure(
-        kind=CREDENTIALS.kind,
-        trouble=CREDENTIALS.trouble,
+        kind=ADDRESS.kind,
+        trouble=ADDRESS.trouble,
         type="redirected",
         message=f"HTTP {status}: the base URL redirects to {host}; neither key nor prompt was sent there",
         status=status,

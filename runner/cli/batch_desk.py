@@ -22,7 +22,7 @@ from runner.domain.outcome import AccountTrouble, Failure
 from runner.domain.run import Run
 from runner.domain.states import BatchState
 from runner.domain.submission import Whose, verify_first_line
-from runner.engine.batch.calls import BatchCalls, is_missing
+from runner.engine.batch.calls import SHORT_PATIENCE_S, BatchCalls, is_missing
 from runner.engine.batch.common import Common
 from runner.engine.batch.sweep import Swept, sweep
 from runner.engine.judge import Judge
@@ -121,8 +121,9 @@ class Adopted:
     following: str
 
 
-def refuse_settled(found: FoundBatch, word: str) -> None:
-    """Only of a submission of unknown end is there anything to decide."""
+def refuse_settled(found: FoundBatch, word: str, *, also_asked: bool = False) -> None:
+    """Only of a submission of unknown end is there anything to decide; `also_asked`: or of a batch in progress that
+    the service does not show any more."""
     one, run = found.submission, found.run
     if run.job.simulated:
         raise UsageInvalid(
@@ -130,7 +131,8 @@ def refuse_settled(found: FoundBatch, word: str) -> None:
             name="simulated-batches",
             hints=(f"runner resume {run.label}   sends its rows again",),
         )
-    if one.state not in (BatchState.UNKNOWN, BatchState.SENDING):
+    lost = also_asked and one.question is not None and one.state in (BatchState.ACCEPTED, BatchState.CLAIMED)
+    if one.state not in (BatchState.UNKNOWN, BatchState.SENDING) and not lost:
         raise UsageInvalid(
             f"there is nothing to {word}: what became of batch {one.id} is known.",
             name="batch-state",
@@ -240,7 +242,8 @@ def let_go(context: Context, found: FoundBatch) -> None:
     hold = store.hold(run, context.clock.now_us)
     try:
         store.take_up_submissions(run.id)
-        refuse_settled(FoundBatch(store=store, run=run, submission=store.submission(found.submission.id)), "abandon")
+        submission = store.submission(found.submission.id)
+        refuse_settled(FoundBatch(store=store, run=run, submission=submission), "abandon", also_asked=True)
         store.let_go(
             run.id,
             found.submission.id,
@@ -329,7 +332,7 @@ async def _connected_to(
             run=run,
             store=store,
             service=service,
-            calls=BatchCalls(service, clock, stop),
+            calls=BatchCalls(service, clock, stop, patience_s=SHORT_PATIENCE_S),
             renderer=renderer,
             judge=Judge(job, renderer),
             prices=context.prices,
@@ -376,6 +379,7 @@ def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
 
 _ERROR_OF_TROUBLE: dict[AccountTrouble, type[RunnerError]] = {
     AccountTrouble.CREDENTIALS: CredentialsRefused,
+    AccountTrouble.ADDRESS: UsageInvalid,
     AccountTrouble.BILLING: BudgetReached,
     AccountTrouble.SPEND_CAP: BudgetReached,
     AccountTrouble.MODEL: JobInvalid,

@@ -119,14 +119,14 @@ def adopt(context: Context, name: str, provider_id: str, yes: bool) -> int:
 @click.option("-y", "--yes", is_flag=True, help="Do it.")
 @json_option
 def abandon(context: Context, name: str, yes: bool) -> int:
-    """Send the rows of an unknown one again.
+    """Send the rows of an unknown one again, or of one that the service no longer shows.
 
     A batch of them may exist all the same; without --yes this only says what it would cost. That amount stays
     reserved in the budget. If the batch turns up later, `runner batches sweep` and the end of the run find it, price
     it, and keep its results apart.
     """
     with found_batch(context, name) as found:
-        refuse_settled(found, "abandon")
+        refuse_settled(found, "abandon", also_asked=True)
         words = _worst(found)
         if not yes:
             raise UsageInvalid(

@@ -24,6 +24,7 @@ from runner.errors import (
     RowsFailed,
     Stalled,
     UnknownBatches,
+    UsageInvalid,
 )
 from runner.files.job_file import RUN_NAME
 from runner.files.sink import STDOUT
@@ -44,6 +45,7 @@ EXIT_OF_PAUSE = {
     PauseReason.BILLING: BudgetReached.exit_code,
     PauseReason.SPEND_CAP: BudgetReached.exit_code,
     PauseReason.CREDENTIALS: CredentialsRefused.exit_code,
+    PauseReason.ADDRESS: UsageInvalid.exit_code,
     PauseReason.MODEL: JobInvalid.exit_code,
     PauseReason.BAD_ROW: JobInvalid.exit_code,
     PauseReason.STALLED: Stalled.exit_code,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from runner.domain.outcome import Usage
 from runner.domain.pricing import Price
+from runner.domain.value import hot_value
 
 DAY_US = 86_400 * 10**6
 
@@ -18,7 +18,7 @@ class BookingKind(StrEnum):
     CORRECTION = "correction"  # what a corrected table of prices makes of an earlier line
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Booking:
     """A line of the ledger for one call. `price` is None when it is not known exactly.
 

@@ -24,6 +24,7 @@ CONTINUED_STOPS = frozenset({"pause_turn", "compaction"})
 
 PAUSE_OF_TROUBLE = {
     AccountTrouble.CREDENTIALS: PauseReason.CREDENTIALS,
+    AccountTrouble.ADDRESS: PauseReason.ADDRESS,
     AccountTrouble.BILLING: PauseReason.BILLING,
     AccountTrouble.SPEND_CAP: PauseReason.SPEND_CAP,
     AccountTrouble.MODEL: PauseReason.MODEL,
@@ -154,9 +155,13 @@ def decide_line(outcome: Outcome, row: RowHistory, policy: RetryPolicy) -> Decis
     return Finish(status=status, error_type=outcome.type, error_message=outcome.message)
 
 
+_SUCCEEDED = Finish(status=RowStatus.SUCCEEDED)
+_FINISHED = {stop: Finish(status=status) for stop, status in STATUS_OF_STOP.items()}
+
+
 def _of_answer(answer: Answer, row: RowHistory, policy: RetryPolicy) -> Decision:
     if answer.stop_reason not in CONTINUED_STOPS:
-        return Finish(status=STATUS_OF_STOP.get(answer.stop_reason, RowStatus.SUCCEEDED))
+        return _FINISHED.get(answer.stop_reason, _SUCCEEDED)
     if row.turns + 1 < policy.max_turns:
         return Continue()
     return Finish(

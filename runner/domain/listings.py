@@ -35,6 +35,10 @@ class Listing:
     def to_the_end(self) -> bool:
         return self.complete_since_us == 0
 
+    def reaches(self, created_us: int) -> bool:
+        """Whether it shows whatever was created at that time or later."""
+        return self.complete_since_us is not None and self.complete_since_us <= created_us
+
 
 def listing_of(
     pages: Iterable[tuple[BatchStatus, ...]],
@@ -132,7 +136,7 @@ def standing(intent: Intent, listing: Listing, witnesses: Witnesses, timing: Tim
         return Standing.ELSEWHERE
     if listing.server_us < intent.settled_us(timing):
         return Standing.TOO_EARLY
-    if listing.complete_since_us is None or listing.complete_since_us > intent.window_us(timing)[0]:
+    if not listing.reaches(intent.window_us(timing)[0]):
         return Standing.INCOMPLETE
     expected = witnesses.for_listing(intent, listing)
     if any(batch.id in expected for batch in listing.batches):
@@ -165,7 +169,7 @@ def wants_another_page(intents: Iterable[Intent], listing: Listing, witnesses: W
     for intent in intents:
         if is_elsewhere(intent, listing):
             continue
-        if listing.complete_since_us is None or listing.complete_since_us > intent.window_us(timing)[0]:
+        if not listing.reaches(intent.window_us(timing)[0]):
             return True
         expected = witnesses.for_listing(intent, listing)
         if expected and not expected & shown:

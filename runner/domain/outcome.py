@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runner.domain.limits import RateWord
+from runner.domain.value import hot_value
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Usage:
     """Tokens by price kind, as the API counts them: `input_tokens` leaves out cached ones.
 
@@ -94,13 +95,14 @@ class AccountTrouble(StrEnum):
     """Why the whole run must pause; each has its exit code."""
 
     CREDENTIALS = "credentials"  # 401, 403: exit 5
+    ADDRESS = "address"  # what answers at the base URL is not the API: exit 2
     BILLING = "billing"  # 402, credit balance, organisation on hold: exit 4
     SPEND_CAP = "spend_cap"  # the provider's monthly or contract cap, the customer's own limit: exit 4
     MODEL = "model"  # the model is not available to this workspace: exit 6
     BETA = "beta"  # the service does not take one of the betas that all rows go with: exit 6
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Answer:
     """A message came back whole. `message` is its JSON, byte for byte as received (streams: reassembled).
 

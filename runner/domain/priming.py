@@ -164,10 +164,6 @@ class Plan:
         """How many marks of a row's body must ask for an hour (`prefix.kept_longer`); 0: it is sent as it is."""
         return max((prefix.depth for prefix in prefixes if self._is_kept(prefix.key)), default=0)
 
-    def waits(self, idx: int, prefixes: Sequence[Prefix]) -> bool:
-        """Whether the row has to wait for those ahead."""
-        return idx not in self.ahead and any(prefix.key in self.leaders for prefix in prefixes)
-
     def after(self, usages: Mapping[int, Usage]) -> Plan:
         """The plan for the rest, once those ahead have ended or the wait is over.
 

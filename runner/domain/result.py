@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from runner.domain.outcome import Usage
 from runner.domain.states import RowStatus
+from runner.domain.value import hot_value
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class RowResult:
     """One row's one result. `cost_pico` is None when a price is not known; `latency_us` is of the last try."""
 

@@ -37,10 +37,12 @@ class SchemaProblem:
     sentence: str
 
 
-@dataclass(kw_only=True, slots=True)
 class _Counts:
-    optional: int = 0
-    unions: int = 0
+    """What is limited for the whole schema."""
+
+    def __init__(self) -> None:
+        self.optional = 0
+        self.unions = 0
 
 
 def schema_problems(schema: Any) -> list[SchemaProblem]:

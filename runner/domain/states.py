@@ -58,6 +58,7 @@ class PauseReason(StrEnum):
     REQUESTED = "requested"  # `runner pause`, or a signal
     BUDGET = "budget"
     CREDENTIALS = "credentials"
+    ADDRESS = "address"
     BILLING = "billing"
     SPEND_CAP = "spend_cap"
     MODEL = "model"
@@ -107,8 +108,16 @@ BATCH_MOVES: Moves = {
         "let go": BatchState.ABSENT,
         "gone with its simulator": BatchState.ABSENT,
     },
-    BatchState.CLAIMED: {"ended": BatchState.ENDED, "gone with its simulator": BatchState.ABSENT},
-    BatchState.ACCEPTED: {"ended": BatchState.ENDED, "gone with its simulator": BatchState.ABSENT},
+    BatchState.CLAIMED: {
+        "ended": BatchState.ENDED,
+        "let go": BatchState.ABSENT,
+        "gone with its simulator": BatchState.ABSENT,
+    },
+    BatchState.ACCEPTED: {
+        "ended": BatchState.ENDED,
+        "let go": BatchState.ABSENT,
+        "gone with its simulator": BatchState.ABSENT,
+    },
     BatchState.ENDED: {"all lines stored": BatchState.INGESTED, "gone with its simulator": BatchState.ABSENT},
     BatchState.REFUSED: {},
     BatchState.NOT_SENT: {},

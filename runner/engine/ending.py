@@ -29,9 +29,12 @@ def ended_run(run: Run, stop: Stop, error: RunnerError | None, store: Store, clo
 def _why_unfinished(run: Run, store: Store) -> tuple[PauseReason, str]:
     """Nobody was to wait for what is with the API, or for room for what could not be sent at once."""
     riding = [one for one in store.submissions_of(run.id) if one.state in RIDING_BATCH]
-    known = [one for one in riding if one.state is not BatchState.UNKNOWN]
+    known = [one for one in riding if one.state is not BatchState.UNKNOWN and one.question is None]
+    asked = [one.question for one in riding if one.question is not None]
     if known:
         return PauseReason.SUBMITTED, f"{_rows(known)} with the API in {_batches(known)}"
+    if asked:
+        return PauseReason.UNKNOWN_BATCH, f"{_rows(riding)} held in {_batches(riding)}: {asked[0]}"
     if riding:
         return PauseReason.UNKNOWN_BATCH, f"what became of {_batches(riding)} is not known yet: {_rows(riding)} held"
     return PauseReason.STALLED, "the service took no batch just now, so rows wait"

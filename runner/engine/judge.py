@@ -61,7 +61,8 @@ class Judge:
         return continued(grown(request, at.said), at.paused)
 
     def place(self, row: Mapping[str, Any], work: Work) -> None:
-        """Note in `work` which variant its row is asked by. Raises BadRow."""
+        """Note in `work` which variant its row is asked by; the row is looked at only where this judges. Raises
+        BadRow."""
         self._standing(row, work)
 
     def judged(self, decision: Decision, outcome: Outcome, row: Mapping[str, Any], work: Work) -> Decision:

@@ -25,7 +25,7 @@ from runner.domain.progress import Progress
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
 from runner.domain.submission import Timing
-from runner.engine.batch.calls import BatchCalls, BatchService
+from runner.engine.batch.calls import PATIENCE_S, SHORT_PATIENCE_S, BatchCalls, BatchService
 from runner.engine.batch.choosing import chosen, deadline_of
 from runner.engine.batch.common import Common
 from runner.engine.batch.events import BatchEvent, Tell, silence
@@ -238,7 +238,12 @@ class _Engine:
             run=run,
             store=self._parts.store,
             service=batching.service,
-            calls=BatchCalls(batching.service, self._parts.clock, self._stop),
+            calls=BatchCalls(
+                batching.service,
+                self._parts.clock,
+                self._stop,
+                patience_s=PATIENCE_S if batching.waits else SHORT_PATIENCE_S,
+            ),
             renderer=self._parts.renderer,
             judge=self._judge,
             prices=self._parts.prices,
@@ -345,12 +350,12 @@ class _Engine:
         """What no batch is to have is asked live; what a batch leaves over comes later."""
         await lane.live_decided.wait()
         while lane.goes_live and not self._stop.is_asked():
-            done = lane.done
+            since, done = lane.changed, lane.done
             self._feeder = self._new_feeder(self._claim)
             await self._live_pass(self._feeder)
             if done:
                 return
-            await lane.until_changed()
+            await lane.until_changed(since)
 
     async def _ask_live(self, chunks: list[ClaimedChunk]) -> None:
         """Ask the free rows of chunks in hand, and return when they have ended."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runner.domain.booking import Booking, BookingKind
 from runner.domain.decide import Continue, Decision, Finish, TryAgain
 from runner.domain.limits import Amounts
@@ -12,13 +10,14 @@ from runner.domain.pricing import Price, PriceBook
 from runner.domain.request import MessagesRequest
 from runner.domain.result import RowResult
 from runner.domain.states import RowStatus
+from runner.domain.value import hot_value
 from runner.engine.feeder import Work
 from runner.engine.scopes import Scope
 from runner.engine.turns import decode_usage, encode_usage, joined
 from runner.store.group import AttemptRecord, Settlement, TurnRecord
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Try:
     """One try of a row, or one turn of it, and the most that it can cost. In a batch, `batch` is the service's id
     `custom_id` the name of the line, under which it is booked, and `billed_us` when the batch ended."""
@@ -35,7 +34,7 @@ class Try:
     billed_us: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Call(Try):
     """A try that was sent alone, and what it was thought to take of its scope's limits when the gate admitted it."""
 
@@ -193,11 +192,11 @@ def _result(
 
 
 def _total_usage(call: Try, answer: Answer | None) -> Usage | None:
+    if not call.work.turns:
+        return answer.usage if answer else None
     usages = [decode_usage(turn.usage) for turn in call.work.turns]
     if answer is not None:
         usages.append(answer.usage)
-    if not usages:
-        return None
     total = usages[0]
     for usage in usages[1:]:
         total = total.plus(usage)
@@ -205,6 +204,8 @@ def _total_usage(call: Try, answer: Answer | None) -> Usage | None:
 
 
 def _total_cost(call: Try, cost_pico: int | None) -> int | None:
+    if not call.work.turns:
+        return cost_pico
     costs = [turn.cost_pico for turn in call.work.turns] + [cost_pico]
     known = [cost for cost in costs if cost is not None]
     return sum(known) if len(known) == len(costs) else None

@@ -21,7 +21,7 @@ from runner.domain.request import MAX_BODY_BYTES, MessagesRequest
 from runner.files.ask import Ask
 from runner.files.bad_row import BadRow
 from runner.files.expressions import RESULT, Condition
-from runner.files.row_key import key_of
+from runner.files.row_key import key_of, key_reader
 from runner.files.sandbox import TemplateEnvironment
 from runner.files.strict_json import parse_object
 from runner.files.token_bound import prompt_tokens_bound
@@ -44,6 +44,7 @@ class Renderer:
         self._job = job
         self._id = job.input.id
         self._betas = frozenset(job.betas)
+        self._read_key = key_reader(job.input.id)
         self._about_job = {
             "params": dict(job.params),
             "job": {"name": job.name, "model": job.model, "tags": dict(job.tags)},
@@ -108,6 +109,11 @@ class Renderer:
 
     def _names(self, row: Mapping[str, Any]) -> dict[str, Any]:
         return {**row, "row": row, **self._about_job}
+
+    def key_of(self, line: bytes) -> str | None:
+        """The key of a line that has been checked before: nothing else of it is read where that is enough."""
+        found = self._read_key(line)
+        return self.key(self.parse(line)) if found is None else found
 
     def check(self, row: Mapping[str, Any], size: int = 0) -> None:
         """Raises BadRow if no request can be made of the row; renders only where a look does not tell.

@@ -6,6 +6,7 @@ A guard names the states that it expects, taken from the transition tables of `d
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -25,6 +26,7 @@ from sqlalchemy import (
 )
 
 from runner.domain.states import BATCH_MOVES, RIDING_BATCH, BatchState, ChunkState, leading_to
+from runner.store.among import among
 from runner.store.queries import insert_absent
 from runner.store.tables import batches, candidates, chunks, ledger, payloads, riders, sightings
 
@@ -39,8 +41,17 @@ def batch(submission: str) -> Select[Any]:
     return select(batches).where(batches.c.submission == submission)
 
 
-def locked_batch(submission: str) -> Select[Any]:
-    return batch(submission).with_for_update()
+@cache
+def locked_batch() -> Select[Any]:
+    return select(batches).where(batches.c.submission == bindparam("of_submission")).with_for_update()
+
+
+@cache
+def note_read() -> Update:
+    """How far the results of a submission are stored."""
+    return (
+        update(batches).where(batches.c.submission == bindparam("of_submission")).values(read_upto=bindparam("upto"))
+    )
 
 
 def batches_of(run: int) -> Select[Any]:
@@ -171,8 +182,12 @@ def get_off(run: int) -> Update:
     )
 
 
-def payloads_of(run: int, seqs: Collection[int]) -> Select[Any]:
-    return select(payloads).where(payloads.c.run == run, payloads.c.seq.in_(seqs))
+@cache
+def payloads_of() -> Select[Any]:
+    """The records of some chunks."""
+    return select(payloads.c.seq, payloads.c.lines).where(
+        payloads.c.run == bindparam("of_run"), among(payloads.c.seq, "seqs")
+    )
 
 
 # --- what listings have shown

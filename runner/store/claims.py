@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def claim_next(
         n=found.n,
         first_record=payload.first_record,
         lines=zlib.decompress(payload.lines).split(b"\n"),
-        taken=frozenset(connection.scalars(queries.ended_in(*span))).union(_riding(connection, run, found)),
+        taken=frozenset(connection.scalars(queries.ended_in(), _bound(span))).union(_riding(connection, run, found)),
         past=past_of(connection, span, round_),
     )
 
@@ -147,30 +147,48 @@ def _book_unknown(
 
 
 def records_and_past(
-    connection: Connection, run: int, riding: Sequence[Riding]
+    connection: Connection, run: int, riding: Sequence[Riding], without: Collection[int]
 ) -> tuple[dict[int, list[bytes]], dict[int, PastTries], frozenset[int]]:
-    """Of some chunks: their records' lines by chunk, their rows' past, and the rows that have ended."""
+    """Of some chunks: their records' lines by chunk (but for those `without`), their rows' past, and the rows that
+    have ended."""
     round_ = connection.execute(queries.run_by_id(run)).one().round
-    payloads = connection.execute(batch_queries.payloads_of(run, [one.seq for one in riding]))
+    seqs = sorted({one.seq for one in riding}.difference(without))
+    payloads = connection.execute(batch_queries.payloads_of(), {"of_run": run, "seqs": seqs})
     lines = {row.seq: zlib.decompress(row.lines).split(b"\n") for row in payloads}
     past: dict[int, PastTries] = {}
     ended: set[int] = set()
-    for one in riding:
-        span = (run, one.first_idx, one.first_idx + one.n)
+    for span in _spans(run, riding):
         past |= past_of(connection, span, round_)
-        ended.update(connection.scalars(queries.ended_in(*span)))
+        ended.update(connection.scalars(queries.ended_in(), _bound(span)))
     return lines, past, frozenset(ended)
 
 
+def _spans(run: int, riding: Sequence[Riding]) -> list[tuple[int, int, int]]:
+    """The rows of these chunks, ascending; chunks that follow one another are one question."""
+    spans: list[tuple[int, int, int]] = []
+    for one in riding:
+        end = one.first_idx + one.n
+        if spans and spans[-1][2] == one.first_idx:
+            spans[-1] = (run, spans[-1][1], end)
+        elif not spans or spans[-1][2] < end:
+            spans.append((run, one.first_idx, end))
+    return spans
+
+
+def _bound(span: tuple[int, int, int]) -> dict[str, int]:
+    run, first_idx, end_idx = span
+    return {"of_run": run, "first_idx": first_idx, "end_idx": end_idx}
+
+
 def past_of(connection: Connection, span: tuple[int, int, int], round_: int) -> dict[int, PastTries]:
-    tries = {row.idx: row for row in connection.execute(queries.history_in(*span, round_))}
+    tries = {row.idx: row for row in connection.execute(queries.history_in(), _bound(span) | {"in_round": round_})}
     turns = _turns(connection, span)
     return {idx: _past_of(tries.get(idx), turns.get(idx, [])) for idx in sorted({*tries, *turns})}
 
 
 def _turns(connection: Connection, span: tuple[int, int, int]) -> dict[int, list[tuple[int, StoredTurn]]]:
     turns: dict[int, list[tuple[int, StoredTurn]]] = defaultdict(list)
-    for row in connection.execute(queries.turns_in(*span)):
+    for row in connection.execute(queries.turns_in(), _bound(span)):
         turn = StoredTurn(message=row.message, usage=row.usage, cost_pico=row.cost_pico)
         turns[row.idx].append((row._mapping["try"], turn))
     return turns

@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 from runner.domain.booking import Booking, BookingKind
 from runner.domain.result import RowResult
 from runner.domain.states import ChunkState, RowStatus
-from runner.store import ledger, queries
+from runner.domain.value import hot_value
+from runner.store import bulk, ledger, queries
 from runner.store.ledger import plain_text
 
 
@@ -30,7 +31,7 @@ class Fence:
     epoch: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class SendIntent:
     """Written ahead of a call. `worst_pico` is what it reserves; None where no bound can be computed."""
 
@@ -67,7 +68,7 @@ class TurnRecord:
     cost_pico: int | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@hot_value
 class Settlement:
     """The end of one call: its send is taken out, and whatever it gave is stored with its cost."""
 
@@ -161,7 +162,7 @@ def settle(connection: Connection, run: int, settled: Sequence[Settlement], fenc
     if not settled:
         return change
     dialect = connection.dialect.name
-    taken = _insert_results(connection, dialect, run, settled, fences.settling)
+    taken = _insert_results(connection, run, settled, fences.settling)
     _tally(connection, run, taken, fences)
     holding = [op for op in settled if _holds(op.fence, fences.settling)]
     _insert_attempts(connection, dialect, run, holding)
@@ -183,7 +184,6 @@ def _take_out_sends(connection: Connection, run: int, settled: Sequence[Settleme
 
 def _insert_results(
     connection: Connection,
-    dialect: str,
     run: int,
     settled: Sequence[Settlement],
     fences: Collection[tuple[int, int]],
@@ -200,14 +200,12 @@ def _insert_results(
         return {}
     there = set(connection.scalars(queries.results_among(), {"of_run": run, "idxs": list(offered)}))
     taken = {idx: op for idx, op in offered.items() if idx not in there}
-    rows = [result_row(run, op.result, op.try_, op.at_us) for op in taken.values() if op.result is not None]
-    if rows:
-        connection.execute(queries.insert_results(), rows)
-    messages = [
+    rows = (result_row(run, op.result, op.try_, op.at_us) for op in taken.values() if op.result is not None)
+    bulk.insert_results(connection, rows)
+    messages = (
         {"run": run, "idx": idx, "message": op.message} for idx, op in taken.items() if op.message is not None
-    ]
-    if messages:
-        connection.execute(queries.insert_answers(dialect), messages)
+    )
+    bulk.insert_answers(connection, messages)
     return taken
 
 
@@ -353,8 +351,7 @@ def _admit(
         else:
             admitted.append(op)
             room = None if room is None else room - (op.worst_pico or 0)
-    if admitted:
-        connection.execute(queries.insert_sends(), [_send_row(run, op) for op in admitted])
+    bulk.insert_sends(connection, (_send_row(run, op) for op in admitted))
     change.committed_pico += sum(op.worst_pico or 0 for op in admitted)
     return refused
 

@@ -18,7 +18,7 @@ from runner.domain.job import Job
 from runner.domain.outcome import Usage
 from runner.domain.pricing import Price, PriceBook
 from runner.domain.spending import Spending, sums_of
-from runner.store import ledger_queries, queries
+from runner.store import bulk, ledger_queries, queries
 
 LINES_A_PAGE = 1_000
 PRICED = (BookingKind.SPEND, BookingKind.DUPLICATE)
@@ -81,7 +81,7 @@ def book(connection: Connection, lines: Sequence[Line]) -> Booked:
     if not new:
         return Booked()
     fresh = [one.told for one in new]
-    connection.execute(ledger_queries.insert_lines(), fresh)
+    bulk.insert_ledger(connection, fresh)
     _add_up(connection, [_sums(one.told, one.usage) for one in new])
     return Booked(
         spent_pico=sum(told["cost_pico"] or 0 for told in fresh),
@@ -248,6 +248,26 @@ def _booked(row: Any, before: Any) -> Price:
 
 def _price(row: Any) -> Price:
     return Price(cost_pico=row.cost_pico, unbatched_pico=row.unbatched_pico, list_pico=row.list_pico)
+
+
+def withdraw(connection: Connection, key: str) -> int:
+    """What an unknown line stands for has turned up and is booked for itself: its bound is taken back, once; how
+    much."""
+    found = connection.execute(ledger_queries.line_of(key)).first()
+    if found is None or connection.execute(ledger_queries.line_of(f"{key}#1")).first() is not None:
+        return 0
+    correction = {name: found._mapping[name] for name in ledger_queries.LINE} | {
+        "key": f"{key}#1",
+        "kind": BookingKind.CORRECTION,
+        "cost_pico": 0,
+        "bound_pico": None,
+        "corrects": found.id,
+    }
+    connection.execute(ledger_queries.insert_lines(), [correction])
+    bound_pico = found.bound_pico or 0
+    taken_back = {"calls": -1, "uncosted": -1, "unbounded": -(found.bound_pico is None), "bound_pico": -bound_pico}
+    _add_up(connection, [{**_sums(correction, NO_USAGE), "kind": found.kind, **taken_back}])
+    return bound_pico
 
 
 # --- reading

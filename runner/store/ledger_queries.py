@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Insert, Select, bindparam, func, insert, select
+from sqlalchemy import Insert, Select, func, insert, select
 
+from runner.store.among import among
 from runner.store.tables import budgets, ledger, runs, schedules, spending
 
 # What a line of the ledger adds to its day's sums.
@@ -36,7 +37,7 @@ def insert_lines() -> Insert:
 
 @cache
 def bookings_among() -> Select[Any]:
-    return select(ledger.c.key).where(ledger.c.key.in_(bindparam("keys", expanding=True)))
+    return select(ledger.c.key).where(among(ledger.c.key, "keys"))
 
 
 @cache
@@ -51,6 +52,13 @@ def add_to_spending(dialect: str) -> Any:
         index_elements=[column.name for column in spending.primary_key],
         set_={name: spending.c[name] + statement.excluded[name] for name in SUMS},
     )
+
+
+LINE = tuple(column.name for column in ledger.columns if column.name != "id")
+
+
+def line_of(key: str) -> Select[Any]:
+    return select(ledger).where(ledger.c.key == key)
 
 
 # --- reading

@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 
 from runner.domain.states import CHUNK_MOVES, RUN_MOVES, ChunkState, RowStatus, leading_to
+from runner.store.among import among
 from runner.store.report_queries import results_in
 from runner.store.tables import (
     answers,
@@ -261,15 +262,26 @@ def payload_of(run: int, seq: int) -> Select[Any]:
     return select(payloads).where(payloads.c.run == run, payloads.c.seq == seq)
 
 
-def ended_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
-    return select(results.c.idx).where(results.c.run == run, results.c.idx >= first_idx, results.c.idx < end_idx)
+def _in_span(table: Table) -> ColumnElement[bool]:
+    """Rows of a run from `first_idx` up to, but not including, `end_idx`."""
+    return and_(
+        table.c.run == bindparam("of_run"),
+        table.c.idx >= bindparam("first_idx"),
+        table.c.idx < bindparam("end_idx"),
+    )
 
 
-def history_in(run: int, first_idx: int, end_idx: int, round_: int) -> Select[Any]:
+@cache
+def ended_in() -> Select[Any]:
+    return select(results.c.idx).where(_in_span(results))
+
+
+@cache
+def history_in() -> Select[Any]:
     """For each row with tries behind it: the last one's number, how many used up an attempt in this round, and
     the last number of earlier rounds (whose turns are not taken up again)."""
-    counted = case((and_(attempts.c.counted, attempts.c.round == round_), 1), else_=0)
-    of_earlier_rounds = case((attempts.c.round < round_, attempts.c["try"]), else_=0)
+    counted = case((and_(attempts.c.counted, attempts.c.round == bindparam("in_round")), 1), else_=0)
+    of_earlier_rounds = case((attempts.c.round < bindparam("in_round"), attempts.c["try"]), else_=0)
     return (
         select(
             attempts.c.idx,
@@ -278,7 +290,7 @@ def history_in(run: int, first_idx: int, end_idx: int, round_: int) -> Select[An
             func.max(attempts.c.at_us).label("last_us"),
             func.max(of_earlier_rounds).label("closed_try"),
         )
-        .where(attempts.c.run == run, attempts.c.idx >= first_idx, attempts.c.idx < end_idx)
+        .where(_in_span(attempts))
         .group_by(attempts.c.idx)
     )
 
@@ -295,12 +307,9 @@ def fresh_rows(run: int, now_us: int) -> Select[Any]:
     )
 
 
-def turns_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
-    return (
-        select(turns)
-        .where(turns.c.run == run, turns.c.idx >= first_idx, turns.c.idx < end_idx)
-        .order_by(turns.c.idx, turns.c["try"], turns.c.turn)
-    )
+@cache
+def turns_in() -> Select[Any]:
+    return select(turns).where(_in_span(turns)).order_by(turns.c.idx, turns.c["try"], turns.c.turn)
 
 
 def sends_in(run: int, first_idx: int, end_idx: int, below_epoch: int) -> Any:
@@ -330,17 +339,12 @@ def all_sends(run: int) -> Any:
 # --- group commit
 
 
-def _among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    """`column` is one of the values that come as a list under `name`."""
-    return column.in_(bindparam(name, expanding=True))
-
-
 @cache
 def fences_of() -> Select[Any]:
     """The epochs of some chunks, locked until the transaction ends (SQLite's writer is alone anyway)."""
     return (
         select(chunks.c.seq, chunks.c.epoch, chunks.c.state, chunks.c.n, chunks.c.done, chunks.c.failed)
-        .where(chunks.c.run == bindparam("of_run"), _among(chunks.c.seq, "seqs"))
+        .where(chunks.c.run == bindparam("of_run"), among(chunks.c.seq, "seqs"))
         .order_by(chunks.c.seq)
         .with_for_update()
     )
@@ -348,7 +352,7 @@ def fences_of() -> Select[Any]:
 
 @cache
 def budgets_of() -> Select[Any]:
-    return select(budgets).where(_among(budgets.c.scope, "scopes")).order_by(budgets.c.scope).with_for_update()
+    return select(budgets).where(among(budgets.c.scope, "scopes")).order_by(budgets.c.scope).with_for_update()
 
 
 def add_budget(dialect: str) -> Any:
@@ -363,7 +367,7 @@ def cap_budget(scope: str, cap_pico: int | None) -> Update:
 def change_budget() -> Update:
     return (
         update(budgets)
-        .where(_among(budgets.c.scope, "scopes"))
+        .where(among(budgets.c.scope, "scopes"))
         .values(
             spent_pico=budgets.c.spent_pico + bindparam("more_spent"),
             committed_pico=budgets.c.committed_pico + bindparam("more_committed"),
@@ -374,13 +378,8 @@ def change_budget() -> Update:
 @cache
 def sends_of() -> Select[Any]:
     return select(sends.c.idx, sends.c.epoch, sends.c.worst_pico).where(
-        sends.c.run == bindparam("of_run"), _among(sends.c.idx, "idxs")
+        sends.c.run == bindparam("of_run"), among(sends.c.idx, "idxs")
     )
-
-
-@cache
-def insert_sends() -> Insert:
-    return insert(sends)
 
 
 @cache
@@ -392,16 +391,7 @@ def delete_send() -> Delete:
 
 @cache
 def results_among() -> Select[Any]:
-    return select(results.c.idx).where(results.c.run == bindparam("of_run"), _among(results.c.idx, "idxs"))
-
-
-@cache
-def insert_results() -> Insert:
-    return insert(results)
-
-
-def insert_answers(dialect: str) -> Any:
-    return insert_absent(answers, dialect)
+    return select(results.c.idx).where(results.c.run == bindparam("of_run"), among(results.c.idx, "idxs"))
 
 
 def insert_attempts(dialect: str) -> Any:

@@ -324,8 +324,10 @@ class Store:
     def note_foreign(self, provider_id: str) -> None:
         self._moved(lambda c: submissions.note_foreign(c, provider_id))
 
-    def note_duplicate(self, provider_id: str, submission: str) -> None:
-        self._moved(lambda c: submissions.note_duplicate(c, provider_id, submission))
+    def note_duplicate(self, run: int, provider_id: str, submission: str, *, exact: bool) -> None:
+        """`exact`: each of its lines has its price in the books."""
+        scopes = [runs.budget_scope(run)]
+        self._moved(lambda c: submissions.note_duplicate(c, provider_id, submission, scopes, exact=exact))
 
     def book_duplicates(self, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> None:
         def work(connection: Connection) -> None:
@@ -344,10 +346,11 @@ class Store:
         return self.database.read(lambda c: submissions.riding(c, submission))
 
     def riding_records(
-        self, run: int, riding: Sequence[submissions.Riding]
+        self, run: int, riding: Sequence[submissions.Riding], without: Collection[int] = ()
     ) -> tuple[dict[int, list[bytes]], dict[int, claims.PastTries], frozenset[int]]:
-        """Of some riding chunks: their records' lines by chunk, their rows' past, and the rows that have ended."""
-        return self.database.read(lambda c: claims.records_and_past(c, run, riding))
+        """Of some riding chunks: their records' lines by chunk, their rows' past, and the rows that have ended.
+        `without`: chunks whose records the caller has."""
+        return self.database.read(lambda c: claims.records_and_past(c, run, riding, without))
 
     def ingest(self, run: int, submission: str, epoch: int, settled: Sequence[group.Settlement]) -> bool:
         failpoint(Failpoint.BATCH_INGEST_BEFORE)

@@ -265,8 +265,11 @@ def gone(connection: Connection, submission: str, scopes: Sequence[str]) -> bool
 def let_go(
     connection: Connection, submission: str, scopes: Sequence[str], *, model: str, price_version: str, now_us: int
 ) -> bool:
-    """The rows go again although a batch may exist: its worst cost stays in the books as an unknown one."""
-    if not _give_up(connection, submission, "let go", scopes, keep_reserved=True):
+    """The rows go again although a batch may exist: its worst cost stays in the books as an unknown one.
+
+    A batch that was theirs is nobody's from then on, so that a sweep which sees it again finds a duplicate.
+    """
+    if not _give_up(connection, submission, "let go", scopes, keep_reserved=True, provider_id=None):
         return False
     found = connection.execute(batch_queries.batch(submission)).one()
     booking = Booking(
@@ -278,16 +281,32 @@ def let_go(
         price_version=price_version,
         request_id=None,
         batch=submission,
-        key=f"{submission}-let-go",
+        key=_let_go_key(submission),
     )
     ledger.book(connection, [ledger.line(found.run, None, "", booking, now_us)])
     return True
 
 
+def _let_go_key(submission: str) -> str:
+    return f"{submission}-let-go"
+
+
+def _take_back_bound(connection: Connection, submission: str, scopes: Sequence[str]) -> None:
+    """What was let go has turned up, and each of its lines has its price: the bound for all of them is over."""
+    bound_pico = ledger.withdraw(connection, _let_go_key(submission))
+    change_budget(connection, scopes, 0, -bound_pico)
+
+
 def _give_up(
-    connection: Connection, submission: str, event: str, scopes: Sequence[str], *, keep_reserved: bool = False
+    connection: Connection,
+    submission: str,
+    event: str,
+    scopes: Sequence[str],
+    *,
+    keep_reserved: bool = False,
+    **values: Any,
 ) -> bool:
-    gone = move(connection, submission, event, question=None)
+    gone = move(connection, submission, event, question=None, **values)
     if gone:
         connection.execute(batch_queries.drop_candidates(submission))
         _let_off(connection, submission, scopes, keep_reserved=keep_reserved)
@@ -329,10 +348,15 @@ def note_foreign(connection: Connection, provider_id: str) -> None:
     connection.execute(batch_queries.drop_candidate(provider_id))
 
 
-def note_duplicate(connection: Connection, provider_id: str, submission: str) -> None:
-    """It holds the rows of a submission that had been given up, or that has another batch."""
+def note_duplicate(
+    connection: Connection, provider_id: str, submission: str, scopes: Sequence[str], *, exact: bool
+) -> None:
+    """It holds the rows of a submission that had been given up, or that has another batch. `exact`: the books hold
+    all that it cost."""
     connection.execute(batch_queries.mark_sighting(provider_id, duplicate_of=submission))
     connection.execute(batch_queries.drop_candidate(provider_id))
+    if exact:
+        _take_back_bound(connection, submission, scopes)
 
 
 def book_duplicates(connection: Connection, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> int:
@@ -407,13 +431,13 @@ def ingest(
     Lines come in the order of their rows. Those that were stored before are passed over: a row that goes again or on
     live has no result yet, and would be thought to have had another try.
     """
-    found = connection.execute(batch_queries.locked_batch(submission)).one()
+    found = connection.execute(batch_queries.locked_batch(), {"of_submission": submission}).one()
     if (found.state, found.epoch) != (BatchState.ENDED, epoch):
         return False
     settled = [op for op in settled if op.idx >= (found.read_upto or 0)]
     if not settled:
         return True
-    connection.execute(batch_queries.set_batch(submission, read_upto=settled[-1].idx + 1))
+    connection.execute(batch_queries.note_read(), {"of_submission": submission, "upto": settled[-1].idx + 1})
     seqs = sorted({op.fence.seq for op in settled})
     chunks = connection.execute(queries.fences_of(), {"of_run": found.run, "seqs": seqs}).all()
     fences = Fences(
@@ -428,7 +452,7 @@ def ingest(
 
 def ingested(connection: Connection, submission: str, epoch: int, now_us: int, scopes: Sequence[str]) -> bool:
     """All lines are stored: rows that have not ended get off, and what is left of the reservation is given back."""
-    found = connection.execute(batch_queries.locked_batch(submission)).one()
+    found = connection.execute(batch_queries.locked_batch(), {"of_submission": submission}).one()
     if found.epoch != epoch or not move(connection, submission, "all lines stored", ingested_us=now_us):
         return bool(found.state == BatchState.INGESTED and found.epoch == epoch)
     _let_off(connection, submission, scopes)

@@ -17,7 +17,7 @@ from runner.api.client import Client, Connection
 from runner.api.credentials import Credential
 from runner.api.transport import PooledTransport
 from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind
-from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, Stalled
+from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, Stalled, UsageInvalid
 from tests.api.scripted import KEY, MESSAGE, Script, Wire, always, asked, client_of, connection, once, reply, served
 from tests.api.test_sse import WHOLE, told
 
@@ -226,9 +226,9 @@ async def test_redirects_are_never_followed(status: int) -> None:
         async with client_of(always(away)) as (client, _):
             outcome = await client.messages(asked())
             assert isinstance(outcome, Failure)
-            assert (outcome.kind, outcome.trouble) == (FailureKind.ACCOUNT, AccountTrouble.CREDENTIALS)
+            assert (outcome.kind, outcome.trouble) == (FailureKind.ACCOUNT, AccountTrouble.ADDRESS)
             assert f"127.0.0.1:{thief.port}" in outcome.message
-            with pytest.raises(CredentialsRefused):
+            with pytest.raises(UsageInvalid):
                 await client.identify()
         assert (thief.connections, thief.requests) == (0, [])
 

@@ -6,8 +6,12 @@ import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from runner.api.usage import read_usage, usage_of
 from runner.api.wire import outcome_of_exception, outcome_of_reply, outcome_of_result_line
 from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind, Outcome, Usage
 from tests.api.scripted import MESSAGE
@@ -16,6 +20,7 @@ JSON = {"content-type": "application/json", "request-id": "req_1"}
 ROW, ACCOUNT, TRANSIENT = FailureKind.ROW, FailureKind.ACCOUNT, FailureKind.TRANSIENT
 LIMITED, OVERLOADED = FailureKind.RATE_LIMITED, FailureKind.OVERLOADED
 CREDENTIALS, BILLING = AccountTrouble.CREDENTIALS, AccountTrouble.BILLING
+ADDRESS = AccountTrouble.ADDRESS
 SPEND_CAP, MODEL = AccountTrouble.SPEND_CAP, AccountTrouble.MODEL
 
 
@@ -109,8 +114,8 @@ def test_every_error_of_the_api_has_its_kind(
         (400, ROW, None, False),
         (401, ACCOUNT, CREDENTIALS, False),
         (403, ACCOUNT, CREDENTIALS, False),
-        (404, ACCOUNT, CREDENTIALS, False),
-        (405, ACCOUNT, CREDENTIALS, False),
+        (404, ACCOUNT, ADDRESS, False),
+        (405, ACCOUNT, ADDRESS, False),
         (407, ACCOUNT, CREDENTIALS, False),
         (408, TRANSIENT, None, False),
         (413, ROW, None, False),
@@ -256,7 +261,7 @@ def test_a_200_that_is_no_whole_message_may_have_been_billed(headers: dict[str, 
 
 def test_a_redirect_pauses_the_run_and_names_where_it_leads() -> None:
     found = failure(outcome_of_reply(307, {"location": "https://user:pw@evil.example:8443/x"}, b""))
-    assert (found.kind, found.trouble, found.perhaps_billed) == (ACCOUNT, CREDENTIALS, False)
+    assert (found.kind, found.trouble, found.perhaps_billed) == (ACCOUNT, ADDRESS, False)
     assert "evil.example:8443" in found.message
     assert "pw" not in found.message
 
@@ -401,3 +406,27 @@ def test_an_unknown_end_is_not_sent_again() -> None:
 def test_a_succeeded_line_without_a_whole_message_may_have_been_billed() -> None:
     found = failure(outcome_of_result_line(line(type="succeeded", message={"type": "message"})).outcome)
     assert (found.kind, found.perhaps_billed) == (TRANSIENT, True)
+
+
+COUNTS = st.none() | st.integers(-1, 10) | st.booleans() | st.floats(0, 3) | st.text(max_size=2)
+FIELDS = ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "new_tokens"]
+SPLITS = st.none() | st.dictionaries(
+    st.sampled_from(["ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "ephemeral_9h_input_tokens"]), COUNTS
+)
+
+
+@given(
+    counts=st.dictionaries(st.sampled_from(FIELDS), COUNTS),
+    more=st.fixed_dictionaries(
+        {},
+        optional={
+            "cache_creation": SPLITS,
+            "server_tool_use": st.none() | st.dictionaries(st.just("web_search_requests"), COUNTS),
+            "service_tier": COUNTS,
+            "output_tokens_details": st.none() | st.dictionaries(st.text(max_size=1), COUNTS),
+        },
+    ),
+)
+def test_the_quick_look_at_usage_sees_what_the_thorough_one_sees(counts: Any, more: Any) -> None:
+    told = {**counts, **more}
+    assert usage_of(msgspec.Raw(json.dumps(told).encode())) == read_usage(told)

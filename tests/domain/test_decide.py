@@ -108,6 +108,7 @@ def test_a_wrong_request_is_given_up_at_once_with_the_services_words() -> None:
     ("trouble", "reason"),
     [
         (AccountTrouble.CREDENTIALS, PauseReason.CREDENTIALS),
+        (AccountTrouble.ADDRESS, PauseReason.ADDRESS),
         (AccountTrouble.BILLING, PauseReason.BILLING),
         (AccountTrouble.SPEND_CAP, PauseReason.SPEND_CAP),
         (AccountTrouble.MODEL, PauseReason.MODEL),

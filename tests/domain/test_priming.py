@@ -112,7 +112,6 @@ def test_one_row_goes_ahead_and_the_others_wait_for_it() -> None:
     rows = [(SYSTEM,)] * 10
     plan = grouped(*rows).plan(PRICES)
     assert plan.ahead == {0}
-    assert [plan.waits(idx, row) for idx, row in enumerate(rows)] == [False] + [True] * 9
     assert {plan.depth(row) for row in rows} == {1}
     assert plan.saved_pico > 0
 
@@ -121,7 +120,7 @@ def test_rows_without_a_shared_prefix_neither_wait_nor_change() -> None:
     plan = grouped((SYSTEM,), (), (SYSTEM,), (prefix("alone"),), (SYSTEM,)).plan(PRICES)
     assert plan.ahead == {0}
     for row in ((), (prefix("alone"),)):
-        assert (plan.waits(1, row), plan.depth(row)) == (False, 0)
+        assert plan.depth(row) == 0
 
 
 def test_where_nothing_pays_nobody_goes_ahead() -> None:
@@ -152,7 +151,7 @@ def test_rows_of_an_unknown_model_are_sent_as_they_are() -> None:
 def test_what_is_kept_already_needs_nobody_ahead() -> None:
     plan = grouped(*[(SYSTEM,)] * 10).plan(PRICES, warm={SYSTEM.key, b"of another parcel"})
     assert (plan.ahead, plan.warm) == (frozenset(), {SYSTEM.key})
-    assert (plan.depth((SYSTEM,)), plan.waits(3, (SYSTEM,))) == (1, False)
+    assert plan.depth((SYSTEM,)) == 1
 
 
 WROTE = Usage(input_tokens=5, cache_write_1h=2_000)
@@ -175,7 +174,7 @@ def test_the_rest_asks_for_an_hour_only_where_the_leader_shows_that_it_is_kept(
 ) -> None:
     rest = grouped(*[(SYSTEM,)] * 10).plan(PRICES).after(usages)
     assert rest.depth((SYSTEM,)) == depth
-    assert not rest.waits(3, (SYSTEM,))
+    assert rest.ahead == frozenset()
     assert rest.warm == ({SYSTEM.key} if depth else frozenset())
 
 
@@ -197,7 +196,7 @@ def test_counting_takes_no_more_memory_than_its_bound() -> None:
 
 @given(rows=st.lists(st.lists(st.sampled_from("abcdef"), max_size=3, unique=True), max_size=60), data=st.data())
 def test_everybody_goes_once_and_all_that_share_ask_alike(rows: list[list[str]], data: st.DataObject) -> None:
-    """Whatever shares with whom: who waits has a leader among those ahead that asks for the same."""
+    """Whatever shares with whom: who shares a primed prefix has a leader among those ahead that asks for the same."""
     chains = [
         tuple(prefix("".join(names[: n + 1]), 1_000 * (n + 1), depth=n + 1) for n in range(len(names)))
         for names in rows
@@ -205,9 +204,8 @@ def test_everybody_goes_once_and_all_that_share_ask_alike(rows: list[list[str]],
     plan = grouped(*chains).plan(PRICES)
     assert plan.ahead <= set(range(len(rows)))
     for idx, chain in enumerate(chains):
-        if plan.waits(idx, chain):
-            assert idx not in plan.ahead
-            led = [one for one in chain if one.key in plan.leaders]
+        led = [one for one in chain if one.key in plan.leaders]
+        if led and idx not in plan.ahead:
             for one in led:
                 leader = plan.leaders[one.key]
                 assert one in chains[leader]

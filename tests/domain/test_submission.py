@@ -188,8 +188,15 @@ def test_the_times_are_those_of_the_documentation() -> None:
 
 def test_short_times_keep_their_proportions() -> None:
     timing = Timing(window_s=2, settle_s=3, poll_s=0.1)
-    assert (timing.send_within_s, timing.create_limit_s, timing.listing_gap_s) == (0.2, 2, 0.75)
-    assert timing.settle_after_intent_s == pytest.approx(7.2)
+    assert (timing.send_within_s, timing.create_limit_s, timing.listing_gap_s) == (0.5, 2, 0.75)
+    assert timing.settle_after_intent_s == pytest.approx(7.5)
+
+
+def test_a_very_short_window_still_leaves_time_to_send() -> None:
+    timing = Timing(window_s=0.1, settle_s=0.1, poll_s=0.1)
+    assert timing.may_send(monotonic_s=0.4, shared_s=0.4)
+    assert not timing.may_send(monotonic_s=0.6, shared_s=0.4)
+    assert timing.settle_after_intent_s == pytest.approx(0.8), "and it is reckoned in"
 
 
 @pytest.mark.parametrize("told", [{"window_s": 0}, {"settle_s": -1}, {"poll_s": 0}])

@@ -290,7 +290,7 @@ class Books:
         lines = self.house.table("ledger")
         money = self.house.store.money(self.run.id)
         assert money.spent_pico == sum(line.cost_pico or 0 for line in lines)
-        unknown = sum(line.bound_pico or 0 for line in lines if line.cost_pico is None)
+        unknown = sum(line.bound_pico or 0 for line in lines)
         reserved = sum(send.worst_pico or 0 for send in self.house.table("sends"))
         budgets = [row for row in self.house.table("budgets") if row.scope.endswith(str(self.run.id))]
         for row in budgets:

@@ -24,7 +24,7 @@ import pytest
 from sqlalchemy import Connection
 
 from runner.domain.run import Run
-from runner.domain.states import FINISHED_RUN, BatchState
+from runner.domain.states import FINISHED_RUN, BatchState, PauseReason
 from runner.domain.submission import Timing
 from runner.files.render import Renderer
 from runner.simulator import Fault, SimulatorConfig, expected_message
@@ -148,6 +148,7 @@ class Life:
         self.dice = world.dice
         self.kills_left = world.kills
         self.deaths: Counter[str] = Counter()
+        self.home: str | None = None  # the workspace of our key once the troubles are over
         self._scope: anyio.CancelScope | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -160,8 +161,16 @@ class Life:
                 assert self.api.now_s < LAST_S, "the run hangs"
                 if self.house.store.run_by_id(self.run.id).state in FINISHED_RUN:
                     return
+                self._obey_question()
                 await self.house.clock.advance(self.dice.choice((1.0, 300.0, HOUR_S)))
         raise AssertionError("the run does not come to its end")
+
+    def _obey_question(self) -> None:
+        """What was sent while the key looked elsewhere is held until somebody gives a key of that workspace."""
+        run = self.house.store.run_by_id(self.run.id)
+        held = [one for one in self.api.submissions(self.run) if one.question is not None]
+        if held and run.pause_reason is PauseReason.UNKNOWN_BATCH:
+            self.home = held[0].intent.workspace
 
     async def _once(self) -> None:
         with anyio.CancelScope() as self._scope:
@@ -182,7 +191,7 @@ class Life:
             size = self.dice.choice(self.api.batches).count if self.api.batches else 1
             self.api.foreign(size, self.dice.uniform(0, EXPIRES_S))
         if self.api.now_s > TROUBLES_S:
-            self.api.move_key(None)
+            self.api.move_key(self.home)
         elif self.world.moves and self.dice.random() < 0.05 and self._may_move():
             self.api.move_key(self.dice.choice(("wrkspc_elsewhere", None)))
         await self.house.clock.sleep(self.dice.uniform(0.0, 0.2))

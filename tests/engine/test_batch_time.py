@@ -8,7 +8,7 @@ import pytest
 
 from runner.domain.job import DeleteAfter
 from runner.domain.run import Run
-from runner.domain.states import BatchState, RunState
+from runner.domain.states import BatchState, PauseReason, RunState
 from runner.domain.submission import Timing
 from runner.simulator import Fault
 from runner.simulator.batches import PATH
@@ -184,18 +184,55 @@ async def test_results_that_never_come_are_given_up_on_day_twenty_nine_and_not_b
         assert 29 * DAY_S <= api.now_s <= 29 * DAY_S + 5 * SELDOM.poll_s
 
 
-async def test_a_batch_that_somebody_deletes_is_given_up_when_its_results_would_be_gone(house: House) -> None:
+async def test_a_batch_that_somebody_deletes_is_a_question_to_a_person(house: House) -> None:
+    """Nothing is sent in its place, and nobody waits a month for it in one process."""
     run = house.new_run(prompts(3), **batch_job())
-    async with office(house, timing=SELDOM) as api:
+    async with office(house) as api:
         await api.work(run, waits=False)
         await house.clock.advance(HOUR_S)
         del api.simulator.batches._batches[api.batches[0].id]
         end = await api.work(run)
+        assert end.pause is not None
+        assert end.pause.reason is PauseReason.UNKNOWN_BATCH
+        assert "no longer shows the batch" in end.pause.message
+        assert api.submissions(run)[0].question is not None
+        assert len(api.creates) == 1
+        (asked_s,) = api.when("batch_missing")
+        assert asked_s >= HOUR_S + TIMING.missing_patience_s, "a 404 heals by itself for a while"
+
+
+async def test_a_batch_that_somebody_deletes_is_given_up_when_its_results_would_be_gone(house: House) -> None:
+    run = house.new_run(prompts(3), **batch_job())
+    async with office(house, timing=SELDOM) as api:
+        await api.work(run, waits=False)
+        del api.simulator.batches._batches[api.batches[0].id]
+        await house.clock.advance(29 * DAY_S)
+        end = await api.work(run)
         assert end.pause is None
         assert {row.result.error_type for row in house.rows(run)} == {"results_expired"}
         assert len(api.creates) == 1
-        assert api.when("batch_missing"), "and it was said long before"
-        assert 29 * DAY_S <= api.now_s <= 29 * DAY_S + 5 * SELDOM.poll_s
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_batch_of_another_workspace_than_the_key_s_is_not_asked_for_for_ever(
+    house: House, ended: bool
+) -> None:
+    """Its key was moved. The first answer that names the place says so, whether somebody waits or not."""
+    run = house.new_run(prompts(3), **batch_job())
+    async with office(house, batch_seconds=HOUR_S) as api:
+        await api.work(run, waits=False)
+        await house.clock.advance(2 * HOUR_S if ended else 60.0)
+        api.move_key("wrkspc_elsewhere")
+        for waits in (False, True):
+            end = await api.work(run, waits=waits)
+            assert end.pause is not None
+            assert end.pause.reason is PauseReason.UNKNOWN_BATCH
+            assert "another workspace" in end.pause.message
+        assert api.now_s < 2 * HOUR_S + 600, "nobody waits for what cannot come"
+        assert len(api.creates) == 1
+        api.move_key(None)
+        await ended_well(api, run, 3)
+        assert api.submissions(run)[0].question is None
 
 
 async def test_each_warning_is_told_whatever_was_told_before(house: House) -> None:
@@ -260,3 +297,27 @@ async def test_nothing_is_deleted_unasked(house: House) -> None:
         assert api.wire.asked["delete"] == 0
         assert api.states(run) == [BatchState.INGESTED]
         assert api.now_s < MINUTE_S * 2
+
+
+# --- a service that is down
+
+
+@pytest.mark.parametrize("canceled", [False, True])
+async def test_who_does_not_wait_for_batches_does_not_wait_for_a_service_that_is_down_either(
+    house: House, canceled: bool
+) -> None:
+    """Ten batches are asked about, and all are asked to end: the patience is with the service, not with each."""
+    down = [at_status("api_error", after_s=60), at_list("api_error", after_s=60)]
+    down.append(Fault(kind="api_error", path=PATH + "/*/cancel", method="POST", after_s=60))
+    run = house.new_run(prompts(10), **batch_job(max_requests=1))
+    async with office(house, faults=tuple(down)) as api:
+        await api.work(run, waits=False)
+        assert len(api.creates) == 10
+        await house.clock.advance(120)
+        if canceled:
+            house.store.move_run(run.id, "resumed", pause_reason=None, pause_message=None)
+            house.store.move_run(run.id, "cancel asked")
+        began_s = api.now_s
+        await api.work(run, waits=False)
+        assert api.now_s - began_s < 120
+        assert len(api.creates) == 10

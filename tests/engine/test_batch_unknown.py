@@ -12,7 +12,7 @@ import pytest
 
 from runner.domain.run import Run
 from runner.domain.states import BatchState, PauseReason, RunState
-from runner.domain.submission import OnUnknown
+from runner.domain.submission import OnUnknown, Timing
 from runner.simulator import Fault
 from tests.engine.batch_house import (
     DAY_S,
@@ -276,6 +276,17 @@ async def test_two_unknown_batches_of_equal_size_are_told_apart(house: House) ->
         assert Counter(told) == {first: 3, second: 3}
 
 
+@pytest.mark.parametrize("poll_s", [60.0, 1.0])
+async def test_one_unknown_end_does_not_keep_who_only_submits_from_sending_the_rest(
+    house: House, poll_s: float
+) -> None:
+    run = house.new_run(prompts(8), **batch_job(max_requests=2))
+    async with office(house, timing=Timing(poll_s=poll_s), faults=(at_create("executed_reset"),)) as api:
+        await api.work(run, waits=False)
+        assert len(api.creates) == 4
+        assert sorted(api.states(run)) == ["accepted", "accepted", "accepted", "unknown"]
+
+
 # --- policies
 
 
@@ -314,6 +325,7 @@ async def test_resubmit_lets_go_after_settling_and_keeps_the_worst_in_the_books(
         assert {row.result.batch for row in house.rows(run)} == {kept.provider_id}
         assert "batch_let_go" in api.names()
         assert "batch_duplicate" in api.names(), "by the end of the run it has ended, and is priced"
+        assert house.store.money(run.id).committed_pico == 0, "and holds no room back any more"
         api.books(run).check()
         api.books(run).check_budget_row()
 
@@ -351,13 +363,18 @@ async def test_a_key_that_looks_at_another_workspace_proves_nothing(house: House
 
 
 async def test_a_key_that_looks_elsewhere_for_a_while_only_costs_time(house: House) -> None:
-    """Rows of other batches keep the run going; when the key is right again, the question answers itself."""
+    """Once the key is right again, the question answers itself, and no row has gone a second time."""
     run = house.new_run(prompts(6), **batch_job(max_requests=3))
     async with office(house, faults=(at_create("reset"),), batch_seconds=10 * HOUR_S) as api:
         api.at_hours(
             (0.5, lambda: api.move_key("wrkspc_elsewhere")),
             (3.0, lambda: api.move_key(None)),
         )
+        end = await api.work(run)
+        assert end.pause is not None
+        assert end.pause.reason is PauseReason.UNKNOWN_BATCH
+        assert len(api.creates) == 2
+        await house.clock.advance(3 * HOUR_S)
         await ended_well(api, run, 6)
         times = posted_s(api)
         assert len(times) == 3

@@ -228,3 +228,27 @@ def test_a_key_that_is_no_name_is_a_bad_row(value: Any) -> None:
         Renderer(job(input=InputSpec(id="id"))).key({"id": value})
     with pytest.raises(BadRow, match=r'has no column "id", which input\.id names'):
         Renderer(job(input=InputSpec(id="id"))).key({"ID": 1})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'{"custom_id":"a","prompt":"x"}',
+        b'{"custom_id":7,"prompt":"x"}',
+        b'{"custom_id":123456789012345678901234567890,"prompt":"x"}',
+        b'{"prompt":{"custom_id":"inner"},"x":"custom_id"}',
+        b'{"custom_id":"\\u00e9 \xc3\xa9","prompt":"x"}',
+        b' {"custom_id":"a"} ',
+    ],
+)
+@pytest.mark.parametrize("id_", [None, "custom_id", 'a "strange" one'])
+def test_the_key_of_a_line_is_that_of_its_row(row: bytes, id_: str | None) -> None:
+    row = row if id_ != 'a "strange" one' else row.replace(b'"custom_id"', json.dumps(id_).encode())
+    renderer = Renderer(job(prompt="{{ prompt }}", input=InputSpec(id=id_)))
+    found: list[object] = []
+    for read in (renderer.key_of, lambda line: renderer.key(renderer.parse(line))):
+        try:
+            found.append(read(row))
+        except BadRow as bad:
+            found.append(bad.reason)
+    assert found[0] == found[1]

@@ -199,6 +199,12 @@ def half_read(store: Store) -> Run:
     return run
 
 
+def let_go(store: Store) -> Run:
+    run = unknown(store)
+    assert store.let_go(run.id, A, **LET_GO)  # type: ignore[arg-type]
+    return run
+
+
 LINES: list[Settlement] = [
     line_of(A, "success", 0, 0),
     line_of(A, "again", 0, 1),
@@ -221,7 +227,8 @@ MOVES: dict[str, tuple[Callable[[Store], Run], Callable[[Store, Run], object]]] 
     "lines": (half_read, lambda store, run: store.ingest(run.id, A, 1, LINES)),
     "all lines": (half_read, lambda store, run: store.ingested(run.id, A, 1, NOW_US)),
     "foreign": (unknown, lambda store, _: store.note_foreign("msgbatch_x")),
-    "duplicate": (unknown, lambda store, _: store.note_duplicate("msgbatch_x", A)),
+    "duplicate": (unknown, lambda store, run: store.note_duplicate(run.id, "msgbatch_x", A, NOW_US, exact=True)),
+    "priced": (let_go, lambda store, run: store.note_duplicate(run.id, "msgbatch_x", A, NOW_US, exact=True)),
     "question": (unknown, lambda store, _: store.ask_about(A, "why?")),
     "forgotten": (accepted, lambda store, _: store.forget_batch("msgbatch_x")),
 }
@@ -258,12 +265,27 @@ def test_moves_that_a_state_does_not_have_are_passed_over(store: Store) -> None:
         lambda: store.end_unknown(A),
         lambda: store.claim_batch(A, remote("msgbatch_x", 4)),
         lambda: store.absent(run.id, A),
-        lambda: store.let_go(run.id, A, **LET_GO),  # type: ignore[arg-type]
         lambda: store.ingest(run.id, A, 1, LINES),
         lambda: store.ingested(run.id, A, 1, NOW_US),
     ):
         unchanged(store, deed)
     assert state(store, A) is BatchState.ACCEPTED
+
+
+def test_an_accepted_batch_that_is_let_go_is_nobodys_any_more(store: Store) -> None:
+    """Somebody has deleted it, or it is out of reach. If it turns up again, the sweep has to see it as a stranger."""
+    run = accepted(store)
+    assert store.let_go(run.id, A, **LET_GO)  # type: ignore[arg-type]
+    told = store.submission(A)
+    assert (told.state, told.provider_id) == (BatchState.ABSENT, None)
+    assert store.known_batches("o", "w", 0).owned == frozenset()
+    assert store.money(run.id).unknown_bound_pico == WORST_PICO
+
+
+def test_a_batch_that_has_begun_to_be_read_is_not_let_go(store: Store) -> None:
+    """What is stored of it is paid for once, and would look like a duplicate."""
+    run = half_read(store)
+    assert not unchanged(store, lambda: store.let_go(run.id, A, **LET_GO))  # type: ignore[arg-type]
 
 
 def test_an_id_that_comes_after_the_submission_was_given_up_is_nobodys(store: Store) -> None:
@@ -316,6 +338,19 @@ def test_what_is_absent_gives_all_back_and_what_is_let_go_nothing(store: Store) 
     money = store.money(run.id)
     assert (money.unknown_calls, money.unknown_bound_pico) == (1, WORST_PICO)
     assert [row[0] for row in chunk_rows(store)] == ["pending", "pending"]
+
+
+def test_what_was_let_go_and_is_priced_holds_no_room_back_any_more(store: Store) -> None:
+    run = staged_run(store, 2, budget_pico=10**6)
+    sent(store, run, A)
+    store.end_unknown(A)
+    assert store.let_go(run.id, A, **LET_GO)  # type: ignore[arg-type]
+    store.note_duplicate(run.id, "b1", A, NOW_US, exact=False)
+    assert budget(store, run) == (0, WORST_PICO), "a line has no price: the bound stays"
+    store.note_duplicate(run.id, "b1", A, NOW_US, exact=True)
+    assert budget(store, run) == (0, 0)
+    money = store.money(run.id)
+    assert (money.unknown_calls, money.unknown_bound_pico, money.uncosted, money.unbounded) == (0, 0, 0, 0)
 
 
 # -- riding -------------------------------------------------------------------------------------------------------
@@ -588,7 +623,7 @@ def test_a_chunk_that_is_done_while_its_rows_ride_in_what_was_let_go_stays_done(
     store.note_listing(listing(remote("msgbatch_a", 2)))
     for _ in range(2):
         store.book_duplicates(run.id, lines, NOW_US)
-        store.note_duplicate("msgbatch_a", A)
+        store.note_duplicate(run.id, "msgbatch_a", A, NOW_US, exact=False)
     assert budget(store, run) == (3 * COST_PICO, WORST_PICO)
     (found,) = store.duplicates_of(run.id)
     assert (found.provider_id, found.submission, found.cost_pico) == ("msgbatch_a", A, COST_PICO)
@@ -638,7 +673,7 @@ def test_what_is_known_of_all_runs_is_told(store: Store) -> None:
     sent(store, other, B)
     store.note_listing(listing(remote("b1", 3), remote("b2", 2), remote("b3", 2)))
     store.note_foreign("b1")
-    store.note_duplicate("b2", A)
+    store.note_duplicate(one.id, "b2", A, NOW_US, exact=False)
     store.claim_provisionally(B, ["b3"])
     known = store.known_batches("o", "w", 0)
     assert known.owned == {f"msgbatch_{A}"}
@@ -666,7 +701,7 @@ def test_a_deleted_batch_is_no_witness_but_a_duplicate_stays_known(store: Store)
     run = staged_run(store, 2)
     submitted(store, run, A)
     store.note_listing(listing(remote("b1", 2), remote("b2", 2)))
-    store.note_duplicate("b2", A)
+    store.note_duplicate(run.id, "b2", A, NOW_US, exact=False)
     for name in ("b1", "b2", "never seen"):
         store.forget_batch(name)
     known = store.known_batches("o", "w", 0)

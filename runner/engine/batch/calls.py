@@ -26,6 +26,8 @@ from runner.engine.stop import Stop
 SLOWEST_RETRY_S = 60.0
 # A service that has not answered for so long is worth a pause of the run.
 PATIENCE_S = 900.0
+# Where somebody waits for the command to come back.
+SHORT_PATIENCE_S = 30.0
 
 T = TypeVar("T")
 
@@ -53,11 +55,14 @@ class BatchService(Protocol):
 class BatchCalls:
     """Free calls, repeated while that may help. What comes back is the last answer, a Failure included.
 
-    `stop` ends the patience, and is set when the account is in trouble.
+    `stop` ends the patience, and is set when the account is in trouble. The patience is with the service, not with
+    each call: while it goes on saying nothing, each is made once.
     """
 
-    def __init__(self, service: BatchService, clock: Clock, stop: Stop) -> None:
+    def __init__(self, service: BatchService, clock: Clock, stop: Stop, patience_s: float = PATIENCE_S) -> None:
         self._service, self._clock, self._stop = service, clock, stop
+        self._patience_s = patience_s
+        self._silent_since_s: float | None = None  # None: it answers
         self._held_until_us = 0
 
     async def retrieve(self, batch_id: str) -> BatchStatus | Failure:
@@ -99,11 +104,10 @@ class BatchCalls:
             after = page.next_after
 
     async def _asked(self, call: Callable[[], Awaitable[T]]) -> T:
-        began_s = self._clock.monotonic()
         retrying = AsyncRetrying(
             retry=retry_if_result(_goes_again),
             wait=self._wait_s,
-            stop=lambda _: self._stop.is_asked() or self._clock.monotonic() - began_s > PATIENCE_S,
+            stop=lambda _: self._stop.is_asked() or self._is_down(),
             sleep=self._sleep,
             retry_error_callback=_last,
         )
@@ -117,10 +121,16 @@ class BatchCalls:
         wait_us = self._held_until_us - self._clock.now_us()
         if wait_us > 0:
             await self._clock.sleep(wait_us / SECOND)
+        began_s = self._clock.monotonic()
         told = await call()
         if isinstance(told, Failure) and told.kind is FailureKind.RATE_LIMITED:
             self.hold(told.retry_after_s or 1.0)
+        self._silent_since_s = (self._silent_since_s or began_s) if _goes_again(told) else None
         return told
+
+    def _is_down(self) -> bool:
+        since_s = self._silent_since_s
+        return since_s is not None and self._clock.monotonic() - since_s > self._patience_s
 
     async def _sleep(self, seconds: float) -> None:
         await self._stop.sleep(self._clock, seconds)

@@ -1,133 +1,38 @@
 """The results of an ended batch: downloaded whole, compared with who rode, read line by line into the store.
 
 Nothing is believed of a file that its lines do not prove: a download may be cut, lines may be missing, strange,
-double or in contradiction. Lines are settled in the order of the rows, some hundred a transaction, so that each
-chunk's records are read once. What is not settled goes again with the last transaction, and only then.
+double or in contradiction. Lines are settled some hundred a transaction; what is not settled goes again with the
+last transaction, and only then.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import msgspec
+import anyio
 
-from runner.api.results_file import LineTooLong, ResultLines
 from runner.api.wire import outcome_of_result_line
 from runner.domain.batch import Retention, retention
-from runner.domain.booking import Booking, BookingKind
-from runner.domain.decide import Decision, Finish, PauseRun, TryAgain, decide_line
-from runner.domain.outcome import Answer, Failure, FailureKind, Outcome
+from runner.domain.outcome import Failure, FailureKind
 from runner.domain.states import PauseReason, RowStatus
-from runner.domain.submission import custom_id, parse_custom_id
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
-from runner.engine.feeder import NOTHING_BEHIND, Work
-from runner.engine.settle import Try, settlement
+from runner.engine.batch.lines import Lines, Part, parts
+from runner.engine.batch.sorting import Sorted, sort_lines
 from runner.errors import StoreFault
 from runner.failpoints import Failpoint, failpoint
-from runner.files.bad_row import BadRow
-from runner.store.claims import PastTries
-from runner.store.group import Fence, Settlement
+from runner.store.group import Settlement
 from runner.store.holder import taken_over
 from runner.store.submissions import Riding, Submission
 
-# Results of one transaction.
-ROWS_A_COMMIT = 1_000
 DOWNLOADS = 3
 # So many rows that failed with one same message say something about the account, not about the rows.
 MOST = 0.95
 FEW_ROWS = 10
-# Messages that are counted; where there are more, none of them is that of most rows.
-MESSAGES_KEPT = 64
-# A batch holds its chunks together; its own fence guards its results.
-NO_EPOCH = 0
-
-
-class _End(msgspec.Struct):
-    type: str
-    error: msgspec.Raw = msgspec.Raw()
-
-
-class _Line(msgspec.Struct):
-    custom_id: str
-    result: _End
-
-
-_read = msgspec.json.Decoder(_Line).decode
-
-
-@dataclass(slots=True)
-class Sorted:
-    """Where each rider's line lies in a results file. Rows without one have a length of 0."""
-
-    idxs: Sequence[int]
-    offsets: array[int]
-    lengths: array[int]
-    conflicting: set[int] = field(default_factory=set)
-    strange: int = 0
-    doubled: int = 0
-    unreadable: int = 0
-    cut: bool = False
-    errors: Counter[bytes] = field(default_factory=Counter)
-
-    @property
-    def missing(self) -> int:
-        return sum(not length for length in self.lengths)
-
-    @property
-    def nothing(self) -> bool:
-        return not any(self.lengths)
-
-
-def sort_lines(path: Path, submission: str, idxs: Sequence[int]) -> Sorted:
-    """Compare a file of results with the rows that rode, `idxs` ascending. Blocks."""
-    found = Sorted(idxs=idxs, offsets=array("q", bytes(8 * len(idxs))), lengths=array("q", bytes(8 * len(idxs))))
-    lines = ResultLines(path)
-    with path.open("rb") as file:
-        try:
-            for offset, line in lines.located():
-                _place(found, file.fileno(), submission, offset, line)
-        except LineTooLong:
-            found.cut = True
-        if lines.unfinished:
-            before = found.unreadable
-            _place(found, file.fileno(), submission, lines.unfinished_at, lines.unfinished)
-            found.cut = found.unreadable > before
-    return found
-
-
-def _place(found: Sorted, descriptor: int, submission: str, offset: int, line: bytes) -> None:
-    try:
-        told = _read(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        found.unreadable += 1
-        return
-    name = parse_custom_id(told.custom_id)
-    slot = -1 if name is None or name[0] != submission else _slot(found.idxs, name[1])
-    if slot < 0:
-        found.strange += 1
-        return
-    if found.lengths[slot]:
-        first = os.pread(descriptor, found.lengths[slot], found.offsets[slot])
-        if first == line:
-            found.doubled += 1
-        else:
-            found.conflicting.add(found.idxs[slot])
-        return
-    found.offsets[slot], found.lengths[slot] = offset, len(line)
-    if told.result.type == "errored" and (len(found.errors) < MESSAGES_KEPT or told.result.error in found.errors):
-        found.errors[bytes(told.result.error)] += 1
-
-
-def _slot(idxs: Sequence[int], idx: int) -> int:
-    slot = bisect_left(idxs, idx)
-    return slot if slot < len(idxs) and idxs[slot] == idx else -1
 
 
 class Collector:
@@ -226,28 +131,37 @@ class Collector:
     ) -> None:
         """Raises RunLocked when the submission is in somebody else's hands by now."""
         c = self._c
-        tallies: Counter[str] = Counter()
-        pause: PauseRun | None = None
         descriptor = -1 if found.nothing else os.open(path, os.O_RDONLY)
+        lines = Lines(c, submission, found, descriptor, row_errors_go_again=trouble is not None)
         try:
-            for part in _parts(riding):
-                lines = _Lines(c, submission, found, descriptor, row_errors_go_again=trouble is not None)
-                settled = await c.read(lines.settle, part)
-                if settled and not await c.write(c.store.ingest, c.run.id, submission.id, submission.epoch, settled):
-                    raise taken_over(c.run)
-                self._count(settled)
-                tallies += lines.tallies
-                pause = pause or lines.trouble
+            await self._store_lines(submission, lines, parts(riding, found))
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
         if not await c.write(c.store.ingested, c.run.id, submission.id, submission.epoch, c.clock.now_us()):
             raise taken_over(c.run)
         c.meter.committed_pico -= submission.worst_pico or 0
-        self._tell_end(submission, tallies)
-        if pause is not None:  # only now: a batch that is read to its end does not pause the run a second time
-            c.stop.pause_for(pause.reason, pause.message)
+        self._tell_end(submission, lines.tallies)
+        if lines.trouble is not None:  # only now: a batch that is read to its end does not pause the run again
+            c.stop.pause_for(lines.trouble.reason, lines.trouble.message)
         c.wake()
+
+    async def _store_lines(self, submission: Submission, lines: Lines, in_parts: Iterable[Part]) -> None:
+        """Part after part; while one is committed the next is read."""
+        c = self._c
+        done, ready = anyio.create_memory_object_stream[list[Settlement]](0)
+
+        async def read_ahead() -> None:
+            async with done:
+                for part in in_parts:
+                    await done.send(await c.read(lines.settle, part))
+
+        async with anyio.create_task_group() as tasks, ready:
+            tasks.start_soon(read_ahead)
+            async for settled in ready:
+                if settled and not await c.write(c.store.ingest, c.run.id, submission.id, submission.epoch, settled):
+                    raise taken_over(c.run)
+                self._count(settled)
 
     def _count(self, settled: Sequence[Settlement]) -> None:
         """For whoever watches. What was stored before a crash was counted at the start."""
@@ -277,22 +191,6 @@ class Collector:
         )
 
 
-def _parts(riding: Sequence[Riding]) -> Iterator[list[Riding]]:
-    """Riding rows in portions of at most ROWS_A_COMMIT, chunks together where they fit."""
-    part: list[Riding] = []
-    rows = 0
-    for chunk in riding:
-        for start in range(0, len(chunk.idxs), ROWS_A_COMMIT):
-            idxs = chunk.idxs[start : start + ROWS_A_COMMIT]
-            if part and rows + len(idxs) > ROWS_A_COMMIT:
-                yield part
-                part, rows = [], 0
-            part.append(Riding(seq=chunk.seq, first_idx=chunk.first_idx, n=chunk.n, idxs=idxs))
-            rows += len(idxs)
-    if part:
-        yield part
-
-
 def _account_trouble(found: Sorted) -> str | None:
     """The one message with which most rows were refused, None where rows failed for reasons of their own."""
     if len(found.idxs) < FEW_ROWS or not found.errors:
@@ -305,151 +203,3 @@ def _account_trouble(found: Sorted) -> str | None:
     if isinstance(outcome, Failure) and outcome.kind is FailureKind.ROW:
         return outcome.message
     return None
-
-
-class _Lines:
-    """Lines of some chunks, as what is to be stored."""
-
-    def __init__(
-        self,
-        common: Common,
-        submission: Submission,
-        found: Sorted,
-        descriptor: int,
-        *,
-        row_errors_go_again: bool,
-    ) -> None:
-        self._c, self._submission, self._found = common, submission, found
-        self._descriptor = descriptor
-        self._policy = common.run.job.limits.policy()
-        self._row_errors_go_again = row_errors_go_again
-        self._gone = found.cut and found.nothing
-        self.tallies: Counter[str] = Counter()
-        self.trouble: PauseRun | None = None  # the account's, not the rows'
-
-    def settle(self, part: Sequence[Riding]) -> list[Settlement]:
-        """What is to be stored of these rows; those whose lines are stored already are passed over. Blocks."""
-        lines, past, ended = self._c.store.riding_records(self._c.run.id, part)
-        settled: list[Settlement] = []
-        for chunk in part:
-            records = lines[chunk.seq]
-            for idx in chunk.idxs:
-                if idx < self._submission.read_upto:
-                    continue  # stored by whoever was reading before
-                record, place = divmod(idx, self._c.run.fan)
-                repeat = place % self._c.run.job.repeat
-                line = records[record - chunk.first_idx // self._c.run.fan]
-                if idx in ended:
-                    settled += self._beaten(chunk.seq, idx, line)
-                    continue
-                one = self._settled(chunk.seq, idx, record, repeat, line, past.get(idx, NOTHING_BEHIND))
-                if one is not None:
-                    settled.append(one)
-        return settled
-
-    def _beaten(self, seq: int, idx: int, line: bytes) -> list[Settlement]:
-        """A row that another answer has ended meanwhile, a late one of whoever lost its claim: what its line says was
-        paid for all the same."""
-        outcome = self._outcome(idx)
-        if not (outcome.billed if isinstance(outcome, Answer) else outcome.perhaps_billed):
-            return []
-        price = None
-        if isinstance(outcome, Answer):
-            price = self._c.prices.price(outcome.model, outcome.usage, batch=True)
-        booking = Booking(
-            kind=BookingKind.DUPLICATE if isinstance(outcome, Answer) else BookingKind.UNKNOWN,
-            model=outcome.model if isinstance(outcome, Answer) else self._c.run.job.model or "",
-            price=price,
-            bound_pico=None,
-            usage=outcome.usage if isinstance(outcome, Answer) else None,
-            price_version=self._c.prices.version,
-            request_id=outcome.origin.request_id,
-            batch=self._submission.provider_id,
-            key=custom_id(self._submission.id, idx),
-            at_us=self._submission.ended_us,
-        )
-        self.tallies["paid twice"] += 1
-        fence, now_us = Fence(seq=seq, epoch=NO_EPOCH), self._c.clock.now_us()
-        settled = Settlement(fence=fence, idx=idx, try_=0, turn=0, at_us=now_us, booking=booking)
-        if price is not None:
-            return [settled]
-        row = self._c.renderer.parse(line)
-        return [self._bounded(settled, row, self._c.renderer.variant_at(row, idx))]
-
-    def _settled(
-        self, seq: int, idx: int, record: int, repeat: int, line: bytes, past: PastTries
-    ) -> Settlement | None:
-        outcome = self._outcome(idx)
-        if self._row_errors_go_again and isinstance(outcome, Failure) and outcome.kind is FailureKind.ROW:
-            self.tallies["rows wait"] += 1
-            return None
-        decision = decide_line(outcome, past.history, self._policy)
-        work = Work(
-            fence=Fence(seq=seq, epoch=NO_EPOCH),
-            idx=idx,
-            record=record,
-            repeat=repeat,
-            line=line,
-            last_try=past.last_try + 1,
-            history=past.history,
-            turns=list(past.turns),
-        )
-        row = self._c.renderer.parse(line)
-        self._c.judge.place(row, work)
-        decision = self._c.judge.judged(decision, outcome, row, work)
-        self.tallies[_word(decision)] += 1
-        if isinstance(decision, PauseRun):
-            self.trouble = decision
-            return None
-        tried = Try(
-            work=work,
-            key=self._c.renderer.key(row),
-            round=self._c.run.round,
-            model=self._c.run.job.model or "",
-            try_=work.last_try,
-            turn=len(work.turns),
-            worst_pico=None,
-            batch=self._submission.provider_id,
-            custom_id=custom_id(self._submission.id, idx),
-            billed_us=self._submission.ended_us,
-        )
-        settled = settlement(tried, outcome, decision, self._c.prices, now_us=self._c.clock.now_us(), latency_us=None)
-        if settled.booking is not None and settled.booking.cost_pico is None:
-            settled = self._bounded(settled, row, work.variant)
-        return settled
-
-    def _outcome(self, idx: int) -> Outcome:
-        slot = _slot(self._found.idxs, idx)
-        if idx in self._found.conflicting:
-            return _lost("conflicting_results", "the batch's results hold contradicting lines for this row")
-        length = self._found.lengths[slot]
-        if not length:
-            if self._gone:
-                return _lost("results_expired", "the API keeps results for 29 days, and they are over")
-            return _lost("missing_result", "the batch's results hold no line for this row")
-        line = os.pread(self._descriptor, length, self._found.offsets[slot])
-        return outcome_of_result_line(line).outcome
-
-    def _bounded(self, settled: Settlement, row: dict[str, object], variant: int) -> Settlement:
-        """A line whose cost is not known stands in the books with the most that it can be."""
-        try:
-            request = self._c.renderer.request(row, variant=variant, batch=True)
-        except BadRow:
-            return settled
-        assert settled.booking is not None  # noqa: S101 - the caller has just looked
-        bound_pico = self._c.prices.worst_pico(request, batch=True)
-        booking = replace(settled.booking, model=request.model, bound_pico=bound_pico)
-        return replace(settled, booking=booking)
-
-
-def _lost(type_: str, message: str) -> Failure:
-    """A row that has been paid for, perhaps: it does not go again by itself."""
-    return Failure(kind=FailureKind.ROW, type=type_, message=message, perhaps_billed=True)
-
-
-def _word(decision: Decision) -> str:
-    if isinstance(decision, Finish):
-        return "ended" if decision.status is RowStatus.SUCCEEDED else str(decision.status)
-    if isinstance(decision, TryAgain):
-        return "go again"
-    return "wait" if isinstance(decision, PauseRun) else "go on live"

@@ -8,12 +8,14 @@ import anyio
 
 from runner.clock import SECOND
 from runner.domain.batch import ENDED, BatchStatus, Retention, next_poll_s, results_gone_us, retention
+from runner.domain.listings import is_elsewhere
 from runner.domain.outcome import Failure
 from runner.domain.states import BatchState
 from runner.domain.submission import us
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.collect import Collector
 from runner.engine.batch.common import Common
+from runner.engine.batch.questions import ELSEWHERE, NOT_THERE, Questions
 from runner.store.holder import taken_over
 from runner.store.submissions import Submission
 
@@ -41,6 +43,7 @@ class Follower:
         self._collector = Collector(common)
         self._reading = anyio.Lock()
         self.watched: dict[str, Watched] = {}
+        self.questions = Questions(common)
 
     async def follow(self, submission: Submission) -> None:
         """Until its results are stored or the run is to stop."""
@@ -49,6 +52,7 @@ class Follower:
         while not c.stop.is_asked() and not await self.look(submission):
             await c.stop.sleep(c.clock, max(0.0, (watched.next_us - c.clock.now_us()) / SECOND))
         self.watched.pop(submission.id, None)
+        self.questions.open.pop(submission.id, None)
 
     async def look(self, submission: Submission) -> bool:
         """Ask once; True when it has ended and its results are stored."""
@@ -58,13 +62,15 @@ class Follower:
         self._warn_of_retention(watched)
         self._set_next(watched)
         async with self._reading:
-            return await self._collector.collect(watched.submission)
+            if await self._collector.collect(watched.submission):
+                return True
+        await self._asked(watched)  # whether it is there at all
+        return False
 
     async def _has_ended(self, watched: Watched) -> bool:
         """Ask the service, and store it if so."""
         c, submission = self._c, watched.submission
-        told = await c.calls.retrieve(str(submission.provider_id))
-        self._note(watched, told)
+        told = await self._asked(watched)
         if is_missing(told) and retention(watched.created_us, c.clock.now_us()) is Retention.GONE:
             told = BatchStatus(  # whatever became of it, there is nothing left to wait for
                 id=str(submission.provider_id),
@@ -79,6 +85,39 @@ class Follower:
         found = await c.read(c.store.submission, submission.id)
         watched.submission = replace(found, epoch=c.epochs[submission.id])
         return True
+
+    async def _asked(self, watched: Watched) -> BatchStatus | Failure:
+        """How it is; and where the service does not show it, whether anybody can hope that it will."""
+        told = await self._c.calls.retrieve(str(watched.submission.provider_id))
+        self._note(watched, told)
+        if is_missing(told):
+            await self._doubt(watched)
+        elif not isinstance(told, Failure):
+            await self._settled(watched)
+        return told
+
+    async def _settled(self, watched: Watched) -> None:
+        await self.questions.take_back(watched.submission)
+        watched.submission = replace(watched.submission, question=None)
+
+    async def _doubt(self, watched: Watched) -> None:
+        """A 404 heals by itself, unless the key looks elsewhere by now or the list does not show the batch either."""
+        c, one = self._c, watched.submission
+        since_us, now_us = watched.missing_since_us or c.clock.now_us(), c.clock.now_us()
+        patient = now_us - since_us < us(c.timing.missing_patience_s)
+        listing = await c.calls.walk(
+            lambda seen: not patient and not is_elsewhere(one.intent, seen) and not seen.reaches(watched.created_us)
+        )
+        if isinstance(listing, Failure):
+            return
+        await c.write(c.store.note_listing, listing)
+        unlisted = listing.reaches(watched.created_us) and one.provider_id not in {it.id for it in listing.batches}
+        if is_elsewhere(one.intent, listing):
+            await self.questions.ask(one, ELSEWHERE)
+        elif c.timing.is_gone(since_us, now_us, missing_from_full_listing=unlisted):
+            await self.questions.ask(one, NOT_THERE)
+        else:
+            await self._settled(watched)
 
     def _set_next(self, watched: Watched) -> None:
         now_us = self._c.clock.now_us()

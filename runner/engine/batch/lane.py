@@ -7,7 +7,7 @@ a submission of unknown end until that is settled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -151,9 +151,9 @@ class Lane:
                 tasks.start_soon(settle)
             if self._maker.stopped and not settling and (not open_ or not self._p.waits):
                 return
-            asked = self._only_questions(open_)
+            asked = self._questions(open_)
             if asked and self._maker.idle and not self._p.live_busy():
-                c.stop.pause_for(PauseReason.UNKNOWN_BATCH, self._questions_told())
+                c.stop.pause_for(PauseReason.UNKNOWN_BATCH, questions_told(asked))
                 return
             await c.until_changed(STAGING_S if asked else LOOK_S, since)
 
@@ -178,15 +178,10 @@ class Lane:
         self._seen = await self._c.read(self._c.store.submissions_of, self._c.run.id)
         return [one for one in self._seen if one.state in RIDING_BATCH]
 
-    def _only_questions(self, open_: list[Submission]) -> bool:
-        """All that is left are submissions that a person has to decide about."""
-        asked = self._unknowns.questions
-        return bool(open_) and all(one.id in asked for one in open_)
-
-    def _questions_told(self) -> str:
-        count = len(self._unknowns.questions)
-        why = next(iter(self._unknowns.questions.values()), "")
-        return f"{count} submission{'s' * (count > 1)} of unknown end {'are' if count > 1 else 'is'} held: {why}"
+    def _questions(self, open_: list[Submission]) -> list[str]:
+        """What a person has to decide; none while anything else may still happen by itself."""
+        told = self._unknowns.questions.open | self._follower.questions.open
+        return [told[one.id] for one in open_] if all(one.id in told for one in open_) else []
 
     async def cancel_open(self) -> None:
         """Ask for an early end of all that is in progress. Finished rows stay and are fetched when it has ended."""
@@ -204,8 +199,14 @@ class Lane:
         """Something has changed elsewhere."""
         self._c.wake()
 
-    async def until_changed(self) -> None:
-        await self._c.until_changed(LOOK_S)
+    @property
+    def changed(self) -> anyio.Event:
+        """Set when something changes after this moment."""
+        return self._c.changed
+
+    async def until_changed(self, since: anyio.Event) -> None:
+        """Until something has changed since `changed` was this event, or it is time to look anyway."""
+        await self._c.until_changed(LOOK_S, since)
 
     async def _sweep(self) -> None:
         """At the end of a run that ever lost sight of a submission."""
@@ -225,3 +226,9 @@ class Lane:
             read = one.state is BatchState.INGESTED and one.provider_id is not None
             if read and await c.calls.delete(str(one.provider_id)) is None:
                 await c.write(c.store.forget_batch, str(one.provider_id))
+
+
+def questions_told(asked: Sequence[str]) -> str:
+    """Why a run is held, in one sentence; `asked` are the questions of its submissions."""
+    held = "1 submission of unknown end is held" if len(asked) == 1 else f"{len(asked)} of unknown end are held"
+    return f"{held}: {asked[0]}"

@@ -37,6 +37,8 @@ from runner.store.submissions import IntentVerdict, Rider, Submission
 STAGING_S = 0.2
 # The longest that anybody sleeps who waits for others.
 LOOK_S = 30.0
+# Who only submits waits so long for his turn: after one create that went wrong the next may be well again.
+SHORT_WAIT_S = 10.0
 # Ceilings of our own backoff between creates that were not accepted.
 SLOWEST_CREATE_S = 300.0
 
@@ -93,7 +95,7 @@ class Maker:
                 await self._continue_live()
                 wait_s = (self._not_before_us - c.clock.now_us()) / SECOND
                 if wait_s > 0:
-                    if not self._p.waits and wait_s > c.timing.poll_s / 2:
+                    if not self._p.waits and wait_s > max(c.timing.poll_s / 2, SHORT_WAIT_S):
                         return
                     await c.until_changed(wait_s)
                 elif not await self._make_one():
@@ -140,8 +142,11 @@ class Maker:
             return True
         if self._over_budget:
             return await self._budget_may_give_way()
+        fresh = await c.read(c.store.fresh_rows, c.run.id, c.clock.now_us())
+        if 0 < fresh == len(self._suspects.doubtful):
+            return self._suspects.convict()  # no other row is left to be tried
         if not self._p.waits or not await self._open():
-            return bool(await c.read(c.store.fresh_rows, c.run.id, c.clock.now_us())) and self._p.waits
+            return fresh > 0 and self._p.waits
         await self._wait_for_others()
         return True
 
@@ -306,7 +311,7 @@ class Maker:
     def _passed_over(self, chunk: ClaimedChunk) -> frozenset[int]:
         """Rows that go on live, and those that the service has refused by name."""
         continued = {idx for idx, past in chunk.past.items() if past.turns}
-        return frozenset(continued).union(self._suspects.refused)
+        return frozenset(continued).union(self._suspects.refused, self._suspects.doubtful)
 
     async def _settle_misfits(self, chunk: ClaimedChunk, added: Added) -> None:
         """Rows that cannot ride end here, alone."""

@@ -16,12 +16,15 @@ HOPELESS = 3
 class Suspects:
     """`refused` are rows that are known to be the cause, with the reason; they end with their next chunk.
 
+    Those in `doubtful` were refused, each alone, and nothing has been taken since: it may be what all rows have in
+    common. They do not ride, and are not the cause before another body was taken, or no other row is left.
+
     `limit` is how many rows the next body may have, None when nothing is suspected.
     """
 
     refused: dict[int, str] = field(default_factory=dict)
+    doubtful: dict[int, str] = field(default_factory=dict)
     _among: int | None = None  # one of so many next rows is the cause
-    _alone: int = 0
 
     @property
     def limit(self) -> int | None:
@@ -30,7 +33,7 @@ class Suspects:
     @property
     def hopeless(self) -> bool:
         """Rows are refused whichever it is."""
-        return self._alone >= HOPELESS
+        return len(self.doubtful) >= HOPELESS
 
     def name(self, idx: int, reason: str) -> None:
         """The service has named the row."""
@@ -42,13 +45,19 @@ class Suspects:
         if len(idxs) > 1:
             self._among = len(idxs)
             return
-        self.refused[idxs[0]] = reason
+        self.doubtful[idxs[0]] = reason
         self._among = None
-        self._alone += 1
 
     def accepted(self, count: int) -> None:
         """A body was taken: the cause is among those that are left."""
-        self._alone = 0
+        self.convict()
         if self._among is not None:
             left = self._among - count
             self._among = left if left > 0 else None
+
+    def convict(self) -> bool:
+        """The doubtful rows are the cause; whether there were any."""
+        found = bool(self.doubtful)
+        self.refused |= self.doubtful
+        self.doubtful = {}
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from runner.api.results_file import LineTooLong, ResultLines
 from runner.api.wire import outcome_of_result_line
 from runner.domain.batch import DAY_US, RETENTION_DAYS, BatchStatus
 from runner.domain.booking import Booking, BookingKind
-from runner.domain.listings import Listing
 from runner.domain.outcome import Answer, Failure
 from runner.domain.pricing import PriceBook
 from runner.domain.states import BatchState
 from runner.domain.submission import parse_custom_id, read_first_line
 from runner.domain.sweep import sweep_targets
 from runner.engine.batch.common import Common
+from runner.engine.batch.sorting import sort_lines
+from runner.store.store import Store
 from runner.store.submissions import Submission
 
 LINES_A_COMMIT = 1_000
@@ -44,7 +46,7 @@ async def sweep(common: Common) -> Swept | Failure:
     if not submissions:
         return Swept()
     since_us = min(one.intent.window_us(c.timing)[0] for one in submissions)
-    listing = await c.calls.walk(lambda seen: _reaches_only(seen, since_us))
+    listing = await c.calls.walk(lambda seen: not seen.reaches(since_us))
     if isinstance(listing, Failure):
         return listing
     await c.write(c.store.note_listing, listing)
@@ -69,10 +71,6 @@ async def sweep(common: Common) -> Swept | Failure:
         later=targets.later,
         unreadable=targets.unreadable,
     )
-
-
-def _reaches_only(seen: Listing, since_us: int) -> bool:
-    return seen.complete_since_us is None or seen.complete_since_us > since_us
 
 
 async def _read(c: Common, batch_id: str) -> str:
@@ -105,10 +103,12 @@ async def price_duplicate(c: Common, batch_id: str, owner: Submission) -> bool:
     if isinstance(told, Failure):
         return False
     cost_pico = 0
+    exact = await c.read(_is_whole, c.store, path, owner.id)
     for part in _parts(path, batch_id, c.prices):
+        exact = exact and all(booking.cost_pico is not None for _, booking in part)
         cost_pico += sum(booking.cost_pico or 0 for _, booking in part)
         await c.write(c.store.book_duplicates, owner.run, part, c.clock.now_us())
-    await c.write(c.store.note_duplicate, batch_id, owner.id)
+    await c.write(c.store.note_duplicate, owner.run, batch_id, owner.id, exact=exact)
     c.note(
         "batch_duplicate",
         f"batch {batch_id} holds {owner.n:,} rows a second time: ${cost_pico / 1e12:.4f}; its results are kept apart",
@@ -119,6 +119,13 @@ async def price_duplicate(c: Common, batch_id: str, owner: Submission) -> bool:
         cost_pico=cost_pico,
     )
     return True
+
+
+def _is_whole(store: Store, path: Path, submission: str) -> bool:
+    """Each row that was sent has its line: nothing else can be on the bill."""
+    idxs = array("q", [idx for chunk in store.riding(submission) for idx in chunk.idxs])
+    found = sort_lines(path, submission, idxs)
+    return not (found.missing or found.conflicting)
 
 
 def _parts(path: Path, batch_id: str, prices: PriceBook) -> Iterator[list[tuple[int, Booking]]]:

@@ -30,17 +30,16 @@ from runner.domain.states import BatchState
 from runner.domain.submission import Intent, read_first_line, us
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
+from runner.engine.batch.questions import ELSEWHERE, QUESTION_PACE_S, Questions
 from runner.engine.batch.sweep import price_duplicate
 from runner.store.submissions import Known, Submission
 
 QUESTIONS: Mapping[Question, str] = {
-    Question.ELSEWHERE: "the key now belongs to another workspace than the one the batch was sent to",
+    Question.ELSEWHERE: ELSEWHERE,
     Question.NO_PROOF: "the service names no workspace, and no batch proves that we look at the right one",
     Question.NO_WITNESS: "the list does not show batches that it showed before: it may be another workspace's",
     Question.UNVERIFIABLE: "the only batch that it may be has no results that can be read",
 }
-# How often a question is asked again that only a person or another key can answer.
-QUESTION_PACE_S = 300.0
 
 
 @dataclass(slots=True)
@@ -62,7 +61,7 @@ class Unknowns:
         self._c = common
         self._listings: list[Listing] = []
         self._asked: dict[str, _Asked] = {}
-        self.questions: dict[str, str] = {}  # by submission, why a person has to decide
+        self.questions = Questions(common)
 
     async def settle(self, *, wait: bool = True) -> None:
         """Until none is left or the run is to stop. Without `wait` it ends as soon as only time can help."""
@@ -90,7 +89,7 @@ class Unknowns:
     async def _unknown(self) -> list[Submission]:
         found = await self._c.read(self._c.store.submissions_of, self._c.run.id)
         unknown = [one for one in found if one.state is BatchState.UNKNOWN]
-        self.questions = {one.id: self.questions[one.id] for one in unknown if one.id in self.questions}
+        self.questions.keep([one.id for one in unknown])
         return unknown
 
     def _state(self, submission: Submission) -> _Asked:
@@ -132,7 +131,7 @@ class Unknowns:
     async def _carry_out(self, submission: Submission, verdict: Verdict) -> None:
         c, asked = self._c, self._state(submission)
         if not isinstance(verdict, AskPerson):
-            await self._say(submission, None)
+            await self.questions.take_back(submission)
         match verdict:
             case Wait(until_us=until_us):
                 asked.next_us = until_us
@@ -156,7 +155,7 @@ class Unknowns:
             case Resubmit():
                 await self._let_go(submission)
             case AskPerson(reason=reason):
-                await self._say(submission, QUESTIONS[reason])
+                await self.questions.ask(submission, QUESTIONS[reason])
                 asked.next_us = c.clock.now_us() + us(min(QUESTION_PACE_S, c.timing.settle_s))
                 if asked.next_us - self._taken_us() > us(c.timing.listing_gap_s):
                     await self._list()
@@ -268,26 +267,6 @@ class Unknowns:
     def _let_off(self, submission: Submission, name: str, text: str) -> None:
         self._c.note(name, f"a batch of {submission.n:,} rows {text}", batch=submission.id, rows=submission.n)
         self._c.wake()
-
-    async def _say(self, submission: Submission, question: str | None) -> None:
-        """Why a person has to decide, or that nobody has to any more."""
-        c = self._c
-        if question == self.questions.get(submission.id) == submission.question:
-            return
-        if question is None:
-            if self.questions.pop(submission.id, None) is not None or submission.question is not None:
-                await c.write(c.store.ask_about, submission.id, None)
-            return
-        if self.questions.get(submission.id) != question:
-            self.questions[submission.id] = question
-            await c.write(c.store.ask_about, submission.id, question)
-            c.note(
-                "batch_unknown",
-                f"what became of a batch of {submission.n:,} rows has to be decided by a person: {question}",
-                warning=True,
-                batch=submission.id,
-            )
-            c.wake()
 
     def _tell_once(self, submission: Submission, text: str) -> None:
         asked = self._state(submission)

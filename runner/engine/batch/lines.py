@@ -1,0 +1,216 @@
+"""Lines of a batch's results, as what is to be stored of them: some hundred rows at a time, in the order of the rows,
+so that each chunk's records are read once and nobody holds more than a few MB. Blocks."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runner.api.wire import outcome_of_result_line
+from runner.domain.booking import Booking, BookingKind
+from runner.domain.decide import Decision, Finish, PauseRun, TryAgain, decide_line
+from runner.domain.outcome import Answer, Failure, FailureKind, Outcome
+from runner.domain.states import RowStatus
+from runner.domain.submission import custom_id
+from runner.engine.batch.common import Common
+from runner.engine.batch.sorting import Sorted
+from runner.engine.feeder import NOTHING_BEHIND, Work
+from runner.engine.settle import Try, settlement
+from runner.errors import StoreFault
+from runner.files.bad_row import BadRow
+from runner.store.claims import PastTries
+from runner.store.group import Fence, Settlement
+from runner.store.submissions import Riding, Submission
+
+# Results of one transaction.
+ROWS_A_COMMIT = 1_000
+BYTES_A_COMMIT = 8_000_000
+# A batch holds its chunks together; its own fence guards its results.
+NO_EPOCH = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Riding rows for one transaction. `slot` is the place of the first of them among all that ride."""
+
+    riding: list[Riding]
+    slot: int
+
+
+def parts(riding: Sequence[Riding], found: Sorted) -> Iterator[Part]:
+    """As many rows as a transaction may have, in their order."""
+    part: list[Riding] = []
+    rows = size = slot = 0
+    for chunk in riding:
+        start = 0
+        for end in range(len(chunk.idxs)):
+            length = found.lengths[slot + end]
+            if rows and (rows == ROWS_A_COMMIT or size + length > BYTES_A_COMMIT):
+                part.append(replace(chunk, idxs=chunk.idxs[start:end]))
+                yield Part(riding=[one for one in part if one.idxs], slot=slot + end - rows)
+                part, rows, size, start = [], 0, 0, end
+            rows, size = rows + 1, size + length
+        part.append(replace(chunk, idxs=chunk.idxs[start:]))
+        slot += len(chunk.idxs)
+    if rows:
+        yield Part(riding=part, slot=slot - rows)
+
+
+class Lines:
+    """The lines of one submission; `descriptor` is that of their file. What they come to is counted in `tallies`."""
+
+    def __init__(
+        self, common: Common, submission: Submission, found: Sorted, descriptor: int, *, row_errors_go_again: bool
+    ) -> None:
+        self._c, self._submission, self._found = common, submission, found
+        self._descriptor = descriptor
+        self._policy = common.run.job.limits.policy()
+        self._row_errors_go_again = row_errors_go_again
+        self._gone = found.cut and found.nothing
+        self._now_us = 0
+        self._records: dict[int, list[bytes]] = {}  # of the chunks of the last part: the next may go on in one
+        self.tallies: Counter[str] = Counter()
+        self.trouble: PauseRun | None = None  # the account's, not the rows'
+
+    def settle(self, part: Part) -> list[Settlement]:
+        """What is to be stored of these rows; those whose lines are stored already are passed over."""
+        fan, repeats, slot = self._c.run.fan, self._c.run.job.repeat, part.slot
+        past, ended = self._look_up(part)
+        self._now_us = self._c.clock.now_us()
+        settled: list[Settlement] = []
+        for chunk in part.riding:
+            fence = Fence(seq=chunk.seq, epoch=NO_EPOCH)
+            records, first_record = self._records[chunk.seq], chunk.first_idx // fan
+            for place, idx in enumerate(chunk.idxs, slot):
+                if idx < self._submission.read_upto:
+                    continue  # stored by whoever was reading before
+                record, in_fan = divmod(idx, fan)
+                behind = past.get(idx, NOTHING_BEHIND)
+                work = _work(fence, idx, record, in_fan % repeats, records[record - first_record], behind)
+                outcome = self._outcome(idx, place)
+                one = self._beaten(work, outcome) if idx in ended else self._settled(work, outcome)
+                if one is not None:
+                    settled.append(one)
+            slot += len(chunk.idxs)
+        return settled
+
+    def _look_up(self, part: Part) -> tuple[dict[int, PastTries], frozenset[int]]:
+        """The records of these chunks, their rows' past, and the rows that have ended."""
+        kept = {one.seq: self._records[one.seq] for one in part.riding if one.seq in self._records}
+        more, past, ended = self._c.store.riding_records(self._c.run.id, part.riding, without=kept.keys())
+        self._records = kept | more
+        return past, ended
+
+    def _settled(self, work: Work, outcome: Outcome) -> Settlement | None:
+        if self._row_errors_go_again and isinstance(outcome, Failure) and outcome.kind is FailureKind.ROW:
+            self.tallies["rows wait"] += 1
+            return None
+        judge, row = self._c.judge, self._row(work)
+        judge.place(row, work)
+        decision = judge.judged(decide_line(outcome, work.history, self._policy), outcome, row, work)
+        self.tallies[_word(decision)] += 1
+        if isinstance(decision, PauseRun):
+            self.trouble = self.trouble or decision
+            return None
+        run, renderer = self._c.run, self._c.renderer
+        tried = Try(
+            work=work,
+            key=renderer.key_of(work.line),
+            round=run.round,
+            model=run.job.model or "",
+            try_=work.last_try,
+            turn=len(work.turns),
+            worst_pico=None,
+            batch=self._submission.provider_id,
+            custom_id=custom_id(self._submission.id, work.idx),
+            billed_us=self._submission.ended_us,
+        )
+        settled = settlement(tried, outcome, decision, self._c.prices, now_us=self._now_us, latency_us=None)
+        if settled.booking is not None and settled.booking.cost_pico is None:
+            settled = self._bounded(settled, work)
+        return settled
+
+    def _row(self, work: Work) -> dict[str, Any]:
+        """The row, where answers are judged by it: to parse each line would double what it costs to read it in."""
+        return self._c.renderer.parse(work.line) if self._c.judge.judges else {}
+
+    def _beaten(self, work: Work, outcome: Outcome) -> Settlement | None:
+        """A row that another answer has ended meanwhile, a late one of whoever lost its claim: what its line says was
+        paid for all the same."""
+        answer = outcome if isinstance(outcome, Answer) else None
+        if not (answer.billed if answer is not None else isinstance(outcome, Failure) and outcome.perhaps_billed):
+            return None
+        self.tallies["paid twice"] += 1
+        prices = self._c.prices
+        booking = Booking(
+            kind=BookingKind.UNKNOWN if answer is None else BookingKind.DUPLICATE,
+            model=self._c.run.job.model or "" if answer is None else answer.model,
+            price=None if answer is None else prices.price(answer.model, answer.usage, batch=True),
+            bound_pico=None,
+            usage=None if answer is None else answer.usage,
+            price_version=prices.version,
+            request_id=outcome.origin.request_id,
+            batch=self._submission.provider_id,
+            key=custom_id(self._submission.id, work.idx),
+            at_us=self._submission.ended_us,
+        )
+        settled = Settlement(fence=work.fence, idx=work.idx, try_=0, turn=0, at_us=self._now_us, booking=booking)
+        if booking.price is not None:
+            return settled
+        self._c.judge.place(self._row(work), work)
+        return self._bounded(settled, work)
+
+    def _outcome(self, idx: int, slot: int) -> Outcome:
+        if idx in self._found.conflicting:
+            return _lost("conflicting_results", "the batch's results hold contradicting lines for this row")
+        length = self._found.lengths[slot]
+        if not length:
+            if self._gone:
+                return _lost("results_expired", "the API keeps results for 29 days, and they are over")
+            return _lost("missing_result", "the batch's results hold no line for this row")
+        try:
+            line = os.pread(self._descriptor, length, self._found.offsets[slot])
+        except OSError as error:
+            raise StoreFault(f"cannot read the results: {error.strerror or error}.", name="spool") from error
+        return outcome_of_result_line(line).outcome
+
+    def _bounded(self, settled: Settlement, work: Work) -> Settlement:
+        """A line whose cost is not known stands in the books with the most that it can be."""
+        renderer = self._c.renderer
+        try:
+            request = renderer.request(renderer.parse(work.line), variant=work.variant, batch=True)
+        except BadRow:
+            return settled
+        assert settled.booking is not None  # noqa: S101 - the caller has just looked
+        bound_pico = self._c.prices.worst_pico(request, batch=True)
+        booking = replace(settled.booking, model=request.model, bound_pico=bound_pico)
+        return replace(settled, booking=booking)
+
+
+def _work(fence: Fence, idx: int, record: int, repeat: int, line: bytes, past: PastTries) -> Work:
+    return Work(
+        fence=fence,
+        idx=idx,
+        record=record,
+        repeat=repeat,
+        line=line,
+        last_try=past.last_try + 1,
+        history=past.history,
+        turns=list(past.turns),
+    )
+
+
+def _lost(type_: str, message: str) -> Failure:
+    """A row that has been paid for, perhaps: it does not go again by itself."""
+    return Failure(kind=FailureKind.ROW, type=type_, message=message, perhaps_billed=True)
+
+
+def _word(decision: Decision) -> str:
+    if isinstance(decision, Finish):
+        return "ended" if decision.status is RowStatus.SUCCEEDED else str(decision.status)
+    if isinstance(decision, TryAgain):
+        return "go again"
+    return "wait" if isinstance(decision, PauseRun) else "go on live"
