@@ -227,8 +227,8 @@ MOVES: dict[str, tuple[Callable[[Store], Run], Callable[[Store, Run], object]]] 
     "lines": (half_read, lambda store, run: store.ingest(run.id, A, 1, LINES)),
     "all lines": (half_read, lambda store, run: store.ingested(run.id, A, 1, NOW_US)),
     "foreign": (unknown, lambda store, _: store.note_foreign("msgbatch_x")),
-    "duplicate": (unknown, lambda store, run: store.note_duplicate(run.id, "msgbatch_x", A, NOW_US, exact=True)),
-    "priced": (let_go, lambda store, run: store.note_duplicate(run.id, "msgbatch_x", A, NOW_US, exact=True)),
+    "duplicate": (unknown, lambda store, run: store.note_duplicate(run.id, "msgbatch_x", A, exact=True)),
+    "priced": (let_go, lambda store, run: store.note_duplicate(run.id, "msgbatch_x", A, exact=True)),
     "question": (unknown, lambda store, _: store.ask_about(A, "why?")),
     "forgotten": (accepted, lambda store, _: store.forget_batch("msgbatch_x")),
 }
@@ -345,9 +345,9 @@ def test_what_was_let_go_and_is_priced_holds_no_room_back_any_more(store: Store)
     sent(store, run, A)
     store.end_unknown(A)
     assert store.let_go(run.id, A, **LET_GO)  # type: ignore[arg-type]
-    store.note_duplicate(run.id, "b1", A, NOW_US, exact=False)
+    store.note_duplicate(run.id, "b1", A, exact=False)
     assert budget(store, run) == (0, WORST_PICO), "a line has no price: the bound stays"
-    store.note_duplicate(run.id, "b1", A, NOW_US, exact=True)
+    store.note_duplicate(run.id, "b1", A, exact=True)
     assert budget(store, run) == (0, 0)
     money = store.money(run.id)
     assert (money.unknown_calls, money.unknown_bound_pico, money.uncosted, money.unbounded) == (0, 0, 0, 0)
@@ -623,7 +623,7 @@ def test_a_chunk_that_is_done_while_its_rows_ride_in_what_was_let_go_stays_done(
     store.note_listing(listing(remote("msgbatch_a", 2)))
     for _ in range(2):
         store.book_duplicates(run.id, lines, NOW_US)
-        store.note_duplicate(run.id, "msgbatch_a", A, NOW_US, exact=False)
+        store.note_duplicate(run.id, "msgbatch_a", A, exact=False)
     assert budget(store, run) == (3 * COST_PICO, WORST_PICO)
     (found,) = store.duplicates_of(run.id)
     assert (found.provider_id, found.submission, found.cost_pico) == ("msgbatch_a", A, COST_PICO)
@@ -673,7 +673,7 @@ def test_what_is_known_of_all_runs_is_told(store: Store) -> None:
     sent(store, other, B)
     store.note_listing(listing(remote("b1", 3), remote("b2", 2), remote("b3", 2)))
     store.note_foreign("b1")
-    store.note_duplicate(one.id, "b2", A, NOW_US, exact=False)
+    store.note_duplicate(one.id, "b2", A, exact=False)
     store.claim_provisionally(B, ["b3"])
     known = store.known_batches("o", "w", 0)
     assert known.owned == {f"msgbatch_{A}"}
@@ -701,7 +701,7 @@ def test_a_deleted_batch_is_no_witness_but_a_duplicate_stays_known(store: Store)
     run = staged_run(store, 2)
     submitted(store, run, A)
     store.note_listing(listing(remote("b1", 2), remote("b2", 2)))
-    store.note_duplicate(run.id, "b2", A, NOW_US, exact=False)
+    store.note_duplicate(run.id, "b2", A, exact=False)
     for name in ("b1", "b2", "never seen"):
         store.forget_batch(name)
     known = store.known_batches("o", "w", 0)

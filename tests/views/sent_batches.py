@@ -99,4 +99,4 @@ def duplicate(store: Store, run: Run, name: str, provider_id: str, cost_pico: in
         key=f"{name}-0@{provider_id}",
     )
     store.book_duplicates(run.id, [(0, booking)], at_us)
-    store.note_duplicate(run.id, provider_id, name, at_us, exact=True)
+    store.note_duplicate(run.id, provider_id, name, exact=True)
