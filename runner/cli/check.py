@@ -22,13 +22,15 @@ from runner.cli.options import (
     mode_option,
     pace_options,
     param_option,
+    set_option,
     simulate_option,
 )
 from runner.cli.sending import check_credential
-from runner.domain.job import Job, Mode, OnBadRow
+from runner.domain.job import Job, Match, Mode, OnBadRow
 from runner.domain.pricing import shipped_prices
 from runner.errors import InputInvalid
 from runner.files.check import InputReport, check_input, refuse_bad_rows
+from runner.files.input_door import place_of
 from runner.files.render import Renderer
 from runner.views.money import dollars, usd
 from runner.views.numbers import brief, count, of_rows
@@ -43,6 +45,7 @@ from runner.views.tables import facts_lines
 @click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
 @limit_option
 @param_option
+@set_option
 @pace_options
 @base_url_option
 @click.option(
@@ -64,6 +67,7 @@ def check(
     model: str | None,
     limit: int | None,
     params: Mapping[str, str],
+    set_values: Mapping[str, Any],
     count_rows: int | None,
     on_bad_row: str | None,
     any_model: bool,
@@ -79,7 +83,7 @@ def check(
         "input.limit": limit,
         "input.on_bad_row": on_bad_row,
     }
-    job = settled(job_of(job_file, params, overrides), context.settings, simulated=context.simulate)
+    job = settled(job_of(job_file, params, overrides, set_values), context.settings, simulated=context.simulate)
     prices = shipped_prices()
     check_model(job, prices, any_model=any_model)
     with looked_at_input(context, job) as (job, source):
@@ -107,14 +111,19 @@ def check(
 def _facts(
     job_file: str, job: Job, report: InputReport, sample: Sample, tokens: Counted | None
 ) -> list[tuple[str, str]]:
-    rows = report.records * job.repeat
+    rows = report.records * job.fan
     told = [
         ("job", f"{safe_line(job.name)}   {safe_line(job_file)} is valid"),
         ("model", safe_line(job.model or "named by each row")),
-        ("input", f"{safe_line(job.input.path or '')}   {of_rows(report.records)}, {brief(report.size)}B"),
+        ("input", f"{safe_line(place_of(job))}   {of_rows(report.records)}, {brief(report.size)}B"),
     ]
+    if job.variants:
+        how = "the first that fits" if job.match is Match.FIRST else f"each, {count(rows)} answers"
+        told.append(("variants", safe_line(", ".join(variant.name for variant in job.variants)) + f"   {how}"))
     if job.repeat > 1:
         told.append(("repeat", f"{job.repeat} times: {count(rows)} answers"))
+    if job.later:
+        told.append(("not yet", f"{', '.join(job.later)}: checked; this version cannot carry it out"))
     if report.bad_count:
         shown = [bad.sentence() for bad in report.bad_rows]
         told.append(("skipped", "\n".join([f"{of_rows(report.bad_count)} that cannot be sent", *shown])))
@@ -145,7 +154,7 @@ def _cost(job: Job, sample: Sample, rows: int) -> str:
 
 def _as_json(job: Job, report: InputReport, sample: Sample, tokens: Counted | None) -> dict[str, Any]:
     worst = sample.mean_worst_pico
-    rows = report.records * job.repeat
+    rows = report.records * job.fan
     return {
         "job": job.name,
         "identity": job.identity(),

@@ -11,6 +11,7 @@ from runner.cli.context import Context
 from runner.cli.messages import say
 from runner.cli.options import json_option
 from runner.errors import UsageInvalid
+from runner.files.job_json_schema import job_json_schema_text
 from runner.views.safe_text import safe_line
 
 SETTINGS = """\
@@ -25,6 +26,7 @@ SETTINGS = """\
 """
 
 JOB = """\
+# yaml-language-server: $schema=.runner/job.schema.json
 # What to ask, of which model, within which limits. Try it without key and cost:
 #   runner run job.yaml --simulate
 version: 1
@@ -66,7 +68,10 @@ def init(context: Context, folder: str) -> None:
     target = Path(folder)
     made: list[str] = []
     kept: list[str] = []
-    for name, text in FILES.items():
+    # The schema is no work of anybody's: it follows the program.
+    schema = target / ".runner" / "job.schema.json"
+    schema.unlink(missing_ok=True)
+    for name, text in {**FILES, ".runner/job.schema.json": job_json_schema_text()}.items():
         (made if _write_new(target / name, text) else kept).append(str(target / name))
     if context.json:
         context.print_json({"written": made, "kept": kept})

@@ -15,7 +15,15 @@ from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.job_argument import job_of
 from runner.cli.launch import looked_at_input, settled
-from runner.cli.options import base_url_option, input_option, json_option, limited_to, mode_option, param_option
+from runner.cli.options import (
+    base_url_option,
+    input_option,
+    json_option,
+    limited_to,
+    mode_option,
+    param_option,
+    set_option,
+)
 from runner.domain.job import Job, Mode
 from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
@@ -41,6 +49,7 @@ class Shown:
 
     line: int
     key: str | None
+    variant: str | None
     request: MessagesRequest
     headers: list[tuple[str, str]]
     batch: bool
@@ -67,6 +76,7 @@ class Shown:
 @mode_option
 @click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
 @param_option
+@set_option
 @base_url_option
 @json_option
 def preview(
@@ -77,10 +87,11 @@ def preview(
     mode: str | None,
     model: str | None,
     params: Mapping[str, str],
+    set_values: Mapping[str, Any],
 ) -> None:
     """The requests of the first rows, byte for byte what would be sent, and their headers with the key hidden."""
     overrides = {"input.path": input_path, "mode": mode, "model": model}
-    job = settled(job_of(job_file, params, overrides), context.settings, simulated=False)
+    job = settled(job_of(job_file, params, overrides, set_values), context.settings, simulated=False)
     check_base_url(job.base_url)
     with looked_at_input(context, job) as (job, source):
         shown = list(_requests(job, source, context.settings, limit))
@@ -106,14 +117,22 @@ def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterat
                 return
             try:
                 row = renderer.parse(payload)
-                request, key = renderer.request(row, batch=batch), renderer.key(row)
+                key = renderer.key(row)
+                asked = [(n, renderer.request(row, variant=n, batch=batch)) for n in renderer.variants_of(row)]
             except BadRow as bad:
                 where = source.where(number)
                 raise bad_rows_error([BadLine.of(number, where, payload, bad)], 1, records=made) from None
-            betas = (*job.betas, *request.betas)
-            headers = request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas)
             made += 1
-            yield Shown(line=number, key=key, request=request, headers=headers, batch=batch)
+            for variant, request in asked:
+                betas = (*job.betas, *request.betas)
+                yield Shown(
+                    line=number,
+                    key=key,
+                    variant=job.variants[variant].name if job.variants else None,
+                    request=request,
+                    headers=request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas),
+                    batch=batch,
+                )
 
 
 def shown_auth(settings: Settings) -> tuple[str, str]:
@@ -145,7 +164,8 @@ def _url(job: Job) -> str:
 def _lines(job: Job, shown: Shown) -> Iterator[str]:
     key = "" if shown.key is None else f"  key {safe_line(shown.key)}"
     size = count(len(shown.request.body))
-    yield f"--- line {shown.line}{key}  {size} bytes  costs at most {dollars(shown.worst_pico)}"
+    variant = "" if shown.variant is None else f"  variant {safe_line(shown.variant)}"
+    yield f"--- line {shown.line}{key}{variant}  {size} bytes  costs at most {dollars(shown.worst_pico)}"
     yield f"POST {_url(job)}{'   (the params of one of its requests)' if shown.batch else ''}"
     for name, value in shown.headers:
         yield f"{name}: {value}"
@@ -158,6 +178,7 @@ def _as_json(shown: Shown) -> dict[str, Any]:
     return {
         "line": shown.line,
         "key": shown.key,
+        "variant": shown.variant,
         "bytes": len(shown.request.body),
         "usd_at_most": usd(shown.worst_pico),
         "headers": dict(shown.headers),
