@@ -68,11 +68,13 @@ def init(context: Context, folder: str) -> None:
     target = Path(folder)
     made: list[str] = []
     kept: list[str] = []
-    # The schema is no work of anybody's: it follows the program.
-    schema = target / ".runner" / "job.schema.json"
-    schema.unlink(missing_ok=True)
-    for name, text in {**FILES, ".runner/job.schema.json": job_json_schema_text()}.items():
+    for name, text in FILES.items():
         (made if _write_new(target / name, text) else kept).append(str(target / name))
+    schema = target / ".runner" / "job.schema.json"
+    if _is_old(schema):
+        schema.unlink()
+    if _write_new(schema, job_json_schema_text()):
+        made.append(str(schema))
     if context.json:
         context.print_json({"written": made, "kept": kept})
         return
@@ -82,6 +84,11 @@ def init(context: Context, folder: str) -> None:
         say(f"kept  {safe_line(path)}   it was there already")
     there = "" if folder == "." else f"cd {safe_line(folder)} && "
     context.note(f"next: {there}runner run job.yaml --simulate")
+
+
+def _is_old(schema: Path) -> bool:
+    """The schema is nobody's work: it follows the program."""
+    return schema.is_file() and schema.read_text(encoding="utf-8") != job_json_schema_text()
 
 
 def _write_new(path: Path, text: str) -> bool:
