@@ -76,14 +76,13 @@ def upgrade() -> None:
         sa.Column("deadline_s", sa.Integer(), nullable=True),
         sa.Column("jitter_s", sa.Integer(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
-        sa.Column("last_fire_us", sa.BigInteger(), nullable=True),
-        sa.Column("next_fire_us", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("last_fire_us", sa.BigInteger(), nullable=False),
+        sa.Column("next_fire_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_schedules")),
         sa.UniqueConstraint("name", name=op.f("uq_schedules_name")),
     )
-    with op.batch_alter_table("schedules", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_schedules_next_fire_us"), ["next_fire_us"], unique=False)
-
     op.create_table(
         "runs",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -117,19 +116,37 @@ def upgrade() -> None:
         sa.Column("organization", sa.Text(), nullable=True),
         sa.Column("workspace", sa.Text(), nullable=True),
         sa.Column("estimates", sa.Text(), nullable=True),
-        sa.Column("schedule", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("fire_us", sa.BigInteger(), nullable=True),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("ended_us", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(["schedule"], ["schedules.id"], name=op.f("fk_runs_schedule_schedules")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sa.UniqueConstraint("key", name=op.f("uq_runs_key")),
         sa.UniqueConstraint("label", name=op.f("uq_runs_label")),
-        sa.UniqueConstraint("schedule", "fire_us", name=op.f("uq_runs_schedule_fire_us")),
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_runs_identity"), ["identity"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_job_name"), ["job_name"], unique=False)
+
+    op.create_table(
+        "fires",
+        sa.Column(
+            "schedule",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("fire_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("run", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("exit_code", sa.Integer(), nullable=True),
+        sa.Column("beat_us", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_us", sa.BigInteger(), nullable=False),
+        sa.Column("ended_us", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_fires_run_runs")),
+        sa.ForeignKeyConstraint(["schedule"], ["schedules.id"], name=op.f("fk_fires_schedule_schedules")),
+        sa.PrimaryKeyConstraint("schedule", "fire_us", name=op.f("pk_fires")),
+    )
 
     op.create_table(
         "answers",

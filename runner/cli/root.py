@@ -30,6 +30,12 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "pause": Entry("runner.cli.pause:pause", "Let a run stop where it can go on later"),
         "cancel": Entry("runner.cli.pause:cancel", "End a run; its answers stay"),
     },
+    "By themselves": {
+        "schedule": Entry("runner.cli.schedule:schedule", "Jobs that run at their times: add, ls, history, backfill"),
+        "scheduler": Entry("runner.cli.scheduler:scheduler", "Runs the jobs of all schedules until it is stopped"),
+        "cron": Entry("runner.cli.cron_lines:cron", "A line of crontab for a job"),
+        "k8s": Entry("runner.cli.cron_lines:k8s", "A Kubernetes CronJob for a job"),
+    },
     "Look": {
         "status": Entry("runner.cli.status:status", "Recent runs"),
         "show": Entry("runner.cli.show:show", "One run: rows, tokens, cost, what to do"),

@@ -55,7 +55,12 @@ def work(
     began_s = context.clock.monotonic()
     end = worked(context, store, launched, retry=retry, waits=waits)
     elapsed_s = context.clock.monotonic() - began_s
-    return conclude(context, store, end, output, elapsed_s=elapsed_s, submit_only=submit_only)
+    code = conclude(context, store, end, output, elapsed_s=elapsed_s, submit_only=submit_only)
+    if end.run.job.notify:
+        from runner.cli.notices import tell_of_run
+
+        tell_of_run(context, store, end.run)
+    return code
 
 
 def worked(

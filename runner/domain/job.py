@@ -13,7 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from runner.domain.decide import RetryPolicy
+from runner.domain.notify import NotifyRule, rules_from
 from runner.domain.packing import DEFAULT_MAX_BYTES
+from runner.domain.schedule import ScheduleSpec, spec_from
 from runner.domain.submission import OnUnknown
 
 CURRENT_API_VERSION = "2026-10-21"
@@ -146,6 +148,8 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     batch: BatchSpec = BatchSpec()
     auto: AutoSpec = AutoSpec()
+    schedule: ScheduleSpec | None = None
+    notify: tuple[NotifyRule, ...] = ()
 
     def identity(self) -> str:
         """A hash that two jobs share exactly when they ask the same thing: hex, 32 characters.
@@ -177,6 +181,8 @@ class Job:
         told["betas"] = tuple(told["betas"])
         told["batch"] = _batch_of(told.get("batch", {}))
         told["auto"] = AutoSpec(**told.get("auto", {}))
+        told["schedule"] = spec_from(told.get("schedule"))
+        told["notify"] = rules_from(told.get("notify", ()))
         return Job(**told)
 
     def with_changes_of(self, other: Job) -> Job:
@@ -193,5 +199,5 @@ def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
     return BatchSpec(**{name: words[name](value) if name in words else value for name, value in told.items()})
 
 
-CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags", "batch", "auto")
+CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "schedule", "notify")
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

@@ -228,6 +228,8 @@ def _job(
         tags=told.tags,
         batch=_batch(told.batch),
         auto=AutoSpec(threshold=told.auto.threshold, finish_by=told.auto.finish_by),
+        schedule=None if told.schedule is None else told.schedule.spec(),
+        notify=tuple(section.rule() for section in told.notify),
     )
 
 

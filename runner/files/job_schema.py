@@ -13,6 +13,7 @@ from runner.domain.job import API_VERSIONS, DEFAULT_AUTO_THRESHOLD, DEFAULT_CONC
 from runner.domain.pace import MOST_CALLS
 from runner.domain.packing import API_MAX_BYTES, API_MAX_REQUESTS
 from runner.domain.pricing import PICO_PER_USD
+from runner.files.job_automation import NotifySection, ScheduleSection
 
 MAX_REPEAT = 1_000
 
@@ -228,6 +229,8 @@ class JobSection(Section):
     params: dict[str, Annotated[Any, AfterValidator(_plain_params)]] = {}
     repeat: Annotated[int, Field(ge=1, le=MAX_REPEAT)] = 1
     tags: dict[str, str] = {}
+    schedule: ScheduleSection | None = None
+    notify: list[NotifySection] = []
 
 
 # Keys that mean something elsewhere or later, with what to do now.
@@ -238,13 +241,11 @@ REFUSED_KEYS = {
     **{
         name: f"{name}: is not supported by this version"
         for name in (
-            "schedule",
             "variants",
             "match",
             "eval",
             "tools",
             "files",
-            "notify",
             "extends",
             "seed",
         )

@@ -37,6 +37,7 @@ from runner.store import (
 )
 from runner.store.database import Database
 from runner.store.queries import Wanted
+from runner.store.schedules import Schedules
 from runner.store.submissions import Submission
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.schedules = Schedules(database)
         self._holds: dict[int, holder.Hold] = {}
 
     @staticmethod

@@ -19,7 +19,6 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
     text,
 )
 
@@ -77,11 +76,8 @@ runs = Table(
     Column("organization", Text),
     Column("workspace", Text),
     Column("estimates", Text),
-    Column("schedule", Serial, ForeignKey("schedules.id")),
-    Column("fire_us", BigInteger),
     Column("created_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
-    UniqueConstraint("schedule", "fire_us"),
 )
 
 chunks = Table(
@@ -349,8 +345,25 @@ schedules = Table(
     Column("deadline_s", Integer),
     Column("jitter_s", Integer, nullable=False),
     Column("enabled", Boolean, nullable=False),
-    Column("last_fire_us", BigInteger),
-    Column("next_fire_us", BigInteger, index=True),
+    Column("version", Integer, nullable=False),
+    Column("last_fire_us", BigInteger, nullable=False),
+    Column("next_fire_us", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+fires = Table(
+    "fires",
+    metadata,
+    Column("schedule", Serial, ForeignKey("schedules.id"), primary_key=True, autoincrement=False),
+    Column("fire_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("run", Serial, ForeignKey("runs.id")),
+    Column("exit_code", Integer),
+    Column("beat_us", BigInteger),
+    Column("recorded_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
 )
 
 files = Table(
