@@ -44,6 +44,7 @@ ONLY_IN = {
     "jinja2": {"files"},
     "ruamel": {"files"},
     "click": {"cli"},
+    "procrastinate": {"engine", "store"},
 }
 
 

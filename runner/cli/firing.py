@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from runner.cli.context import Context
+from runner.cli.fleet import attached
 from runner.cli.job_argument import job_of
 from runner.cli.launch import Wish, check_model, launch, opened_input, settled
 from runner.cli.notices import tell_of_fire
 from runner.cli.sending import check_credential
-from runner.cli.working import work
+from runner.cli.working import detached, work
 from runner.domain.cron import local_time, zone_of
 from runner.domain.job import Job
 from runner.domain.notify import Occasion
@@ -28,13 +29,13 @@ _GOES_ON = (RunLocked, StoreFault, Stalled, Interrupted)
 _SIGNALED = frozenset({128 + signal.SIGINT, 128 + signal.SIGTERM})
 
 
-def work_on_fire(context: Context, store: Store, schedule: Schedule, fire_us: int) -> int:
+def work_on_fire(context: Context, store: Store, schedule: Schedule, fire_us: int, *, detach: bool = False) -> int:
     """Run the job of a fire that is started, and record how it ended; the run's exit code.
 
     What was stopped in between is left open, and taken up again by whoever looks next.
     """
     try:
-        code = _worked(context, store, schedule, fire_us)
+        code = _worked(context, store, schedule, fire_us, detach=detach)
     except _GOES_ON:
         raise
     except RunnerError as error:
@@ -48,7 +49,7 @@ def work_on_fire(context: Context, store: Store, schedule: Schedule, fire_us: in
     return code
 
 
-def _worked(context: Context, store: Store, schedule: Schedule, fire_us: int) -> int:
+def _worked(context: Context, store: Store, schedule: Schedule, fire_us: int, *, detach: bool) -> int:
     job = settled(job_at(schedule, fire_us), context.settings, simulated=context.simulate)
     check_model(job, shipped_prices(), any_model=True)
     check_credential(job, context.settings)
@@ -57,7 +58,10 @@ def _worked(context: Context, store: Store, schedule: Schedule, fire_us: int) ->
         job, source = open_.enter_context(opened_input(job, context.settings.home))
         launched = launch(job, wish, source, store, context.clock)
         store.schedules.bind_run(schedule, fire_us, launched.run.id)
-        return work(context, store, launched)
+        if not detach:
+            return work(context, store, launched)
+        code = 0 if launched.run.detached else detached(context, store, launched, priority=0)
+        return code or attached(context, store, store.run_by_id(launched.run.id), launched.job.output.path)
 
 
 def job_at(schedule: Schedule, fire_us: int) -> Job:

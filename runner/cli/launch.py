@@ -251,8 +251,7 @@ def relaunch(run: Run, job: Job, store: Store, open_: ExitStack) -> Launch:
     have not been staged."""
     renderer = Renderer(run.job)
     if run.state is RunState.CANCELING:  # no row of it is asked any more
-        nothing = Input(place=run.input_uri, stream=None, size=None, checkable=False)
-        return Launch(run=run, job=job, source=nothing, report=None, renderer=renderer)
+        return staged_launch(run, job)
     try:
         source = open_.enter_context(open_input(run.input_uri)) if run.input_uri != STDIN else None
     except InputInvalid:
@@ -268,6 +267,12 @@ def relaunch(run: Run, job: Job, store: Store, open_: ExitStack) -> Launch:
     elif can_check_first(source) and not _same_input(run, source):
         raise _changed(run, source, renderer, store)
     return _again(run, job, source, renderer)
+
+
+def staged_launch(run: Run, job: Job) -> Launch:
+    """A run that needs no input any more: all of it is in the store."""
+    nothing = Input(place=run.input_uri, stream=None, size=None, checkable=False)
+    return Launch(run=run, job=job, source=nothing, report=None, renderer=Renderer(run.job))
 
 
 def _report(job: Job, source: Input, renderer: Renderer) -> InputReport:

@@ -33,6 +33,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "By themselves": {
         "schedule": Entry("runner.cli.schedule:schedule", "Jobs that run at their times: add, ls, history, backfill"),
         "scheduler": Entry("runner.cli.scheduler:scheduler", "Runs the jobs of all schedules until it is stopped"),
+        "worker": Entry("runner.cli.fleet:worker", "One member of a fleet on PostgreSQL"),
+        "workers": Entry("runner.cli.fleet:workers", "Who works in the fleet, and on what"),
+        "attach": Entry("runner.cli.fleet:attach", "Watch a run that others work on, until it ends"),
         "cron": Entry("runner.cli.cron_lines:cron", "A line of crontab for a job"),
         "k8s": Entry("runner.cli.cron_lines:k8s", "A Kubernetes CronJob for a job"),
     },

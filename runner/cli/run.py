@@ -25,7 +25,7 @@ from runner.cli.options import (
     simulate_option,
 )
 from runner.cli.sending import check_credential
-from runner.cli.working import found, work
+from runner.cli.working import detached, found, work
 from runner.domain.deadline import check_deadline
 from runner.domain.job import API_VERSIONS, Mode, OnBadRow
 from runner.domain.pricing import shipped_prices
@@ -77,6 +77,10 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
 @click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
 @click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @click.option("--submit-only", is_flag=True, help="In batch mode: send all, wait for nothing; collect fetches it.")
+@click.option("--detach", is_flag=True, help="Stage the input and leave the work to the fleet's workers.")
+@click.option(
+    "--priority", type=click.IntRange(-100, 100), default=0, metavar="N", help="With --detach: higher goes first."
+)
 @simulate_option
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @json_option
@@ -98,6 +102,8 @@ def run(
     on_bad_row: str | None,
     any_model: bool,
     submit_only: bool,
+    detach: bool,
+    priority: int,
     yes: bool,
 ) -> int:
     """Ask the model for every row of the input and write one line a row.
@@ -134,6 +140,8 @@ def run(
         job, source = open_.enter_context(opened_input(job, context.settings.home))
         store = open_.enter_context(context.store())
         launched = launch(job, Wish(key=key, new=new), source, store, context.clock)
+        if detach:
+            return detached(context, store, launched, priority)
         return work(context, store, launched, waits=not submit_only, submit_only=submit_only)
 
 

@@ -324,11 +324,12 @@ def tick(context: Context) -> int:
 @command("work", examples=("runner schedule work nightly 1795221000000000",))
 @click.argument("name")
 @click.argument("fire_us", type=int)
+@click.option("--detach", is_flag=True, help="Leave the work to the fleet's workers, and wait for them.")
 @simulate_option
-def work(context: Context, name: str, fire_us: int) -> int:
+def work(context: Context, name: str, fire_us: int, detach: bool) -> int:
     """Work on a fire that is started; the scheduler calls this."""
     with context.store() as store:
-        return work_on_fire(context, store, store.schedules.named(name), fire_us)
+        return work_on_fire(context, store, store.schedules.named(name), fire_us, detach=detach)
 
 
 work.hidden = True

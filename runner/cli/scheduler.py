@@ -11,11 +11,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import anyio
+import click
 from anyio import to_thread
 from anyio.abc import Process, TaskGroup
 
@@ -37,8 +39,9 @@ BEAT_S = SILENT_S / 6
 
 
 @command("scheduler", examples=("runner scheduler", "runner scheduler --simulate"))
+@click.option("--detach", is_flag=True, help="Leave the work to the fleet's workers, and wait for them.")
 @simulate_option
-def scheduler(context: Context) -> int:
+def scheduler(context: Context, detach: bool) -> int:
     """Run the jobs of all schedules at their times, until it is stopped.
 
     Several may run at the same time, on one machine or many: each fire runs once. SIGTERM lets what is in flight end
@@ -46,7 +49,7 @@ def scheduler(context: Context) -> int:
     """
     with context.store() as store:
         say("the scheduler looks every 5 s; Ctrl-C stops it and saves what is at work.")
-        return anyio.run(_Scheduler(context, store).serve)
+        return anyio.run(_Scheduler(context, store, detach=detach).serve)
 
 
 def look_once(context: Context) -> int:
@@ -55,8 +58,14 @@ def look_once(context: Context) -> int:
         return anyio.run(_Scheduler(context, store).once)
 
 
+def beside_worker(context: Context, store: Store) -> Callable[[], Coroutine[Any, Any, None]]:
+    """The scheduler as a part of a worker, which passes signals on itself."""
+    return _Scheduler(context, store, detach=True).beside
+
+
 class _Scheduler:
-    def __init__(self, context: Context, store: Store) -> None:
+    def __init__(self, context: Context, store: Store, *, detach: bool = False) -> None:
+        self._detach = detach
         self._context = context
         self._store = store
         self._environment = _environment(context)
@@ -76,6 +85,14 @@ class _Scheduler:
                         await self._stopped.wait()
             tasks.cancel_scope.cancel()
         return 128 + (self._signal or 0)
+
+    async def beside(self) -> None:
+        """Until cancelled; then its children go on by themselves."""
+        async with anyio.create_task_group() as children:
+            children.start_soon(self._beat)
+            while True:
+                await self._look(children)
+                await anyio.sleep(LOOK_S)
 
     async def once(self) -> int:
         async with anyio.create_task_group() as tasks:
@@ -103,7 +120,7 @@ class _Scheduler:
         log.info("fire_started", extra={"schedule": name, "fire_us": start.fire_us})
         try:
             process = await anyio.open_process(
-                [*words, *(["--simulate"] if self._context.simulate else [])],
+                [*words, *self._flags()],
                 cwd=folder if await anyio.Path(folder).is_dir() else None,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -120,6 +137,10 @@ class _Scheduler:
             self._children.pop(key, None)
         self._codes.append(code)
         log.info("fire_ended", extra={"schedule": name, "fire_us": start.fire_us, "exit": code})
+
+    def _flags(self) -> list[str]:
+        told = {"--simulate": self._context.simulate, "--detach": self._detach}
+        return [flag for flag, wanted in told.items() if wanted]
 
     async def _beat(self) -> None:
         while True:

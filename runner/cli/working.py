@@ -6,17 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import anyio
+
 from runner.cli.batch_news import teller
 from runner.cli.context import Context
 from runner.cli.job_argument import absolute_output
 from runner.cli.keys import keys_can_be_read
 from runner.cli.launch import Launch, settled
+from runner.cli.messages import say
 from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
 from runner.domain.job import Job, OutputSpec
 from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
+from runner.engine.detach import stage_for_others
 from runner.engine.run import RunEnd
+from runner.errors import Stalled
 from runner.store.store import Store
 from runner.views.progress_view import ProgressView, progress_view
 
@@ -61,6 +66,29 @@ def work(
 
         tell_of_run(context, store, end.run)
     return code
+
+
+def detached(context: Context, store: Store, launched: Launch, priority: int) -> int:
+    """Stage what is left of the input and give the run to the fleet; exit 0 when it is theirs."""
+    from runner.store.fleet import check_queue
+
+    run = launched.run
+    check_queue(store.database)
+    if context.json:
+        print_event("launch", run=run.label, job=run.job.name, simulated=run.job.simulated)
+    if launched.finished:
+        end = RunEnd(run=run, tally=store.tally(run.id), pause=None)
+        return conclude(context, store, end, launched.job.output.path, elapsed_s=None)
+    staged = anyio.run(
+        stage_for_others, run, store, launched.source, launched.report, launched.renderer, context.clock
+    )
+    if not staged:
+        say(f"run {run.label} was stopped while its input was read; the same command goes on.")
+        return Stalled.exit_code
+    store.fleet.detach(run.id, detached=True, priority=priority)
+    rows = store.run_by_id(run.id).total_rows or 0
+    context.note(f"run {run.label}: {rows:,} rows wait for the fleet.   runner attach {run.label}")
+    return 0
 
 
 def worked(

@@ -19,6 +19,7 @@ from runner.domain.outcome import Answer, Failure, FailureKind, Origin, Outcome
 from runner.domain.pace import Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
+from runner.domain.seen import Saw
 from runner.domain.states import PauseReason, RowStatus
 from runner.engine.feeder import Feeder, Work
 from runner.engine.first_calls import FirstCalls
@@ -27,6 +28,7 @@ from runner.engine.keeper import Keeper
 from runner.engine.meter import Meter
 from runner.engine.room import Room
 from runner.engine.scopes import Scope, Scopes
+from runner.engine.seeing import seen
 from runner.engine.settle import Call, released, settlement, unsendable
 from runner.engine.stop import Stop
 from runner.engine.turns import continued
@@ -71,7 +73,11 @@ class Live:
         check_failures: Callable[[], None],
         remember_hold: Callable[[Scope, int], Awaitable[None]],
         remember_origin: Callable[[Origin], Awaitable[None]],
+        run: str = "",
+        saw: Saw | None = None,
     ) -> None:
+        self._run = run
+        self._saw = saw
         self._job = job
         self._policy = job.limits.policy()
         self._round = round_
@@ -253,6 +259,8 @@ class Live:
             self._meter.spent_pico += stored.booking.cost_pico or 0
             self._meter.committed_pico += stored.booking.bound_pico or 0
         await self._end(call, stored)
+        if self._saw is not None:
+            self._saw(seen(self._job.name, self._run, call, outcome, decision, stored, latency_s=now_s - started_s))
         if held_until_us is not None:
             await self._remember_hold(call.scope, held_until_us)
         if self._origin is None and outcome.origin.organization is not None:

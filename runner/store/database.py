@@ -76,6 +76,12 @@ class Database:
         """The URL without its password, fit for a screen."""
         return self.url.difference_update_query(_SECRET_PARAMETERS).render_as_string(hide_password=True)
 
+    @property
+    def conninfo(self) -> str:
+        """A PostgreSQL URL as its driver takes it, password included: for a connection, never for a screen."""
+        url = self.url.set(drivername="postgresql").difference_update_query(["prepare_threshold"])
+        return url.render_as_string(hide_password=False)
+
     def write(self, work: Callable[[Connection], T]) -> T:
         """One transaction. It is replayed when the connection was lost, so `work` must bear that."""
         return self._run(self._writer, work)
@@ -132,8 +138,8 @@ class Database:
             _copy(self.path, self.path.with_suffix(f".before-{HEAD_REVISION}{self.path.suffix}"))
             self.upgrade()
 
-    def upgrade(self) -> None:
-        """Bring the schema to the newest revision; safe to call by several at once."""
+    def upgrade(self, *also: Callable[[Connection], object]) -> None:
+        """Bring the schema to the newest revision; safe to call by several at once. `also` goes with it."""
         from alembic import command
         from alembic.config import Config
 
@@ -144,6 +150,8 @@ class Database:
                 connection.execute(text("SELECT pg_advisory_xact_lock(7260921)"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            for step in also:
+                step(connection)
 
 
 def _create(connection: Connection) -> None:
@@ -229,10 +237,20 @@ def _sqlite_engine(url: URL, *, begin: str) -> Engine:
     return engine
 
 
+def prepare_threshold(url: URL) -> dict[str, int | None]:
+    """`?prepare_threshold=none` of a URL, as the driver takes it: PgBouncer may hand a transaction to a server that has
+    never heard of a statement that was prepared elsewhere."""
+    told = url.query.get("prepare_threshold")
+    if told is None:
+        return {}
+    return {"prepare_threshold": int(told) if isinstance(told, str) and told.isdecimal() else None}
+
+
 def _postgresql_engine(url: URL) -> Engine:
+    threshold = prepare_threshold(url)
     try:
         engine = create_engine(
-            url,
+            url.difference_update_query(["prepare_threshold"]),
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args={
@@ -242,6 +260,7 @@ def _postgresql_engine(url: URL) -> Engine:
                 "keepalives_interval": 10,
                 "keepalives_count": 3,
                 "tcp_user_timeout": 60_000,
+                **threshold,
             },
         )
     except ImportError as error:

@@ -36,6 +36,7 @@ from runner.store import (
     submissions,
 )
 from runner.store.database import Database
+from runner.store.fleet import Fleet
 from runner.store.queries import Wanted
 from runner.store.schedules import Schedules
 from runner.store.submissions import Submission
@@ -49,6 +50,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.schedules = Schedules(database)
+        self.fleet = Fleet(database)
         self._holds: dict[int, holder.Hold] = {}
 
     @staticmethod

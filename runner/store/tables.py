@@ -76,6 +76,8 @@ runs = Table(
     Column("organization", Text),
     Column("workspace", Text),
     Column("estimates", Text),
+    Column("detached", Boolean, nullable=False),
+    Column("priority", Integer, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
 )
@@ -93,6 +95,8 @@ chunks = Table(
     Column("done", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
     Column("riding", Integer, nullable=False),
+    Column("worker", Text),
+    Column("beat_us", BigInteger),
 )
 _UNFINISHED = text("state NOT IN ('done', 'canceled')")
 Index(
@@ -364,6 +368,20 @@ fires = Table(
     Column("beat_us", BigInteger),
     Column("recorded_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
+)
+
+# Members of the fleet, living and lately gone.
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    Column("beat_us", BigInteger, nullable=False),
 )
 
 files = Table(

@@ -1,0 +1,129 @@
+"""A fleet on PostgreSQL: workers as processes, one of them killed, the queue emptied, one leaving in order."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.acceptance.house import MODEL, Api, Desk, ended, prompts
+
+ROWS = 3_000
+LEASE_S = 3
+
+
+class Fleet:
+    """Workers of one desk."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        process = self.desk.start("worker", *words)
+        self.workers.append(process)
+        return process
+
+    def told(self) -> list[dict[str, Any]]:
+        workers: list[dict[str, Any]] = json.loads(self.desk.type("workers", "--json").check(0).stdout)["workers"]
+        return workers
+
+    def stop(self) -> None:
+        for process in self.workers:
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def fleet(live: Desk, pg_url: str) -> Iterator[Fleet]:
+    live.env |= {"RUNNER_DATABASE_URL": pg_url, "RUNNER_LEASE_S": str(LEASE_S)}
+    live.type("db", "upgrade").check(0)
+    live.write("rows.jsonl", prompts(ROWS))
+    fleet = Fleet(live)
+    yield fleet
+    fleet.stop()
+
+
+def sql(desk: Desk, statement: str) -> list[tuple[Any, ...]]:
+    url = desk.env["RUNNER_DATABASE_URL"].replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(url, autocommit=True) as connection:
+        done = connection.execute(statement)  # type: ignore[arg-type]
+        return done.fetchall() if done.description else []
+
+
+def until(true: Callable[[], object], within_s: float = 40) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def ended_rows(desk: Desk) -> int:
+    return int(sql(desk, "SELECT count(*) FROM results")[0][0])
+
+
+def launched(desk: Desk, *words: str) -> str:
+    told = desk.type("run", "rows.jsonl", "-m", MODEL, "--detach", "--json", *words).check(0)
+    return str(told.events[0]["run"])
+
+
+def check_every_row_once(desk: Desk, name: str = "out.jsonl") -> None:
+    lines = desk.lines(name)
+    assert [line["index"] for line in lines] == list(range(ROWS))
+    assert Counter(line["status"] for line in lines) == {"succeeded": ROWS}
+
+
+def check_books(desk: Desk, api: Api, most_unknown: int) -> None:
+    """Each call on the bill is in the books with its cost, or as unknown."""
+    kinds = dict(sql(desk, "SELECT kind, count(*) FROM ledger GROUP BY kind"))
+    assert sum(kinds.values()) >= api.billed
+    assert kinds.get("unknown", 0) <= most_unknown
+    assert kinds["spend"] == ROWS
+
+
+def test_two_workers_finish_a_run_though_one_is_killed(fleet: Fleet, api: Api) -> None:
+    desk, slots = fleet.desk, 16
+    run = launched(desk, "--concurrency", str(slots))
+    first = fleet.start("--slots", str(slots))
+    fleet.start("--slots", str(slots))
+    until(lambda: ended_rows(desk) > ROWS // 10)
+    assert {one["state"] for one in fleet.told()} == {"working"}
+    first.send_signal(signal.SIGKILL)
+    desk.type("attach", run, "-o", "out.jsonl").check(0)
+    check_every_row_once(desk)
+    check_books(desk, api, most_unknown=2 * slots)
+
+
+def test_emptying_the_queue_in_mid_run_only_delays_it(fleet: Fleet, api: Api) -> None:
+    desk = fleet.desk
+    run = launched(desk, "--concurrency", "16")
+    fleet.start("--slots", "16")
+    until(lambda: ended_rows(desk) > ROWS // 10)
+    sql(desk, "TRUNCATE procrastinate_jobs, procrastinate_workers, procrastinate_events CASCADE")
+    desk.type("attach", run, "-o", "out.jsonl").check(0)
+    check_every_row_once(desk)
+    check_books(desk, api, most_unknown=0)
+
+
+def test_a_worker_leaves_in_order_and_another_goes_on(fleet: Fleet, api: Api) -> None:
+    desk = fleet.desk
+    run = launched(desk, "--concurrency", "16")
+    first = fleet.start("--slots", "16")
+    until(lambda: ended_rows(desk) > ROWS // 10)
+    first.send_signal(signal.SIGTERM)
+    ended(first).check(143)
+    assert fleet.told() == []
+    assert sql(desk, "SELECT count(*) FROM sends") == [(0,)]
+    fleet.start("--slots", "16")
+    desk.type("attach", run, "-o", "out.jsonl").check(0)
+    check_every_row_once(desk)
+    check_books(desk, api, most_unknown=0)
