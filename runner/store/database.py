@@ -40,6 +40,20 @@ def _connection_was_lost(error: BaseException) -> bool:
     return isinstance(error, exc.DBAPIError) and error.connection_invalidated
 
 
+# What PostgreSQL says while it goes down or comes up again.
+_GOING_OR_COMING = frozenset({"57P01", "57P02", "57P03"})
+
+
+def _is_away(error: BaseException) -> bool:
+    """The connection was lost, or there is none to be had: a restart, a failover."""
+    if _connection_was_lost(error):
+        return True
+    if not isinstance(error, exc.OperationalError) or not hasattr(error.orig, "sqlstate"):
+        return False
+    state = error.orig.sqlstate
+    return state is None or state.startswith("08") or state in _GOING_OR_COMING
+
+
 _RECONNECTS = Retrying(
     retry=retry_if_exception(_connection_was_lost),
     wait=wait_random_exponential(multiplier=0.1, max=5),
@@ -59,6 +73,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = _canonical(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._reached = False
         if self.is_sqlite:
             _create_private(self.path)
             self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE")
@@ -91,8 +106,11 @@ class Database:
         return self._run(self._reader, work)
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        # A server that was there comes back; one that was never reached is a wrong address, and said at once.
+        again = _RECONNECTS.copy(retry=retry_if_exception(_is_away)) if self._reached else _RECONNECTS
         try:
-            told: T = _RECONNECTS(_in_transaction, engine, work)
+            told: T = again(_in_transaction, engine, work)
+            self._reached = True
             return told
         except exc.DBAPIError as error:
             raise _fault(error, self.safe_url) from None
@@ -238,8 +256,8 @@ def _sqlite_engine(url: URL, *, begin: str) -> Engine:
 
 
 def prepare_threshold(url: URL) -> dict[str, int | None]:
-    """`?prepare_threshold=none` of a URL, as the driver takes it: PgBouncer may hand a transaction to a server that has
-    never heard of a statement that was prepared elsewhere."""
+    """`?prepare_threshold=none` of a URL, as the driver takes it: PgBouncer may hand a transaction to a server that
+    has never heard of a statement that was prepared elsewhere."""
     told = url.query.get("prepare_threshold")
     if told is None:
         return {}

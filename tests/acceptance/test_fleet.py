@@ -127,3 +127,35 @@ def test_a_worker_leaves_in_order_and_another_goes_on(fleet: Fleet, api: Api) ->
     desk.type("attach", run, "-o", "out.jsonl").check(0)
     check_every_row_once(desk)
     check_books(desk, api, most_unknown=0)
+
+
+def test_a_worker_that_slept_through_its_leases_changes_nothing_when_it_wakes(fleet: Fleet, api: Api) -> None:
+    desk, slots = fleet.desk, 16
+    run = launched(desk, "--concurrency", str(slots))
+    sleeper = fleet.start("--slots", str(slots), "--name", "sleeper")
+    until(lambda: ended_rows(desk) > ROWS // 10)
+    sleeper.send_signal(signal.SIGSTOP)
+    fleet.start("--slots", str(slots))
+    until(lambda: "gone" in {one["state"] for one in fleet.told()})
+    until(lambda: sql(desk, "SELECT count(*) FROM chunks WHERE worker = 'sleeper' AND state = 'running'") == [(0,)])
+    before = sql(desk, "SELECT idx, at_us, request_id FROM results ORDER BY idx")
+    sleeper.send_signal(signal.SIGCONT)
+    desk.type("attach", run, "-o", "out.jsonl").check(0)
+    check_every_row_once(desk)
+    check_books(desk, api, most_unknown=slots)
+    after = {row[0]: row for row in sql(desk, "SELECT idx, at_us, request_id FROM results")}
+    assert [after[row[0]] for row in before] == before
+
+
+def test_a_storm_of_lost_connections_costs_no_row(fleet: Fleet, api: Api) -> None:
+    desk = fleet.desk
+    run = launched(desk, "--concurrency", "16")
+    for _ in range(2):
+        fleet.start("--slots", "16")
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+    for share in range(1, 8):
+        until(lambda share=share: ended_rows(desk) >= share * ROWS // 10)  # type: ignore[misc]
+        sql(desk, others + "pg_backend_pid()")
+    desk.type("attach", run, "-o", "out.jsonl").check(0)
+    check_every_row_once(desk)
+    assert all(process.poll() is None for process in fleet.workers)
