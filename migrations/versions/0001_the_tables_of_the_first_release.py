@@ -16,11 +16,17 @@ TRIGGERS = {
         """CREATE TRIGGER final_result_update BEFORE UPDATE ON results WHEN OLD.status = 'succeeded'
            BEGIN SELECT RAISE(ABORT, 'a succeeded result never changes'); END""",
         """CREATE TRIGGER final_result_delete BEFORE DELETE ON results WHEN OLD.status = 'succeeded'
+           AND (SELECT purged_us FROM runs WHERE id = OLD.run) IS NULL
            BEGIN SELECT RAISE(ABORT, 'a succeeded result never changes'); END""",
     ),
     "postgresql": (
         """CREATE FUNCTION refuse_final_result() RETURNS trigger LANGUAGE plpgsql AS $$
-           BEGIN RAISE EXCEPTION 'a succeeded result never changes'; END $$""",
+           BEGIN
+             IF TG_OP = 'DELETE' AND (SELECT purged_us FROM runs WHERE id = OLD.run) IS NOT NULL THEN
+               RETURN OLD;
+             END IF;
+             RAISE EXCEPTION 'a succeeded result never changes';
+           END $$""",
         """CREATE TRIGGER final_result BEFORE UPDATE OR DELETE ON results FOR EACH ROW
            WHEN (OLD.status = 'succeeded') EXECUTE FUNCTION refuse_final_result()""",
     ),
@@ -130,6 +136,7 @@ def upgrade() -> None:
         sa.Column("estimates", sa.Text(), nullable=True),
         sa.Column("detached", sa.Boolean(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("purged_us", sa.BigInteger(), nullable=True),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("ended_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),

@@ -52,6 +52,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "init": Entry("runner.cli.init:init", "Write a first job to start from"),
         "doctor": Entry("runner.cli.doctor:doctor", "What is set, what is missing, what is wrong"),
         "db": Entry("runner.cli.db:db", "The database: its state, its upgrade"),
+        "purge": Entry("runner.cli.purge:purge", "Take the contents of old runs out of the database"),
         "simulator": Entry("runner.cli.simulator:simulator", "The Claude API offline, on a port of this machine"),
     },
 }

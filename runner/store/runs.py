@@ -178,6 +178,7 @@ def _value(row: Any) -> Run:
         estimates=row.estimates,
         detached=row.detached,
         priority=row.priority,
+        purged_us=row.purged_us,
         created_us=row.created_us,
         ended_us=row.ended_us,
     )

@@ -37,6 +37,7 @@ from runner.store import (
 )
 from runner.store.database import Database
 from runner.store.fleet import Fleet
+from runner.store.purging import Purge
 from runner.store.queries import Wanted
 from runner.store.schedules import Schedules
 from runner.store.submissions import Submission
@@ -51,6 +52,7 @@ class Store:
         self.database = database
         self.schedules = Schedules(database)
         self.fleet = Fleet(database)
+        self.purge = Purge(database)
         self._holds: dict[int, holder.Hold] = {}
 
     @staticmethod

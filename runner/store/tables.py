@@ -78,6 +78,7 @@ runs = Table(
     Column("estimates", Text),
     Column("detached", Boolean, nullable=False),
     Column("priority", Integer, nullable=False),
+    Column("purged_us", BigInteger),
     Column("created_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
 )
@@ -395,17 +396,24 @@ files = Table(
     Column("expires_us", BigInteger),
 )
 
-# A succeeded result is final: no statement of ours tries, and the database refuses those of others.
+# A succeeded result is final: no statement of ours tries, and the database refuses those of others. Only with its
+# whole run, once that is marked as purged, it may go.
 FINAL_RESULT_TRIGGERS = {
     "sqlite": (
         """CREATE TRIGGER final_result_update BEFORE UPDATE ON results WHEN OLD.status = 'succeeded'
            BEGIN SELECT RAISE(ABORT, 'a succeeded result never changes'); END""",
         """CREATE TRIGGER final_result_delete BEFORE DELETE ON results WHEN OLD.status = 'succeeded'
+           AND (SELECT purged_us FROM runs WHERE id = OLD.run) IS NULL
            BEGIN SELECT RAISE(ABORT, 'a succeeded result never changes'); END""",
     ),
     "postgresql": (
         """CREATE FUNCTION refuse_final_result() RETURNS trigger LANGUAGE plpgsql AS $$
-           BEGIN RAISE EXCEPTION 'a succeeded result never changes'; END $$""",
+           BEGIN
+             IF TG_OP = 'DELETE' AND (SELECT purged_us FROM runs WHERE id = OLD.run) IS NOT NULL THEN
+               RETURN OLD;
+             END IF;
+             RAISE EXCEPTION 'a succeeded result never changes';
+           END $$""",
         """CREATE TRIGGER final_result BEFORE UPDATE OR DELETE ON results FOR EACH ROW
            WHEN (OLD.status = 'succeeded') EXECUTE FUNCTION refuse_final_result()""",
     ),

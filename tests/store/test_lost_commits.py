@@ -1,4 +1,4 @@
-"""PostgreSQL behind a link that is cut right after commits: nobody knows whether they happened, and each does once."""
+"""PostgreSQL behind a link that is cut after commits: nobody knows whether they happened, and each does once."""
 
 from __future__ import annotations
 
