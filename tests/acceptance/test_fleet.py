@@ -159,3 +159,42 @@ def test_a_storm_of_lost_connections_costs_no_row(fleet: Fleet, api: Api) -> Non
     desk.type("attach", run, "-o", "out.jsonl").check(0)
     check_every_row_once(desk)
     assert all(process.poll() is None for process in fleet.workers)
+
+
+JOB = f"""\
+version: 1
+name: hourly
+input: {{ path: rows.jsonl }}
+model: {MODEL}
+limits: {{ concurrency: 16 }}
+output: {{ path: out.jsonl }}
+"""
+
+
+def test_the_whole_topology_as_processes_fires_a_schedule_and_replaces_a_worker(fleet: Fleet, api: Api) -> None:
+    """Database, upgrade, scheduler, two workers; a fire is due; one of the workers is replaced in mid-run."""
+    desk = fleet.desk
+    desk.write("job.yaml", [JOB])
+    desk.type("schedule", "add", "job.yaml", "--cron", "0 3 * * *").check(0)
+    first = fleet.start("--slots", "16", "--health", "0", "--no-schedules")
+    fleet.start("--slots", "16", "--no-schedules")
+    scheduler = desk.start("scheduler", "--detach")
+    try:
+        desk.type("schedule", "backfill", "hourly", "--from", "2026-11-01", "--to", "2026-11-01T12:00").check(0)
+        until(lambda: ended_rows(desk) > ROWS // 10)
+        first.send_signal(signal.SIGTERM)
+        ended(first).check(143)
+        fleet.start("--slots", "16", "--no-schedules")
+        until((desk.folder / "out.jsonl").exists, within_s=60)
+        until(lambda: _newest_fire(desk)["state"] == "done")
+        check_every_row_once(desk)
+        check_books(desk, api, most_unknown=0)
+    finally:
+        scheduler.send_signal(signal.SIGTERM)
+        ended(scheduler).check(143)
+
+
+def _newest_fire(desk: Desk) -> dict[str, Any]:
+    told = json.loads(desk.type("schedule", "history", "hourly", "--json").check(0).stdout)
+    fire: dict[str, Any] = told["fires"][0]
+    return fire
