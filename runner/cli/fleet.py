@@ -19,7 +19,7 @@ from runner import __version__
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.heap import share_one_heap
-from runner.cli.launch import Launch, settled, staged_launch
+from runner.cli.launch import Launch, settled, staged_launch, timing_of
 from runner.cli.messages import say
 from runner.cli.metrics import saw
 from runner.cli.notices import tell_of_run
@@ -102,6 +102,7 @@ def worker(context: Context, slots: int, health: int | None, schedules: bool, na
             parts_of=partial(_parts_of, sending, slots),
             on_end=lambda end: tell_of_run(context, store, end.run),
             beside=tuple(beside),
+            later_s=timing_of(context.settings).poll_s,
         )
         say(f"worker {me.name}: {slots} slots. SIGTERM lets calls in flight end and gives the rest to the others.")
         number = anyio.run(_serve, parts, told, backend_options={"use_uvloop": True})

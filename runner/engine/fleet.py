@@ -38,17 +38,21 @@ LEASE_S = LEASE_US / 1e6
 # Several signs of life a lease.
 BEAT_S = min(5.0, LEASE_S / 6)
 SWEEP_S = min(10.0, LEASE_S / 3)
-# Chunks of a run that may be in the queue at once: enough for every member to find one, few enough that a run which
-# comes later waits for no more than these.
-WINDOW = 16
-# Chunks in hand at once in one process, of all runs together: two, so that the stragglers of one are no barrier, and
-# another for so many slots. More would be taken from the other members.
-FEWEST_JOBS = 2
-SLOTS_A_JOB = 64
+# Chunks of one run in hand at once in one process: two, so that the stragglers of one are no barrier, and another for
+# so many slots. More would be taken from the other members. Of other runs as many may come beside them.
+FEWEST_CHUNKS = 2
+SLOTS_A_CHUNK = 64
+# A chunk too many is put down after this, for another member to find.
+DECLINE_S = 1.0
 # Shared time is read from the database as often.
 CLOCK_S = 60.0
 
 PartsOf = Callable[[Run], AbstractAsyncContextManager[Parts]]
+
+
+def most_chunks(slots: int) -> int:
+    """How many chunks of one run a process with so many slots works on at once."""
+    return FEWEST_CHUNKS + slots // SLOTS_A_CHUNK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +87,14 @@ class FleetMember:
         self._beaten_s = parts.clock.monotonic()
         self._tasks: TaskGroup | None = None
         more = {} if parts.later_s is None else {"later_s": parts.later_s}
-        jobs = FEWEST_JOBS + parts.worker.slots // SLOTS_A_JOB
+        self._most_chunks = most_chunks(parts.worker.slots)
         self._queue = Queue(
-            parts.conninfo, connect=parts.connect, jobs=jobs, on_chunk=self._chunk, on_run=self._whole, **more
+            parts.conninfo,
+            connect=parts.connect,
+            jobs=2 * self._most_chunks,
+            on_chunk=self._chunk,
+            on_run=self._whole,
+            **more,
         )
 
     @property
@@ -125,9 +134,11 @@ class FleetMember:
 
     async def _chunk(self, run: int, seq: int) -> None:
         member = None if self._leaving.is_set() else await self._member(run)
-        if member is not None:
+        if member is not None and member.in_hand >= self._most_chunks:
+            await anyio.sleep(DECLINE_S)
+        elif member is not None:
             await member.offer(seq)
-            self._wanted.set()
+        self._wanted.set()
 
     async def _member(self, run: int) -> Member | None:
         """Our part in this run; None where the run does not go on."""
@@ -225,7 +236,11 @@ class FleetMember:
         """Keep a window of each run in the queue."""
         while True:
             self._wanted = anyio.Event()
-            hints = await to_thread.run_sync(partial(self._store.fleet.hints, WINDOW, self._clock.now_us()))
+            now_us = self._clock.now_us()
+            living = await to_thread.run_sync(self._store.fleet.living_slots, now_us)
+            # One more for each, so that nobody waits for the next while it is fetched.
+            window = sum(most_chunks(slots) + 1 for slots in living)
+            hints = await to_thread.run_sync(partial(self._store.fleet.hints, window, now_us))
             await self._queue.put(hints)
             await self._wanted.wait()
 

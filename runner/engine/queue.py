@@ -28,6 +28,8 @@ LATER_S = 60
 # Without a notification a worker looks by itself; PgBouncer lets none through.
 POLL_S = 5.0
 
+# Of one priority there are so many places.
+PLACES = 10_000
 # How long it leaves a database alone that has just failed it.
 AGAIN_S = 2.0
 
@@ -108,7 +110,7 @@ class Queue:
                 name,
                 queue=QUEUE,
                 queueing_lock=lock,
-                priority=hint.priority,
+                priority=hint.priority * PLACES - min(hint.place, PLACES - 1),
                 **later,  # type: ignore[arg-type]
             )
             try:

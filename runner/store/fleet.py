@@ -24,10 +24,15 @@ FORGET_US = 24 * 3_600 * 1_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hint:
-    """What is to be put into the queue: a chunk, or a run as a whole, now or `later`."""
+    """What is to be put into the queue: a chunk, or a run as a whole, now or `later`.
+
+    `place` is a chunk's place among those of its run: of equal priority lower ones go first, so that a run which
+    comes later does not wait behind all of an earlier one.
+    """
 
     run: int
     priority: int
+    place: int = 0
     seq: int | None = None
     later: bool = False
 
@@ -96,7 +101,7 @@ class Fleet:
         def work(connection: Connection) -> list[Hint]:
             told = {"now_us": now_us, "silent_us": LEASE_US}
             rows = connection.execute(fleet_queries.chunks_to_enqueue(), {**told, "window": window})
-            found = [Hint(run=row.run, priority=row.priority, seq=row.seq) for row in rows]
+            found = [Hint(run=row.run, priority=row.priority, place=row.place, seq=row.seq) for row in rows]
             whole = connection.execute(fleet_queries.runs_to_enqueue(), told)
             return found + [Hint(run=row.run, priority=row.priority, later=row.later) for row in whole]
 
@@ -118,6 +123,10 @@ class Fleet:
 
     def leave(self, name: str) -> None:
         self._database.write(lambda c: c.execute(fleet_queries.drop_worker(name)))
+
+    def living_slots(self, now_us: int) -> list[int]:
+        """The slots of each worker that gives signs of life."""
+        return self._database.read(lambda c: list(c.scalars(fleet_queries.living(now_us, LEASE_US))))
 
     def workers(self) -> list[Worker]:
         def work(connection: Connection) -> list[Worker]:

@@ -69,21 +69,24 @@ def release_silent(now_us: int, silent_us: int) -> Update:
 
 
 def chunks_to_enqueue() -> TextClause:
-    """Of each of the fleet's live runs the first chunks that wait, so many that `window` are in the queue."""
+    """Of each of the fleet's live runs the first chunks that wait, so many that `window` are in the queue or at work;
+    `place` is each one's place in its run's window."""
     return text(
         """
-        SELECT r.id AS run, r.priority, c.seq FROM runs r CROSS JOIN LATERAL (
+        SELECT r.id AS run, r.priority, c.seq, q.jobs + row_number() OVER (PARTITION BY r.id ORDER BY c.seq) AS place
+        FROM runs r
+        CROSS JOIN LATERAL (SELECT count(*) AS jobs FROM procrastinate_jobs j WHERE j.status IN ('todo', 'doing')
+                            AND j.task_name = 'runner.chunk' AND j.args ->> 'run' = r.id::text) q
+        CROSS JOIN LATERAL (
           SELECT seq FROM chunks
           WHERE run = r.id AND state = 'pending' AND (next_at_us IS NULL OR next_at_us <= :now_us)
             AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs j WHERE j.status IN ('todo', 'doing')
                             AND j.queueing_lock = 'chunk:' || r.id || '.' || chunks.seq)
-          ORDER BY seq
-          LIMIT greatest(0, :window - (SELECT count(*) FROM procrastinate_jobs j WHERE j.status = 'todo'
-                                       AND j.task_name = 'runner.chunk' AND j.args ->> 'run' = r.id::text))
+          ORDER BY seq LIMIT greatest(0, :window - q.jobs)
         ) c
         WHERE r.detached AND r.ingest_done AND r.state = 'running' AND r.mode = 'live'
           AND (r.holder IS NULL OR coalesce(r.heartbeat_us, 0) < :now_us - :silent_us)
-        ORDER BY c.seq, r.id"""
+        ORDER BY place, r.id"""
     )
 
 
@@ -128,6 +131,10 @@ def all_workers() -> Select[Any]:
         .scalar_subquery()
     )
     return select(workers, held.label("chunks")).order_by(workers.c.since_us)
+
+
+def living(now_us: int, silent_us: int) -> Select[Any]:
+    return select(workers.c.slots).where(workers.c.beat_us >= now_us - silent_us)
 
 
 def runs_held() -> Select[Any]:

@@ -198,3 +198,56 @@ def _newest_fire(desk: Desk) -> dict[str, Any]:
     told = json.loads(desk.type("schedule", "history", "hourly", "--json").check(0).stdout)
     fire: dict[str, Any] = told["fires"][0]
     return fire
+
+
+def test_batches_hold_nothing_while_they_are_out_and_are_read_by_whoever_is_free(fleet: Fleet, api: Api) -> None:
+    desk = fleet.desk
+    desk.env |= {"RUNNER_BATCH_POLL_S": "1", "RUNNER_BATCH_WINDOW_S": "2", "RUNNER_BATCH_SETTLE_S": "1"}
+    run = launched(desk, "--mode", "batch")
+    first = fleet.start("--slots", "16")
+    until(lambda: sql(desk, "SELECT count(*) FROM batches WHERE provider_id IS NOT NULL")[0][0] > 0)
+    first.send_signal(signal.SIGKILL)
+    fleet.start("--slots", "16")
+    desk.type("attach", run, "-o", "out.jsonl").check(0)
+    check_every_row_once(desk)
+    assert sql(desk, "SELECT count(*) FROM ledger WHERE kind <> 'spend'") == [(0,)]
+
+
+def test_a_small_run_beside_a_large_one_begins_at_once(fleet: Fleet, api: Api) -> None:
+    desk = fleet.desk
+    desk.write("few.jsonl", prompts(20, first=100_000))
+    launched(desk, "--concurrency", "4")
+    fleet.start("--slots", "8")
+    until(lambda: ended_rows(desk) > 20)
+    began = time.monotonic()
+    told = desk.type("run", "few.jsonl", "-m", MODEL, "--detach", "--json").check(0)
+    desk.type("attach", str(told.events[0]["run"]), "-o", "few.out.jsonl").check(0)
+    assert time.monotonic() - began < 30
+    assert ended_rows(desk) < ROWS
+
+
+def test_a_worker_tells_its_health_and_its_numbers(fleet: Fleet, api: Api) -> None:
+    import socket
+    import urllib.error
+    import urllib.request
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    desk = fleet.desk
+    run = launched(desk, "--concurrency", "16")
+    fleet.start("--slots", "16", "--health", str(port))
+    desk.type("attach", run, "-o", "out.jsonl").check(0)
+
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+            return str(reply.read().decode())
+
+    assert json.loads(get("/healthz"))["well"] is True
+    numbers = get("/metrics")
+    assert f'runner_rows_total{{job="rows",status="succeeded"}} {float(ROWS)}' in numbers
+    assert f'runner_requests_total{{model="{MODEL}",outcome="answer"}} {float(ROWS)}' in numbers
+    assert "runner_spend_usd_total" in numbers
+    assert run not in numbers
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get("/elsewhere")
