@@ -67,7 +67,7 @@ def server_url(room: Path) -> str:
 
 
 def restart_hard(room: Path) -> None:
-    """As after a crash of the server: everybody is thrown out at once, and it recovers. Of the system's server only."""
+    """As after a crash: everybody is thrown out at once, and it recovers. Of the system's server only."""
     binaries = _system_binaries()
     if binaries is None:
         raise NoPostgres("no pg_ctl in PATH or /usr/lib/postgresql")
