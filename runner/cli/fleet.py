@@ -26,10 +26,12 @@ from runner.cli.notices import tell_of_run
 from runner.cli.options import json_option, output_option, plain_option
 from runner.cli.outcome import conclude
 from runner.cli.sending import Sending, parts_for
+from runner.cli.tracing import both, traced
 from runner.clock import SystemClock
 from runner.domain.pace import Pace
 from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
+from runner.domain.seen import Saw
 from runner.domain.states import FINISHED_RUN, RunState
 from runner.engine.run import Parts, RunEnd
 from runner.engine.stop import Pause
@@ -68,7 +70,7 @@ def worker(context: Context, slots: int, health: int | None, schedules: bool, na
     from runner.engine.fleet import FleetParts
 
     share_one_heap()
-    with context.store(simulated=False) as store:
+    with context.store(simulated=False) as store, traced() as spans:
         check_queue(store.database)
         clock = SystemClock(store.fleet.offset_us(SystemClock().now_us()))
         now_us = clock.now_us()
@@ -82,7 +84,7 @@ def worker(context: Context, slots: int, health: int | None, schedules: bool, na
             since_us=now_us,
             beat_us=now_us,
         )
-        sending = partial(_sending, context, store, clock)
+        sending = partial(_sending, context, store, clock, both(saw, spans))
         beside = []
         if schedules:
             from runner.cli.scheduler import beside_worker
@@ -105,8 +107,7 @@ def worker(context: Context, slots: int, health: int | None, schedules: bool, na
             later_s=timing_of(context.settings).poll_s,
         )
         say(f"worker {me.name}: {slots} slots. SIGTERM lets calls in flight end and gives the rest to the others.")
-        number = anyio.run(_serve, parts, told, backend_options={"use_uvloop": True})
-        return 128 + number
+        return 128 + anyio.run(_serve, parts, told, backend_options={"use_uvloop": True})
 
 
 async def _serve(parts: FleetParts, told: dict[str, FleetMember]) -> int:
@@ -116,7 +117,7 @@ async def _serve(parts: FleetParts, told: dict[str, FleetMember]) -> int:
     return await member.serve()
 
 
-def _sending(context: Context, store: Store, clock: SystemClock) -> Sending:
+def _sending(context: Context, store: Store, clock: SystemClock, heard: Saw | None) -> Sending:
     return Sending(
         settings=context.settings,
         store=store,
@@ -125,7 +126,7 @@ def _sending(context: Context, store: Store, clock: SystemClock) -> Sending:
         on_progress=None,
         waits=False,
         signals=False,
-        saw=saw,
+        saw=heard,
     )
 
 

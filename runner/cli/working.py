@@ -16,6 +16,7 @@ from runner.cli.launch import Launch, settled
 from runner.cli.messages import say
 from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
+from runner.cli.tracing import traced
 from runner.domain.job import Job, OutputSpec
 from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
@@ -95,7 +96,7 @@ def worked(
     context: Context, store: Store, launched: Launch, *, retry: bool = False, waits: bool = True, shown: bool = True
 ) -> RunEnd:
     """Work on the run and show how it goes, without a word about its end."""
-    with _progress(context, shown=shown) as view:
+    with _progress(context, shown=shown) as view, traced() as spans:
         sending = Sending(
             settings=context.settings,
             store=store,
@@ -106,6 +107,7 @@ def worked(
             keys=view.takes_keys,
             waits=waits,
             on_batch=teller(context, launched.run, view),
+            saw=spans,
         )
         return send(launched, sending)
 

@@ -14,6 +14,7 @@ class CallSeen:
     job: str
     run: str
     model: str
+    base_url: str
     outcome: str
     latency_s: float
     began_us: int

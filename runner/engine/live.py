@@ -260,7 +260,7 @@ class Live:
             self._meter.committed_pico += stored.booking.bound_pico or 0
         await self._end(call, stored)
         if self._saw is not None:
-            self._saw(seen(self._job.name, self._run, call, outcome, decision, stored, latency_s=now_s - started_s))
+            self._saw(seen(self._job, self._run, call, outcome, decision, stored, latency_s=now_s - started_s))
         if held_until_us is not None:
             await self._remember_hold(call.scope, held_until_us)
         if self._origin is None and outcome.origin.organization is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.domain.decide import Decision, Finish
+from runner.domain.job import Job
 from runner.domain.outcome import Answer, Outcome
 from runner.domain.seen import CallSeen
 from runner.engine.settle import Call
@@ -10,14 +11,15 @@ from runner.store.group import Settlement
 
 
 def seen(
-    job: str, run: str, call: Call, outcome: Outcome, decision: Decision, stored: Settlement, *, latency_s: float
+    job: Job, run: str, call: Call, outcome: Outcome, decision: Decision, stored: Settlement, *, latency_s: float
 ) -> CallSeen:
     """What may be told of a call: numbers and names, nothing of the row."""
     answer = outcome if isinstance(outcome, Answer) else None
     usage = answer.usage if answer else None
     kinds = ("input_tokens", "cache_write_5m", "cache_write_1h", "cache_read", "output_tokens")
     return CallSeen(
-        job=job,
+        job=job.name,
+        base_url=job.base_url,
         run=run,
         model=call.model,
         outcome="answer" if answer else str(getattr(outcome, "kind", "failure")),
