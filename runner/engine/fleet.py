@@ -204,7 +204,7 @@ class FleetMember:
             return
 
     def _told(self, end: RunEnd) -> None:
-        log.info("run_left", extra={"run": end.run.label, "job": end.run.job.name, "state": end.run.state})
+        log.info("run_parted", extra={"run": end.run.label, "job": end.run.job.name, "state": end.run.state})
         if end.run.state is not RunState.RUNNING:
             self._parts.on_end(end)
 

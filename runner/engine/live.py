@@ -3,6 +3,7 @@ it free. How many there are is the pace's business."""
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -37,6 +38,8 @@ from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
 from runner.store.claims import StoredTurn
 from runner.store.group import SendIntent, Settlement, Verdict
+
+log = logging.getLogger(__name__)
 
 # The service's word for traffic that grew too fast, whatever the limits.
 GREW_TOO_FAST = "ramp_limit_exceeded"
@@ -259,6 +262,8 @@ class Live:
             self._meter.spent_pico += stored.booking.cost_pico or 0
             self._meter.committed_pico += stored.booking.bound_pico or 0
         await self._end(call, stored)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("call_ended", extra=self._told(call, outcome, now_s - started_s))
         if self._saw is not None:
             self._saw(seen(self._job, self._run, call, outcome, decision, stored, latency_s=now_s - started_s))
         if held_until_us is not None:
@@ -271,6 +276,18 @@ class Live:
             call.work.turns.append(StoredTurn(message=turn.message, usage=turn.usage, cost_pico=turn.cost_pico))
             call.work.history = replace(call.work.history, turns=len(call.work.turns))
         return decision
+
+    def _told(self, call: Call, outcome: Outcome, latency_s: float) -> dict[str, object]:
+        """A call for the log: the row by its number alone."""
+        return {
+            "run": self._run,
+            "job": self._job.name,
+            "row": call.work.idx,
+            "attempt": call.try_,
+            "outcome": "answer" if isinstance(outcome, Answer) else outcome.kind,
+            "request_id": outcome.origin.request_id,
+            "duration_s": round(latency_s, 3),
+        }
 
     def _learn(self, call: Call, outcome: Outcome, now_us: int, latency_s: float) -> None:
         """What this outcome says about the scope, the limits, the estimates and the pace."""

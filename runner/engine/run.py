@@ -3,6 +3,7 @@ is to stop. The same function starts a run and goes on with one that was killed.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -48,6 +49,8 @@ from runner.files.source import Input
 from runner.store.claims import ClaimedChunk
 from runner.store.holder import HEARTBEAT_S, Hold, taken_over
 from runner.store.store import Store
+
+log = logging.getLogger(__name__)
 
 # What supervisors give a process to end is 30 s or more; stay below it.
 GRACE_S = 25.0
@@ -123,16 +126,25 @@ async def work_on(run: Run, parts: Parts) -> RunEnd:
         run = await to_thread.run_sync(_taken_up, run, parts)
         if run.state in FINISHED_RUN:  # another process finished it while we waited for the hold
             return RunEnd(run=run, tally=await to_thread.run_sync(parts.store.tally, run.id), pause=None)
+        log.info("run_started", extra={"run": run.label, "job": run.job.name, "mode": run.job.mode})
         engine = Engine(run, parts, hold, await to_thread.run_sync(parts.store.tally, run.id))
         error: RunnerError | None = None
         try:
             await engine.serve()
         except* RunnerError as group:
             error = first_of_group(group)
-        return await to_thread.run_sync(engine.conclude, error)
+        end = await to_thread.run_sync(engine.conclude, error)
+        log.info("run_left", extra=_left(end))
+        return end
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(hold.release)
+
+
+def _left(end: RunEnd) -> dict[str, object]:
+    run = end.run
+    told = {"run": run.label, "job": run.job.name, "state": run.state, "reason": run.pause_reason}
+    return {**told, "done": end.tally.done, "failed": end.tally.failed}
 
 
 def _taken_up(run: Run, parts: Parts) -> Run:

@@ -78,7 +78,10 @@ def _left(schedule: Schedule, made: Plan) -> list[Left]:
         if move.event in events
     ]
     for one in found:
-        log.warning("fire_%s", one.what, extra={"schedule": schedule.name, "reason": one.why})
+        log.warning(
+            "fire_left",
+            extra={"schedule": schedule.name, "what": one.what, "fire_us": one.fire_us, "reason": one.why},
+        )
     return found
 
 
