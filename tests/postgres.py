@@ -66,6 +66,16 @@ def server_url(room: Path) -> str:
         return note.read_text()
 
 
+def restart_hard(room: Path) -> None:
+    """As after a crash: everybody is thrown out at once, and it recovers. Of the system's server only."""
+    binaries = _system_binaries()
+    if binaries is None:
+        raise NoPostgres("no pg_ctl in PATH or /usr/lib/postgresql")
+    prefix = _as_postgres() if os.geteuid() == 0 else []
+    _run([*prefix, str(binaries / "pg_ctl"), "-D", str(room / "data"), "-l", str(room / "log"), "-w",
+          "-m", "immediate", "restart"], room)  # fmt: skip
+
+
 def create_database(url: str) -> str:
     """The URL of a fresh, empty database on the server of `url`."""
     name = f"runner_test_{uuid.uuid4().hex[:16]}"

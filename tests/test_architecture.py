@@ -46,6 +46,7 @@ ONLY_IN = {
     "jinja2": {"files"},
     "ruamel": {"files"},
     "click": {"cli"},
+    "procrastinate": {"engine", "store"},
 }
 
 

@@ -16,11 +16,17 @@ TRIGGERS = {
         """CREATE TRIGGER final_result_update BEFORE UPDATE ON results WHEN OLD.status = 'succeeded'
            BEGIN SELECT RAISE(ABORT, 'a succeeded result never changes'); END""",
         """CREATE TRIGGER final_result_delete BEFORE DELETE ON results WHEN OLD.status = 'succeeded'
+           AND (SELECT purged_us FROM runs WHERE id = OLD.run) IS NULL
            BEGIN SELECT RAISE(ABORT, 'a succeeded result never changes'); END""",
     ),
     "postgresql": (
         """CREATE FUNCTION refuse_final_result() RETURNS trigger LANGUAGE plpgsql AS $$
-           BEGIN RAISE EXCEPTION 'a succeeded result never changes'; END $$""",
+           BEGIN
+             IF TG_OP = 'DELETE' AND (SELECT purged_us FROM runs WHERE id = OLD.run) IS NOT NULL THEN
+               RETURN OLD;
+             END IF;
+             RAISE EXCEPTION 'a succeeded result never changes';
+           END $$""",
         """CREATE TRIGGER final_result BEFORE UPDATE OR DELETE ON results FOR EACH ROW
            WHEN (OLD.status = 'succeeded') EXECUTE FUNCTION refuse_final_result()""",
     ),
@@ -55,6 +61,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("scope", "period", name=op.f("pk_budgets")),
     )
     op.create_table(
+        "workers",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("slots", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("since_us", sa.BigInteger(), nullable=False),
+        sa.Column("beat_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_workers")),
+    )
+    op.create_table(
         "files",
         sa.Column("workspace", sa.Text(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
@@ -76,14 +94,13 @@ def upgrade() -> None:
         sa.Column("deadline_s", sa.Integer(), nullable=True),
         sa.Column("jitter_s", sa.Integer(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
-        sa.Column("last_fire_us", sa.BigInteger(), nullable=True),
-        sa.Column("next_fire_us", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("last_fire_us", sa.BigInteger(), nullable=False),
+        sa.Column("next_fire_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_schedules")),
         sa.UniqueConstraint("name", name=op.f("uq_schedules_name")),
     )
-    with op.batch_alter_table("schedules", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_schedules_next_fire_us"), ["next_fire_us"], unique=False)
-
     op.create_table(
         "runs",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -117,19 +134,40 @@ def upgrade() -> None:
         sa.Column("organization", sa.Text(), nullable=True),
         sa.Column("workspace", sa.Text(), nullable=True),
         sa.Column("estimates", sa.Text(), nullable=True),
-        sa.Column("schedule", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("fire_us", sa.BigInteger(), nullable=True),
+        sa.Column("detached", sa.Boolean(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("purged_us", sa.BigInteger(), nullable=True),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("ended_us", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(["schedule"], ["schedules.id"], name=op.f("fk_runs_schedule_schedules")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sa.UniqueConstraint("key", name=op.f("uq_runs_key")),
         sa.UniqueConstraint("label", name=op.f("uq_runs_label")),
-        sa.UniqueConstraint("schedule", "fire_us", name=op.f("uq_runs_schedule_fire_us")),
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_runs_identity"), ["identity"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_job_name"), ["job_name"], unique=False)
+
+    op.create_table(
+        "fires",
+        sa.Column(
+            "schedule",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("fire_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("run", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("exit_code", sa.Integer(), nullable=True),
+        sa.Column("beat_us", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_us", sa.BigInteger(), nullable=False),
+        sa.Column("ended_us", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_fires_run_runs")),
+        sa.ForeignKeyConstraint(["schedule"], ["schedules.id"], name=op.f("fk_fires_schedule_schedules")),
+        sa.PrimaryKeyConstraint("schedule", "fire_us", name=op.f("pk_fires")),
+    )
 
     op.create_table(
         "answers",
@@ -217,6 +255,8 @@ def upgrade() -> None:
         sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
         sa.Column("riding", sa.Integer(), nullable=False),
+        sa.Column("worker", sa.Text(), nullable=True),
+        sa.Column("beat_us", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_chunks_run_runs")),
         sa.PrimaryKeyConstraint("run", "seq", name=op.f("pk_chunks")),
     )

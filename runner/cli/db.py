@@ -10,6 +10,7 @@ from runner.cli.messages import say
 from runner.cli.options import json_option, of_simulated_option
 from runner.errors import SchemaMismatch
 from runner.store.database import Database
+from runner.store.fleet import upgrade_queue
 from runner.store.tables import HEAD_REVISION
 from runner.views.safe_text import safe_text
 
@@ -39,7 +40,7 @@ def upgrade(context: Context) -> None:
         if database.is_sqlite:
             database.make_ready()
         else:
-            database.upgrade()
+            database.upgrade(upgrade_queue)
         place = database.safe_url
     finally:
         database.close()

@@ -119,7 +119,6 @@ def own_limits_from(job: Job, settings: Settings) -> dict[str, str]:
 
 # What stands in a job file for a later version, and what can be done now.
 _LATER = {
-    "schedule": "--set schedule=null runs the job once, now",
     "eval": "--set eval=null asks, and judges nothing",
     "tools": "--set tools=null sends the request as it is; a tool call then ends the row",
 }
@@ -272,8 +271,7 @@ def relaunch(run: Run, job: Job, store: Store, open_: ExitStack, home: Path) -> 
     have not been staged."""
     renderer = Renderer(run.job)
     if run.state is RunState.CANCELING:  # no row of it is asked any more
-        nothing = Input.of_nothing(run.input_uri)
-        return Launch(run=run, job=job, source=nothing, report=None, renderer=renderer)
+        return staged_launch(run, job)
     source = _reopened(run, store, home, open_)
     if source is None:
         if not run.ingest_done:
@@ -297,6 +295,12 @@ def _reopened(run: Run, store: Store, home: Path, open_: ExitStack) -> Input | N
         return open_.enter_context(opened_input(run.job, home, store))[1]
     except InputInvalid:
         return None
+
+
+def staged_launch(run: Run, job: Job) -> Launch:
+    """A run that needs no input any more: all of it is in the store."""
+    nothing = Input.of_nothing(run.input_uri)
+    return Launch(run=run, job=job, source=nothing, report=None, renderer=Renderer(run.job))
 
 
 def _report(job: Job, source: Input, renderer: Renderer) -> InputReport:

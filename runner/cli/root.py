@@ -31,6 +31,15 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "pause": Entry("runner.cli.pause:pause", "Let a run stop where it can go on later"),
         "cancel": Entry("runner.cli.pause:cancel", "End a run; its answers stay"),
     },
+    "By themselves": {
+        "schedule": Entry("runner.cli.schedule:schedule", "Jobs that run at their times: add, ls, history, backfill"),
+        "scheduler": Entry("runner.cli.scheduler:scheduler", "Runs the jobs of all schedules until it is stopped"),
+        "worker": Entry("runner.cli.fleet:worker", "One member of a fleet on PostgreSQL"),
+        "workers": Entry("runner.cli.fleet:workers", "Who works in the fleet, and on what"),
+        "attach": Entry("runner.cli.fleet:attach", "Watch a run that others work on, until it ends"),
+        "cron": Entry("runner.cli.cron_lines:cron", "A line of crontab for a job"),
+        "k8s": Entry("runner.cli.cron_lines:k8s", "A Kubernetes CronJob for a job"),
+    },
     "Look": {
         "status": Entry("runner.cli.status:status", "Recent runs"),
         "show": Entry("runner.cli.show:show", "One run: rows, tokens, cost, what to do"),
@@ -49,6 +58,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "models": Entry("runner.cli.models:models", "Models: prices, context, retirement; what the service says"),
         "doctor": Entry("runner.cli.doctor:doctor", "What is set, what is missing, what is wrong"),
         "db": Entry("runner.cli.db:db", "The database: its state, its upgrade"),
+        "purge": Entry("runner.cli.purge:purge", "Take the contents of old runs out of the database"),
         "simulator": Entry("runner.cli.simulator:simulator", "The Claude API offline, on a port of this machine"),
     },
 }

@@ -31,7 +31,7 @@ from runner.cli.options import (
     simulate_option,
 )
 from runner.cli.sending import check_credential
-from runner.cli.working import found, work
+from runner.cli.working import detached, found, work
 from runner.domain.deadline import check_deadline
 from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow
 from runner.domain.states import FINISHED_RUN
@@ -83,6 +83,10 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
 @click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
 @click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @click.option("--submit-only", is_flag=True, help="In batch mode: send all, wait for nothing; collect fetches it.")
+@click.option("--detach", is_flag=True, help="Stage the input and leave the work to the fleet's workers.")
+@click.option(
+    "--priority", type=click.IntRange(-100, 100), default=0, metavar="N", help="With --detach: higher goes first."
+)
 @simulate_option
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @json_option
@@ -105,6 +109,8 @@ def run(
     on_bad_row: str | None,
     any_model: bool,
     submit_only: bool,
+    detach: bool,
+    priority: int,
     yes: bool,
     set_values: Mapping[str, Any],
 ) -> int:
@@ -134,7 +140,16 @@ def run(
         raise UsageInvalid(f"--finish-by is for auto mode, and this job is sent {_SENT[job.mode]}.", hints=hints)
     if submit_only:
         _check_submit_only(job.mode, simulated=context.simulate)
-    asked = Asked(key=key, new=new, any_model=any_model, betas=betas, headers=headers, submit_only=submit_only)
+    asked = Asked(
+        key=key,
+        new=new,
+        any_model=any_model,
+        betas=betas,
+        headers=headers,
+        submit_only=submit_only,
+        detach=detach,
+        priority=priority,
+    )
     return asked_for(context, job, asked)
 
 
@@ -148,6 +163,8 @@ class Asked:
     betas: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     submit_only: bool = False
+    detach: bool = False
+    priority: int = 0
 
 
 def asked_for(context: Context, job: Job, asked: Asked) -> int:
@@ -165,6 +182,8 @@ def asked_for(context: Context, job: Job, asked: Asked) -> int:
         store = open_.enter_context(context.store())
         job, source = open_.enter_context(opened_input(job, context.settings.home, store))
         launched = launch(job, Wish(key=asked.key, new=asked.new), source, store, context.clock)
+        if asked.detach:
+            return detached(context, store, launched, asked.priority)
         return work(context, store, launched, waits=not asked.submit_only, submit_only=asked.submit_only)
 
 

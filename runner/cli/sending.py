@@ -24,6 +24,7 @@ from runner.domain.job import Job
 from runner.domain.pace import MOST_CALLS, Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
+from runner.domain.seen import Saw
 from runner.engine.batch.events import Tell, silence
 from runner.engine.run import Batching, Parts, RunEnd, work_on
 from runner.settings import Settings
@@ -46,7 +47,9 @@ class Sending:
     retry: bool = False
     keys: bool = False  # whether + and - on the terminal change the pace
     waits: bool = True
+    signals: bool = True  # whether SIGINT and SIGTERM are this run's to obey
     on_batch: Tell = silence
+    saw: Saw | None = None
 
 
 def check_credential(job: Job, settings: Settings) -> None:
@@ -62,12 +65,20 @@ def send(launched: Launch, sending: Sending) -> RunEnd:
 
 
 async def _send(launched: Launch, sending: Sending) -> RunEnd:
-    job = launched.run.job
     pace = Pace(launched.job.limits.concurrency)
+    async with parts_for(launched, sending, pace) as parts:
+        with single_keys(sys.stdin.fileno()) if sending.keys else nullcontext():
+            return await work_on(launched.run, parts)
+
+
+@asynccontextmanager
+async def parts_for(launched: Launch, sending: Sending, pace: Pace) -> AsyncIterator[Parts]:
+    """What a run is worked with, its connection open."""
+    job = launched.run.job
     known = await known_limits(job, sending.settings, sending.prices, sending.clock)
     connecting = connection_for(job, sending.settings, sending.clock)
     async with connecting as connection, Client(connection, clock=sending.clock) as client:
-        parts = Parts(
+        yield Parts(
             store=sending.store,
             source=launched.source,
             report=launched.report,
@@ -90,9 +101,9 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
             own_from=own_limits_from(launched.job, sending.settings),
             pace=pace,
             beside=(partial(obey_keys, sys.stdin.fileno(), pace),) if sending.keys else (),
+            signals=sending.signals,
+            saw=sending.saw,
         )
-        with single_keys(sys.stdin.fileno()) if sending.keys else nullcontext():
-            return await work_on(launched.run, parts)
 
 
 def spool_of(settings: Settings) -> Path:

@@ -12,6 +12,7 @@ from runner.cli.options import json_option, limited_to, of_simulated_option, pla
 from runner.domain.run import Run
 from runner.domain.states import RunState
 from runner.store.store import Store
+from runner.views.numbers import byte_size
 from runner.views.run_tables import StatusRow, status_table
 
 SHOWN_RUNS = 20
@@ -29,7 +30,7 @@ def status(context: Context, limit: int) -> None:
     """
     rows = _newest(context, limit)
     if context.json:
-        context.print_json({"runs": [row.as_json() for row in rows]})
+        context.print_json({"runs": [row.as_json() for row in rows], "database_bytes": _size_bytes(context)})
         return
     if not rows:
         context.note("there are no runs yet.   runner init   writes a first job")
@@ -38,8 +39,18 @@ def status(context: Context, limit: int) -> None:
     width = console.width if console.is_terminal else None
     for line in status_table(rows, width, plain=context.plain):
         click.echo(line)
+    context.note(f"database  {byte_size(_size_bytes(context))}")
     for row in rows:
         warn_of_results(row.submissions, row.run, context.clock.now_us())
+
+
+def _size_bytes(context: Context) -> int:
+    """Of all stores that were looked at."""
+    total = 0
+    for simulated in context.existing_stores():
+        with context.store(simulated=simulated) as store:
+            total += store.purge.size_bytes()
+    return total
 
 
 def _newest(context: Context, limit: int) -> list[StatusRow]:

@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import anyio
+
 from runner.cli.batch_news import teller
 from runner.cli.context import Context
 from runner.cli.job_argument import absolute_output
 from runner.cli.keys import keys_can_be_read
 from runner.cli.launch import Launch, settled
+from runner.cli.messages import say
 from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
+from runner.cli.tracing import traced
 from runner.domain.job import Job
 from runner.domain.run import Run
+from runner.engine.detach import stage_for_others
 from runner.engine.run import RunEnd
+from runner.errors import Stalled
 from runner.store.store import Store
 from runner.views.progress_view import ProgressView, progress_view
 
@@ -54,14 +60,42 @@ def work(
     began_s = context.clock.monotonic()
     end = worked(context, store, launched, retry=retry, waits=waits)
     elapsed_s = context.clock.monotonic() - began_s
-    return conclude(context, store, end, output, elapsed_s=elapsed_s, submit_only=submit_only)
+    code = conclude(context, store, end, output, elapsed_s=elapsed_s, submit_only=submit_only)
+    if end.run.job.notify:
+        from runner.cli.notices import tell_of_run
+
+        tell_of_run(context, store, end.run)
+    return code
+
+
+def detached(context: Context, store: Store, launched: Launch, priority: int) -> int:
+    """Stage what is left of the input and give the run to the fleet; exit 0 when it is theirs."""
+    from runner.store.fleet import check_queue
+
+    run = launched.run
+    check_queue(store.database)
+    if context.json:
+        print_event("launch", run=run.label, job=run.job.name, simulated=run.job.simulated)
+    if launched.finished:
+        end = RunEnd(run=run, tally=store.tally(run.id), pause=None)
+        return conclude(context, store, end, launched.job.output.path, elapsed_s=None)
+    staged = anyio.run(
+        stage_for_others, run, store, launched.source, launched.report, launched.renderer, context.clock
+    )
+    if not staged:
+        say(f"run {run.label} was stopped while its input was read; the same command goes on.")
+        return Stalled.exit_code
+    store.fleet.detach(run.id, detached=True, priority=priority)
+    rows = store.run_by_id(run.id).total_rows or 0
+    context.note(f"run {run.label}: {rows:,} rows wait for the fleet.   runner attach {run.label}")
+    return 0
 
 
 def worked(
     context: Context, store: Store, launched: Launch, *, retry: bool = False, waits: bool = True, shown: bool = True
 ) -> RunEnd:
     """Work on the run and show how it goes, without a word about its end."""
-    with _progress(context, shown=shown) as view:
+    with _progress(context, shown=shown) as view, traced() as spans:
         sending = Sending(
             settings=context.settings,
             store=store,
@@ -72,6 +106,7 @@ def worked(
             keys=view.takes_keys,
             waits=waits,
             on_batch=teller(context, launched.run, view),
+            saw=spans,
         )
         return send(launched, sending)
 

@@ -13,7 +13,9 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from runner.domain.decide import RetryPolicy
+from runner.domain.notify import NotifyRule, rules_from
 from runner.domain.packing import DEFAULT_MAX_BYTES
+from runner.domain.schedule import ScheduleSpec, spec_from
 from runner.domain.submission import OnUnknown
 
 T = TypeVar("T")
@@ -205,14 +207,6 @@ class AnswerSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NotifySpec:
-    """Who is told of what: a webhook, of these events."""
-
-    on: tuple[str, ...]
-    webhook: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """Everything a run needs to know but its rows, its key and its store.
 
@@ -244,7 +238,8 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     batch: BatchSpec = BatchSpec()
     auto: AutoSpec = AutoSpec()
-    notify: tuple[NotifySpec, ...] = ()
+    schedule: ScheduleSpec | None = None
+    notify: tuple[NotifyRule, ...] = ()
     # Blocks of the file that this version checks and cannot yet carry out.
     later: tuple[str, ...] = ()
 
@@ -288,13 +283,14 @@ class Job:
         told["variants"] = tuple(Variant(**variant) for variant in told.get("variants", ()))
         told["match"] = Match(told.get("match", Match.ALL))
         told["answer"] = AnswerSpec(**told.get("answer", {}))
-        told["notify"] = tuple(_with_tuples(NotifySpec, one) for one in told.get("notify", ()))
         told["later"] = tuple(told.get("later", ()))
         told["limits"] = Limits(**told["limits"])
         told["mode"] = Mode(told["mode"])
         told["betas"] = tuple(told["betas"])
         told["batch"] = _batch_of(told.get("batch", {}))
         told["auto"] = AutoSpec(**told.get("auto", {}))
+        told["schedule"] = spec_from(told.get("schedule"))
+        told["notify"] = rules_from(told.get("notify", ()))
         return Job(**told)
 
     def with_changes_of(self, other: Job) -> Job:
@@ -319,5 +315,7 @@ def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
     return BatchSpec(**{name: words[name](value) if name in words else value for name, value in told.items()})
 
 
-CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "notify", "later")
+CHANGEABLE_FIELDS = (
+    "mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "schedule", "notify", "later",
+)  # fmt: skip
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

@@ -68,6 +68,11 @@ class Pace:
         self.maximum = max(1, min(changed, MOST_CALLS))
         self._allowed = min(self._allowed, float(self.maximum))
 
+    def limit_to(self, maximum: int) -> None:
+        """Another maximum from now on: others use what is left of the process."""
+        self.maximum = maximum
+        self._allowed = min(max(self._allowed, float(FEWEST_CALLS)), float(maximum))
+
     def _note(self, latency_s: float) -> None:
         """Two running means: of the last round of answers, and of the rounds before."""
         if self._now_s is None:

@@ -14,7 +14,8 @@ class Run:
 
     `records` is None until the input has been read to its end; `ingested_*` say how far it is staged: records,
     decompressed bytes, and the digest of those bytes. `wanted` is what another process has asked of the holder;
-    `estimates` what it has learned of the size of its calls (`Estimator.to_json`).
+    `estimates` what it has learned of the size of its calls (`Estimator.to_json`). A `detached` run is the fleet's;
+    of several the one of the highest `priority` goes first. Of a purged one the contents are gone.
     """
 
     id: int
@@ -45,6 +46,9 @@ class Run:
     organization: str | None
     workspace: str | None
     estimates: str | None
+    detached: bool
+    priority: int
+    purged_us: int | None
     created_us: int
     ended_us: int | None
 

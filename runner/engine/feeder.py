@@ -114,6 +114,10 @@ class Feeder:
                         return
                     await self._rest()
 
+    def look_again(self) -> None:
+        """There may be something to claim."""
+        self._changed.set()
+
     def close(self) -> None:
         """Nobody is fed: for one that may never have been served."""
         self._queue.close()

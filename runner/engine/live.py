@@ -3,6 +3,7 @@ it free. How many there are is the pace's business."""
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from runner.domain.outcome import Answer, Failure, FailureKind, Origin, Outcome
 from runner.domain.pace import Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
+from runner.domain.seen import Saw
 from runner.domain.states import PauseReason, RowStatus
 from runner.engine.feeder import Feeder, Work
 from runner.engine.first_calls import FirstCalls
@@ -28,6 +30,7 @@ from runner.engine.keeper import Keeper
 from runner.engine.meter import Meter
 from runner.engine.room import Room
 from runner.engine.scopes import Scope, Scopes
+from runner.engine.seeing import seen
 from runner.engine.settle import Call, released, settlement, unsendable
 from runner.engine.stop import Stop
 from runner.engine.writer import Writer
@@ -35,6 +38,8 @@ from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
 from runner.store.claims import StoredTurn
 from runner.store.group import SendIntent, Settlement, Verdict
+
+log = logging.getLogger(__name__)
 
 # The service's word for traffic that grew too fast, whatever the limits.
 GREW_TOO_FAST = "ramp_limit_exceeded"
@@ -72,7 +77,11 @@ class Live:
         check_failures: Callable[[], None],
         remember_hold: Callable[[Scope, int], Awaitable[None]],
         remember_origin: Callable[[Origin], Awaitable[None]],
+        run: str = "",
+        saw: Saw | None = None,
     ) -> None:
+        self._run = run
+        self._saw = saw
         self._job = job
         self._policy = job.limits.policy()
         self._round = round_
@@ -259,6 +268,10 @@ class Live:
             self._meter.spent_pico += stored.booking.cost_pico or 0
             self._meter.committed_pico += stored.booking.bound_pico or 0
         await self._end(call, stored)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("call_ended", extra=self._told(call, outcome, now_s - started_s))
+        if self._saw is not None:
+            self._saw(seen(self._job, self._run, call, outcome, decision, stored, latency_s=now_s - started_s))
         if held_until_us is not None:
             await self._remember_hold(call.scope, held_until_us)
         if self._origin is None and outcome.origin.organization is not None:
@@ -269,6 +282,18 @@ class Live:
             call.work.turns.append(StoredTurn(message=turn.message, usage=turn.usage, cost_pico=turn.cost_pico))
             call.work.history = replace(call.work.history, turns=len(call.work.turns))
         return decision
+
+    def _told(self, call: Call, outcome: Outcome, latency_s: float) -> dict[str, object]:
+        """A call for the log: the row by its number alone."""
+        return {
+            "run": self._run,
+            "job": self._job.name,
+            "row": call.work.idx,
+            "attempt": call.try_,
+            "outcome": "answer" if isinstance(outcome, Answer) else outcome.kind,
+            "request_id": outcome.origin.request_id,
+            "duration_s": round(latency_s, 3),
+        }
 
     def _learn(self, call: Call, outcome: Outcome, now_us: int, latency_s: float) -> None:
         """What this outcome says about the scope, the limits, the estimates and the pace."""

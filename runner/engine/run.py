@@ -3,6 +3,7 @@ is to stop. The same function starts a run and goes on with one that was killed.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -23,6 +24,7 @@ from runner.domain.pace import Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
 from runner.domain.run import Run, Tally
+from runner.domain.seen import Saw
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
 from runner.domain.submission import Timing
 from runner.engine.batch.calls import PATIENCE_S, SHORT_PATIENCE_S, BatchCalls, BatchService
@@ -48,6 +50,8 @@ from runner.files.source import Input
 from runner.store.claims import ClaimedChunk
 from runner.store.holder import HEARTBEAT_S, Hold, taken_over
 from runner.store.store import Store
+
+log = logging.getLogger(__name__)
 
 # What supervisors give a process to end is 30 s or more; stay below it.
 GRACE_S = 25.0
@@ -89,7 +93,8 @@ class Parts:
 
     `job` brings what may change on resume; `retry` opens a new round of a finished run's failed rows. `known` are
     limits by model class, of a tier or from the Admin API; `own_from` says where a limit of the run's own was set, by
-    name; `pace` is given by whoever wants to change it meanwhile, which what runs `beside` the work may do.
+    name; `saw` hears of each call that has ended; `pace` is given by whoever wants to change it meanwhile, which what
+    runs `beside` the work may do.
     """
 
     store: Store
@@ -106,6 +111,7 @@ class Parts:
     known: Mapping[str, KnownLimits] = field(default_factory=dict)
     own_from: Mapping[str, str] = field(default_factory=dict)
     pace: Pace | None = None
+    saw: Saw | None = None
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
     grace_s: float = GRACE_S
     signals: bool = True
@@ -121,16 +127,25 @@ async def work_on(run: Run, parts: Parts) -> RunEnd:
         run = await to_thread.run_sync(_taken_up, run, parts)
         if run.state in FINISHED_RUN:  # another process finished it while we waited for the hold
             return RunEnd(run=run, tally=await to_thread.run_sync(parts.store.tally, run.id), pause=None)
-        engine = _Engine(run, parts, hold, await to_thread.run_sync(parts.store.tally, run.id))
+        log.info("run_started", extra={"run": run.label, "job": run.job.name, "mode": run.job.mode})
+        engine = Engine(run, parts, hold, await to_thread.run_sync(parts.store.tally, run.id))
         error: RunnerError | None = None
         try:
             await engine.serve()
         except* RunnerError as group:
-            error = _first(group)
-        return await to_thread.run_sync(engine.conclude, error)
+            error = first_of_group(group)
+        end = await to_thread.run_sync(engine.conclude, error)
+        log.info("run_left", extra=_left(end))
+        return end
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(hold.release)
+
+
+def _left(end: RunEnd) -> dict[str, object]:
+    run = end.run
+    told = {"run": run.label, "job": run.job.name, "state": run.state, "reason": run.pause_reason}
+    return {**told, "done": end.tally.done, "failed": end.tally.failed}
 
 
 def _taken_up(run: Run, parts: Parts) -> Run:
@@ -147,7 +162,8 @@ def _taken_up(run: Run, parts: Parts) -> Run:
     return store.resume_run(run, parts.job or run.job)
 
 
-def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
+def first_of_group(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
+    """The one that is told."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -156,7 +172,7 @@ def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
     return error
 
 
-class _Engine:
+class Engine:
     """The tasks of one run and what they share."""
 
     def __init__(self, run: Run, parts: Parts, hold: Hold, before: Tally) -> None:
@@ -226,6 +242,8 @@ class _Engine:
             check_failures=self._check_failures,
             remember_hold=self._remember_hold,
             remember_origin=self._remember_origin,
+            run=self._run.label,
+            saw=self._parts.saw,
         )
 
     def _new_lane(self, mode: Mode) -> Lane | None:

@@ -20,7 +20,6 @@ from runner.domain.job import (
     Limits,
     Match,
     Mode,
-    NotifySpec,
     OnBadRow,
     OutputSpec,
     Variant,
@@ -164,7 +163,8 @@ def _job(
         tags=told.tags,
         batch=_batch(told.batch),
         auto=AutoSpec(threshold=told.auto.threshold, finish_by=told.auto.finish_by),
-        notify=tuple(NotifySpec(on=tuple(one.on), webhook=one.webhook) for one in told.notify),
+        schedule=None if told.schedule is None else told.schedule.spec(),
+        notify=tuple(section.rule() for section in told.notify),
         later=tuple(name for name in LATER_BLOCKS if getattr(told, name)),
     )
 

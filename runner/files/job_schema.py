@@ -9,14 +9,13 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from runner.domain.job import API_VERSIONS, DEFAULT_AUTO_THRESHOLD, DEFAULT_CONCURRENCY, BatchSpec, Limits
 from runner.domain.pace import MOST_CALLS
 from runner.domain.packing import API_MAX_REQUESTS
+from runner.files.job_automation import NotifySection, ScheduleSection
 from runner.files.job_sections import (
     EvalSection,
     FilesSection,
     InputSection,
     Name,
-    NotifySection,
     OutputSection,
-    ScheduleSection,
     TextOrFile,
     VariantSection,
 )
@@ -137,4 +136,4 @@ REFUSED_KEYS = {
     "api_key": "keys do not belong in a job file: use ANTHROPIC_API_KEY",
 }
 # Blocks that are checked and cannot be carried out yet.
-LATER_BLOCKS = ("schedule", "eval", "tools")
+LATER_BLOCKS = ("eval", "tools")

@@ -9,13 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from runner.files.environment import holds_password
-from runner.files.job_values import Count, Duration, Section, Size, Usd, name_of_thing
+from runner.files.job_values import Count, Section, Size, Usd, name_of_thing
 
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, AfterValidator(name_of_thing)]
 FORMATS = Literal["jsonl", "json", "csv", "tsv", "parquet"]
 OUTPUT_FORMATS = Literal["jsonl", "csv", "tsv", "parquet"]
-_CRON = re.compile(r"[0-9A-Za-z*,/#?-]+(\s+[0-9A-Za-z*,/#?-]+){4}")
 
 # The schema's word for a text that may stand in a file of its own.
 TEXT_OR_FILE = {
@@ -44,12 +43,6 @@ def _statement(sql: str) -> str:
     return sql
 
 
-def _address(url: str) -> str:
-    if not url.startswith(("https://", "http://", "${")):
-        raise ValueError("must be an address that begins with https://, or ${NAME}")
-    return url
-
-
 def _run(value: Any) -> Any:
     """`run: r_7f3k2m` is short for that run; `{ job: NAME, select: latest }` names the latest of a job."""
     return {"id": value} if isinstance(value, str) else value
@@ -74,22 +67,6 @@ def _delimiter(value: str) -> str:
     if len(value) != 1 or value in '"\r\n':
         raise ValueError("must be one character, such as ;")
     return value
-
-
-def _cron(text: str) -> str:
-    if not _CRON.fullmatch(text.strip()):
-        raise ValueError("must be five fields: minute hour day month weekday, such as 30 2 * * *")
-    return text
-
-
-def _zone(name: str) -> str:
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is no time zone; known are names such as Europe/Berlin or UTC") from None
-    return name
 
 
 Status = Literal["succeeded", "truncated", "refused", "invalid_output", "errored", "expired", "canceled"]
@@ -173,23 +150,6 @@ class VariantSection(Section):
     system: TextOrFile | None = None
     request: dict[str, Any] = {}
     when: Text | None = None
-
-
-class NotifySection(Section):
-    """Who is told of what."""
-
-    on: list[Literal["done", "failed", "budget", "deadline"]]
-    webhook: Annotated[str, AfterValidator(_address)]
-
-
-class ScheduleSection(Section):
-    """When a job begins by itself."""
-
-    cron: Annotated[str, AfterValidator(_cron)]
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    overlap: Literal["skip", "queue", "cancel"] = "skip"
-    catch_up: Literal["latest", "all", "none"] = "latest"
-    deadline: Duration | None = None
 
 
 class GraderSection(Section):

@@ -66,9 +66,14 @@ def claim_next(
 ) -> ClaimedChunk | None:
     """Claim the first chunk of this kind behind `after_seq` that is due; None when there is none now."""
     found = connection.execute(queries.next_claimable(run, now_us, wanted, after_seq)).first()
-    if found is None:
-        return None
-    connection.execute(queries.claim_chunk(run, found.seq))
+    return None if found is None else claim_found(connection, run, found, now_us, price_version)
+
+
+def claim_found(
+    connection: Connection, run: int, found: Any, now_us: int, price_version: str, worker: str | None = None
+) -> ClaimedChunk:
+    """Claim a chunk whose row is locked; `worker` is the member of the fleet that takes it."""
+    connection.execute(queries.claim_chunk(run, found.seq, worker=worker, beat_us=now_us))
     fence = Fence(seq=found.seq, epoch=found.epoch + 1)
     span = (run, found.first_idx, found.first_idx + found.n)
     round_ = connection.execute(queries.run_by_id(run)).one().round

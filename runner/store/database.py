@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +40,20 @@ def _connection_was_lost(error: BaseException) -> bool:
     return isinstance(error, exc.DBAPIError) and error.connection_invalidated
 
 
+# What PostgreSQL says while it goes down or comes up again.
+_GOING_OR_COMING = frozenset({"57P01", "57P02", "57P03"})
+
+
+def _is_away(error: BaseException) -> bool:
+    """The connection was lost, or there is none to be had: a restart, a failover."""
+    if _connection_was_lost(error):
+        return True
+    if not isinstance(error, exc.OperationalError) or not hasattr(error.orig, "sqlstate"):
+        return False  # SQLite's errors have no such state
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state is None or state.startswith("08") or state in _GOING_OR_COMING
+
+
 _RECONNECTS = Retrying(
     retry=retry_if_exception(_connection_was_lost),
     wait=wait_random_exponential(multiplier=0.1, max=5),
@@ -59,6 +73,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = _canonical(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._reached = False
         if self.is_sqlite:
             _create_private(self.path)
             self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE")
@@ -76,6 +91,12 @@ class Database:
         """The URL without its password, fit for a screen."""
         return self.url.difference_update_query(_SECRET_PARAMETERS).render_as_string(hide_password=True)
 
+    @property
+    def conninfo(self) -> str:
+        """A PostgreSQL URL as its driver takes it, password included: for a connection, never for a screen."""
+        url = self.url.set(drivername="postgresql").difference_update_query(["prepare_threshold"])
+        return url.render_as_string(hide_password=False)
+
     def write(self, work: Callable[[Connection], T]) -> T:
         """One transaction. It is replayed when the connection was lost, so `work` must bear that."""
         return self._run(self._writer, work)
@@ -85,11 +106,26 @@ class Database:
         return self._run(self._reader, work)
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        # A server that was there comes back; one that was never reached is a wrong address, and said at once.
+        again = _RECONNECTS.copy(retry=retry_if_exception(_is_away)) if self._reached else _RECONNECTS
         try:
-            told: T = _RECONNECTS(_in_transaction, engine, work)
+            told: T = again(_in_transaction, engine, work)
+            self._reached = True
             return told
         except exc.DBAPIError as error:
             raise _fault(error, self.safe_url) from None
+
+    def vacuum(self, tables: Sequence[str]) -> None:
+        """Give back what deleted rows have left. Not in a transaction, as both databases want it."""
+        with _mapped_faults(self.safe_url):
+            if self.is_sqlite:
+                with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_MS / 1_000)) as connection:
+                    connection.execute("VACUUM")
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                return
+            with self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                for table in tables:
+                    connection.execute(text(f"VACUUM (ANALYZE) {table}"))
 
     def close(self) -> None:
         self._writer.dispose()
@@ -132,8 +168,8 @@ class Database:
             _copy(self.path, self.path.with_suffix(f".before-{HEAD_REVISION}{self.path.suffix}"))
             self.upgrade()
 
-    def upgrade(self) -> None:
-        """Bring the schema to the newest revision; safe to call by several at once."""
+    def upgrade(self, *also: Callable[[Connection], object]) -> None:
+        """Bring the schema to the newest revision; safe to call by several at once. `also` goes with it."""
         from alembic import command
         from alembic.config import Config
 
@@ -144,6 +180,8 @@ class Database:
                 connection.execute(text("SELECT pg_advisory_xact_lock(7260921)"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            for step in also:
+                step(connection)
 
 
 def _create(connection: Connection) -> None:
@@ -229,10 +267,20 @@ def _sqlite_engine(url: URL, *, begin: str) -> Engine:
     return engine
 
 
+def prepare_threshold(url: URL) -> dict[str, int | None]:
+    """`?prepare_threshold=none` of a URL, as the driver takes it: PgBouncer may hand a transaction to a server that
+    has never heard of a statement that was prepared elsewhere."""
+    told = url.query.get("prepare_threshold")
+    if told is None:
+        return {}
+    return {"prepare_threshold": int(told) if isinstance(told, str) and told.isdecimal() else None}
+
+
 def _postgresql_engine(url: URL) -> Engine:
+    threshold = prepare_threshold(url)
     try:
         engine = create_engine(
-            url,
+            url.difference_update_query(["prepare_threshold"]),
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args={
@@ -242,6 +290,7 @@ def _postgresql_engine(url: URL) -> Engine:
                 "keepalives_interval": 10,
                 "keepalives_count": 3,
                 "tcp_user_timeout": 60_000,
+                **threshold,
             },
         )
     except ImportError as error:

@@ -171,12 +171,12 @@ def payloads_from(run: int, seq: int, limit: int) -> Select[Any]:
 
 
 # Other rows of the chunk may ride in a batch meanwhile.
-_RELEASED = case((chunks.c.riding > 0, ChunkState.IN_BATCH), else_=CHUNK_MOVES[ChunkState.RUNNING]["released"])
+RELEASED = case((chunks.c.riding > 0, ChunkState.IN_BATCH), else_=CHUNK_MOVES[ChunkState.RUNNING]["released"])
 
 
 def release_running(run: int) -> Update:
     """Chunks that a dead holder left running. Only whoever holds the run may do this."""
-    return update(chunks).where(chunks.c.run == run, chunks.c.state == ChunkState.RUNNING).values(state=_RELEASED)
+    return update(chunks).where(chunks.c.run == run, chunks.c.state == ChunkState.RUNNING).values(state=RELEASED)
 
 
 def release_chunk(run: int, seq: int, epoch: int) -> Update:
@@ -189,7 +189,7 @@ def release_chunk(run: int, seq: int, epoch: int) -> Update:
             chunks.c.epoch == epoch,
             chunks.c.state == ChunkState.RUNNING,
         )
-        .values(state=_RELEASED)
+        .values(state=RELEASED)
     )
 
 
@@ -249,12 +249,12 @@ def _has_paused_turns(run: int) -> ColumnElement[bool]:
     )
 
 
-def claim_chunk(run: int, seq: int) -> Update:
+def claim_chunk(run: int, seq: int, *, worker: str | None, beat_us: int) -> Update:
     """Raise the fence: whoever held the chunk before can no longer settle its rows."""
     return (
         update(chunks)
         .where(chunks.c.run == run, chunks.c.seq == seq)
-        .values(state=ChunkState.RUNNING, epoch=chunks.c.epoch + 1, next_at_us=None)
+        .values(state=ChunkState.RUNNING, epoch=chunks.c.epoch + 1, next_at_us=None, worker=worker, beat_us=beat_us)
     )
 
 

@@ -58,6 +58,8 @@ def create(connection: Connection, new: NewRun, label: str, now_us: int, *, newe
         "ingest_done": False,
         "output": new.output,
         "epoch": 0,
+        "detached": False,
+        "priority": 0,
         "created_us": now_us,
     }
     run = connection.execute(queries.create_run(), values).scalar_one()
@@ -174,6 +176,9 @@ def _value(row: Any) -> Run:
         organization=row.organization,
         workspace=row.workspace,
         estimates=row.estimates,
+        detached=row.detached,
+        priority=row.priority,
+        purged_us=row.purged_us,
         created_us=row.created_us,
         ended_us=row.ended_us,
     )

@@ -40,8 +40,11 @@ from runner.store import (
     submissions,
 )
 from runner.store.database import Database
+from runner.store.fleet import Fleet
 from runner.store.ledger import plain_text
+from runner.store.purging import Purge
 from runner.store.queries import Wanted
+from runner.store.schedules import Schedules
 from runner.store.submissions import Submission
 
 T = TypeVar("T")
@@ -52,6 +55,9 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.schedules = Schedules(database)
+        self.fleet = Fleet(database)
+        self.purge = Purge(database)
         self._holds: dict[int, holder.Hold] = {}
 
     @staticmethod

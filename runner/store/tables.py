@@ -19,7 +19,6 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
     text,
 )
 
@@ -77,11 +76,11 @@ runs = Table(
     Column("organization", Text),
     Column("workspace", Text),
     Column("estimates", Text),
-    Column("schedule", Serial, ForeignKey("schedules.id")),
-    Column("fire_us", BigInteger),
+    Column("detached", Boolean, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("purged_us", BigInteger),
     Column("created_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
-    UniqueConstraint("schedule", "fire_us"),
 )
 
 chunks = Table(
@@ -97,6 +96,8 @@ chunks = Table(
     Column("done", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
     Column("riding", Integer, nullable=False),
+    Column("worker", Text),
+    Column("beat_us", BigInteger),
 )
 _UNFINISHED = text("state NOT IN ('done', 'canceled')")
 Index(
@@ -382,8 +383,39 @@ schedules = Table(
     Column("deadline_s", Integer),
     Column("jitter_s", Integer, nullable=False),
     Column("enabled", Boolean, nullable=False),
-    Column("last_fire_us", BigInteger),
-    Column("next_fire_us", BigInteger, index=True),
+    Column("version", Integer, nullable=False),
+    Column("last_fire_us", BigInteger, nullable=False),
+    Column("next_fire_us", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+fires = Table(
+    "fires",
+    metadata,
+    Column("schedule", Serial, ForeignKey("schedules.id"), primary_key=True, autoincrement=False),
+    Column("fire_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("run", Serial, ForeignKey("runs.id")),
+    Column("exit_code", Integer),
+    Column("beat_us", BigInteger),
+    Column("recorded_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+)
+
+# Members of the fleet, living and lately gone.
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    Column("beat_us", BigInteger, nullable=False),
 )
 
 files = Table(
@@ -397,17 +429,24 @@ files = Table(
     Column("expires_us", BigInteger),
 )
 
-# A succeeded result is final: no statement of ours tries, and the database refuses those of others.
+# A succeeded result is final: no statement of ours tries, and the database refuses those of others. Only with its
+# whole run, once that is marked as purged, it may go.
 FINAL_RESULT_TRIGGERS = {
     "sqlite": (
         """CREATE TRIGGER final_result_update BEFORE UPDATE ON results WHEN OLD.status = 'succeeded'
            BEGIN SELECT RAISE(ABORT, 'a succeeded result never changes'); END""",
         """CREATE TRIGGER final_result_delete BEFORE DELETE ON results WHEN OLD.status = 'succeeded'
+           AND (SELECT purged_us FROM runs WHERE id = OLD.run) IS NULL
            BEGIN SELECT RAISE(ABORT, 'a succeeded result never changes'); END""",
     ),
     "postgresql": (
         """CREATE FUNCTION refuse_final_result() RETURNS trigger LANGUAGE plpgsql AS $$
-           BEGIN RAISE EXCEPTION 'a succeeded result never changes'; END $$""",
+           BEGIN
+             IF TG_OP = 'DELETE' AND (SELECT purged_us FROM runs WHERE id = OLD.run) IS NOT NULL THEN
+               RETURN OLD;
+             END IF;
+             RAISE EXCEPTION 'a succeeded result never changes';
+           END $$""",
         """CREATE TRIGGER final_result BEFORE UPDATE OR DELETE ON results FOR EACH ROW
            WHEN (OLD.status = 'succeeded') EXECUTE FUNCTION refuse_final_result()""",
     ),

@@ -42,3 +42,13 @@ def of_rows(number: int) -> str:
 def of_batches(number: int) -> str:
     """`1 batch`, `12 batches`."""
     return "1 batch" if number == 1 else f"{number:,} batches"
+
+
+def byte_size(number: int) -> str:
+    """`812 KB`, `1.45 GB`; powers of ten."""
+    if number < 1_000:
+        return f"{number} bytes"
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}" if number < unit * 999.5 else f"{number / unit:.0f} {name}"
+    raise AssertionError("unreachable")

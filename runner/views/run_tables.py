@@ -52,6 +52,8 @@ class StatusRow:
     @property
     def note(self) -> str:
         run, out = self.run, out_words(self.submissions)
+        if run.purged_us is not None:
+            return "purged: its rows are gone, its cost stays"
         if run.state is RunState.CANCELING and out:
             return f"{out}: runner collect {run.label}"
         if self.left_alone:

@@ -21,13 +21,14 @@ from runner.domain.job import (
     Limits,
     Match,
     Mode,
-    NotifySpec,
     OnBadRow,
     OutputSpec,
     Variant,
     WarmCache,
 )
+from runner.domain.notify import NotifyRule, Occasion
 from runner.domain.packing import Packer
+from runner.domain.schedule import ScheduleSpec
 from runner.domain.submission import OnUnknown
 
 JOB = Job(
@@ -72,7 +73,8 @@ OTHER_WAYS: dict[str, object] = {
     "tags": {},
     "batch": BatchSpec(max_requests=10, on_unknown=OnUnknown.RESUBMIT),
     "auto": AutoSpec(threshold=1, finish_by="6h"),
-    "notify": (NotifySpec(on=("finished",), webhook="https://example.com/hook"),),
+    "schedule": ScheduleSpec(cron="30 2 * * *"),
+    "notify": (NotifyRule(on=(Occasion.FAILED,), command=("page",)),),
     "later": ("eval",),
 }
 

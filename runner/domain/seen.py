@@ -1,0 +1,38 @@
+"""One call as those see it who count and trace: no prompt, no answer, no key of a row. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallSeen:
+    """A call that has ended. `outcome` is `answer` or the kind of a failure; `row_status` is set when it ended its
+    row; `tokens` are by kind; money in pico-dollars, times in microseconds of shared time."""
+
+    job: str
+    run: str
+    model: str
+    base_url: str
+    outcome: str
+    latency_s: float
+    began_us: int
+    ended_us: int
+    max_tokens: int
+    attempt: int
+    row_status: str | None = None
+    stop_reason: str | None = None
+    request_id: str | None = None
+    response_model: str | None = None
+    workspace: str | None = None
+    error_type: str | None = None
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    cost_pico: int | None = None
+
+
+Saw = Callable[[CallSeen], None]
+
+
+def nobody(_call: CallSeen) -> None:
+    """Where nobody counts."""

@@ -1,0 +1,59 @@
+"""Staging a run for others to work on: its input goes into the store, nothing is sent."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import anyio
+from anyio import to_thread
+
+from runner.clock import Clock
+from runner.domain.run import Run
+from runner.domain.states import FINISHED_RUN
+from runner.engine.ingest import Ingest
+from runner.engine.stop import Stop
+from runner.files.check import InputReport
+from runner.files.render import Renderer
+from runner.files.source import Input
+from runner.store.holder import HEARTBEAT_S, Hold, taken_over
+from runner.store.store import Store
+
+
+async def stage_for_others(
+    run: Run, store: Store, source: Input, report: InputReport | None, renderer: Renderer, clock: Clock
+) -> bool:
+    """Read the input to its end, under the run's hold; False when a signal came first.
+
+    Raises RunLocked, InputChanged, InputInvalid. The same again goes on after the last commit.
+    """
+    hold = await to_thread.run_sync(store.hold, run, clock.now_us)
+    try:
+        run = await to_thread.run_sync(store.run_by_id, run.id)
+        if run.state not in FINISHED_RUN:
+            run = await to_thread.run_sync(store.resume_run, run, run.job)
+        stop = Stop()
+        ingest = Ingest(store, run, source, renderer, report, anyio.CapacityLimiter(1))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_beat, hold, run, clock.now_us)
+            tasks.start_soon(_obey, stop)
+            await ingest.serve(stop)
+            tasks.cancel_scope.cancel()
+        return ingest.done
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(hold.release)
+
+
+async def _beat(hold: Hold, run: Run, now_us: Callable[[], int]) -> None:
+    while True:
+        await anyio.sleep(HEARTBEAT_S)
+        if not await to_thread.run_sync(hold.extend, now_us()):
+            raise taken_over(run)
+
+
+async def _obey(stop: Stop) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            stop.by_signal(number)
+            return

@@ -1,0 +1,208 @@
+"""A member's part in a run that many work on: chunks are offered one by one, everything else is the local engine.
+
+What is not here any more is what one process does for a whole run: reading its input, its hold, its batches. In place
+of the hold each chunk has a lease: a sign of life for the chunks in hand, whose answer also says which of them have
+ended or were taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+from anyio import to_thread
+
+from runner.domain.run import Run
+from runner.domain.states import PauseReason, RunState
+from runner.engine.ending import ended_run
+from runner.engine.feeder import Feeder
+from runner.engine.run import Engine, Parts, RunEnd, first_of_group
+from runner.engine.stop import Pause
+from runner.errors import RunnerError, StoreFault, UsageInvalid
+from runner.store.claims import ClaimedChunk
+from runner.store.group import Fence
+from runner.store.store import Store
+
+# How often the chunks in hand are looked at; a chunk that has ended waits as long before the next one comes.
+LOOK_S = 0.5
+# How often failures of other members are counted in.
+TALLY_S = 5.0
+# A member without a chunk stays this long: the next one usually comes at once.
+LINGER_S = 3.0
+
+
+class _NoHold:
+    """In place of the hold of a whole run."""
+
+    def extend(self, _now_us: int) -> bool:
+        return True
+
+    def check(self, _connection: object) -> None:
+        """Chunks have fences of their own."""
+
+    def release(self) -> None:
+        """Nothing was taken."""
+
+
+@dataclass(slots=True)
+class _Offer:
+    """A chunk that this member is to work on; `ended` once it is done, taken over, or not to be had."""
+
+    seq: int
+    ended: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Member(Engine):
+    """One process's part in a run of the fleet. `offer` chunks while `serve` runs; it ends when none has come for
+    a while or the run is to stop."""
+
+    def __init__(self, run: Run, parts: Parts, worker: str) -> None:
+        super().__init__(run, parts, _NoHold(), parts.store.tally(run.id))
+        self._worker = worker
+        self._offered: list[_Offer] = []
+        self._mine: dict[Fence, _Offer] = {}
+        self._idle_since_s = parts.clock.monotonic()
+        self._leaving = False
+
+    @property
+    def is_leaving(self) -> bool:
+        """Nothing more may be offered."""
+        return self._leaving or self._stop.is_asked()
+
+    @property
+    def in_hand(self) -> int:
+        """Chunks that are offered or worked on."""
+        return len(self._offered) + len(self._mine)
+
+    async def offer(self, seq: int) -> None:
+        """Work on a chunk; returns when it has ended or is not to be had."""
+        offer = _Offer(seq)
+        self._offered.append(offer)
+        self._feeder.look_again()
+        await offer.ended.wait()
+
+    def drain(self, number: int) -> None:
+        """Let calls in flight end, and leave."""
+        self._stop.by_signal(number)
+
+    def limit_to(self, calls: int) -> None:
+        """At most so many calls at once, of those that this process may make."""
+        self._pace.limit_to(max(1, min(calls, self._run.job.limits.concurrency)))
+
+    # --- the engine, as far as it is another one here
+
+    def _new_feeder(self, claim: object) -> Feeder:
+        del claim
+        return Feeder(
+            self._claim,
+            self._parts.clock,
+            self._stop,
+            fan=self._run.fan,
+            repeats=self._run.job.repeat,
+            slots=self._run.job.limits.concurrency,
+            staged_all=lambda: self._leaving,
+        )
+
+    async def _work(self) -> None:
+        await self._live_pass(self._feeder)
+
+    async def _claim(self) -> ClaimedChunk | None:
+        while self._offered:
+            offer = self._offered.pop(0)
+            claimed = await to_thread.run_sync(
+                self._parts.store.fleet.claim,
+                self._run.id,
+                offer.seq,
+                self._worker,
+                self._parts.clock.now_us(),
+                self._parts.prices.version,
+                limiter=self._writes,
+            )
+            if claimed is not None:
+                self._mine[claimed.fence] = offer
+                return claimed
+            offer.ended.set()
+        return None
+
+    async def _beat(self) -> None:
+        """The chunks in hand, all in one statement; those that are not ours any more have ended."""
+        store, clock = self._parts.store, self._parts.clock
+        while True:
+            await anyio.sleep(LOOK_S)
+            asked = list(self._mine)
+            ours = await to_thread.run_sync(store.fleet.still_ours, self._run.id, asked, clock.now_us())
+            for fence in asked:
+                if fence.seq not in ours:
+                    self._mine.pop(fence).ended.set()
+            if self.in_hand:
+                self._idle_since_s = clock.monotonic()
+            self._leaving = self._leaving or clock.monotonic() - self._idle_since_s > LINGER_S
+
+    async def _look(self) -> None:
+        """Whether the run still goes on, whoever ended or paused it; and how many rows have failed everywhere."""
+        while True:
+            run = await to_thread.run_sync(self._parts.store.run_by_id, self._run.id)
+            if run.state is not RunState.RUNNING or run.wanted is not None:
+                self._stop.pause_for(PauseReason.REQUESTED, f"the run is {run.wanted or run.state}")
+                return
+            tally = await to_thread.run_sync(self._parts.store.tally, self._run.id)
+            self._meter.failed = max(self._meter.failed, tally.failed)
+            self._check_failures()
+            await anyio.sleep(TALLY_S)
+
+    async def work(self) -> RunEnd:
+        """Until nothing has been offered for a while, or the run is to stop."""
+        error: RunnerError | None = None
+        try:
+            await self.serve()
+        except* RunnerError as group:
+            error = first_of_group(group)
+        return await to_thread.run_sync(self.conclude, error)
+
+    def conclude(self, error: RunnerError | None) -> RunEnd:
+        """Give back what is open; pause or end the run where that is ours to say. Blocks."""
+        store = self._parts.store
+        for offer in (*self._offered, *self._mine.values()):
+            offer.ended.set()
+        if isinstance(error, StoreFault):
+            raise error
+        store.release_chunks(self._run.id, list(self._mine))
+        self._keeper.give_back()
+        if self._estimator.answers:
+            store.note_estimates(self._run.id, self._estimator.to_json())
+        if error is not None:
+            raise error
+        run = self._paused(store) if self._stop.pause is not None else self._ended(store)
+        return RunEnd(run=run, tally=store.tally(run.id), pause=self._stop.pause)
+
+    def _paused(self, store: Store) -> Run:
+        """A reason of the run's own stops it for all members; ours to leave does not."""
+        run = store.run_by_id(self._run.id)
+        pause = self._stop.pause
+        if pause is None or not _is_of_the_run(pause) or run.state is not RunState.RUNNING:
+            return run
+        return _unless_moved(store, run, lambda: store.pause_run(run.id, pause.reason, pause.message))
+
+    def _ended(self, store: Store) -> Run:
+        """The last chunk may have been ours."""
+        run = store.run_by_id(self._run.id)
+        if run.state is not RunState.RUNNING or store.unfinished_chunks(run.id):
+            return run
+        clock, prices = self._parts.clock, self._parts.prices
+        return _unless_moved(store, run, lambda: ended_run(run, self._stop, None, store, clock, prices))
+
+
+def _is_of_the_run(pause: Pause) -> bool:
+    return pause.signal_number is None and pause.reason is not PauseReason.REQUESTED
+
+
+def _unless_moved(store: Store, run: Run, move: Callable[[], Run]) -> Run:
+    """Another member may have made the same move in between."""
+    try:
+        return move()
+    except UsageInvalid:
+        now = store.run_by_id(run.id)
+        if now.state is RunState.RUNNING:
+            raise
+        return now

@@ -1,0 +1,84 @@
+"""The `schedule:` and `notify:` blocks of a job file: when it runs by itself, and who is told."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from runner.domain.cron import parse, zone_of
+from runner.domain.notify import NotifyRule, Occasion
+from runner.domain.schedule import CatchUp, Overlap, ScheduleSpec
+from runner.files.job_values import Section
+
+_DURATION = re.compile(r"(\d+)\s*([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+LONGEST_S = 366 * 86_400
+
+
+def duration_s(value: Any) -> int:
+    """`90`, `90s`, `10m`, `6h`, `2d` as seconds. Raises ValueError, the end of a sentence."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        seconds = value
+    elif isinstance(value, str) and (found := _DURATION.fullmatch(value.strip())):
+        seconds = int(found[1]) * _SECONDS[found[2]]
+    else:
+        raise ValueError("must be a time such as 10m, 6h or 2d")
+    if not 0 <= seconds <= LONGEST_S:
+        raise ValueError("must be at most a year")
+    return seconds
+
+
+def _cron(text: str) -> str:
+    parse(text)
+    return text
+
+
+def _zone(name: str) -> str:
+    zone_of(name)
+    return name
+
+
+class ScheduleSection(Section):
+    cron: Annotated[str, AfterValidator(_cron)]
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    overlap: Literal["skip", "queue", "replace", "allow"] = "skip"
+    catch_up: Literal["latest", "none", "all"] = "latest"
+    deadline: Annotated[int | None, BeforeValidator(lambda told: None if told is None else duration_s(told))] = None
+    jitter: Annotated[int, BeforeValidator(duration_s)] = 0
+
+    def spec(self) -> ScheduleSpec:
+        return ScheduleSpec(
+            cron=self.cron,
+            timezone=self.timezone,
+            overlap=Overlap(self.overlap),
+            catch_up=CatchUp(self.catch_up),
+            deadline_s=self.deadline,
+            jitter_s=self.jitter,
+        )
+
+
+def _webhook(url: str) -> str:
+    if not url.startswith(("https://", "http://", "${")):
+        raise ValueError("must be an address that begins with https://, or a variable such as ${SLACK_WEBHOOK_URL}")
+    return url
+
+
+class NotifySection(Section):
+    on: Annotated[list[Literal["finished", "failed", "budget", "deadline", "retention"]], Field(min_length=1)]
+    webhook: Annotated[str, AfterValidator(_webhook)] | None = None
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.webhook is None) == (self.command is None):
+            raise ValueError("needs a webhook or a command, and not both")
+        return self
+
+    def rule(self) -> NotifyRule:
+        return NotifyRule(
+            on=tuple(Occasion(word) for word in self.on),
+            webhook=self.webhook,
+            command=None if self.command is None else tuple(self.command),
+        )
