@@ -82,7 +82,10 @@ class Context:
         """Open the store of real or of simulated runs; which of them, `--simulate` says. To be used in a `with`."""
         from runner.store.store import Store
 
-        return Store.open(self.store_url(simulated=self.simulate if simulated is None else simulated))
+        store = Store.open(self.store_url(simulated=self.simulate if simulated is None else simulated))
+        if not store.database.is_sqlite:  # all machines that share a store go by its clock
+            self.clock.offset_us += store.fleet.offset_us(self.clock.now_us())
+        return store
 
     def store_url(self, *, simulated: bool) -> str:
         return self.settings.simulated_database_url if simulated else self.settings.database_url

@@ -72,7 +72,7 @@ def worker(context: Context, slots: int, health: int | None, schedules: bool, na
     share_one_heap()
     with context.store(simulated=False) as store, traced() as spans:
         check_queue(store.database)
-        clock = SystemClock(store.fleet.offset_us(SystemClock().now_us()))
+        clock = context.clock
         now_us = clock.now_us()
         me = Worker(
             name=name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
@@ -149,7 +149,7 @@ def workers(context: Context) -> None:
         if store.database.is_sqlite:
             raise UsageInvalid("a fleet needs PostgreSQL, and this store is a SQLite file.", name="fleet-database")
         found = store.fleet.workers()
-        now_us = store.fleet.offset_us(0)
+        now_us = context.clock.now_us()
         if context.json:
             context.print_json({"workers": [worker_json(one, now_us) for one in found]})
             return

@@ -49,6 +49,11 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
     return told
 
 
+detach_option = click.option(
+    "--detach", is_flag=True, help="Stage the input and leave the work to the fleet's workers."
+)
+
+
 @command(
     "run",
     examples=(
@@ -83,7 +88,7 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
 @click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
 @click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @click.option("--submit-only", is_flag=True, help="In batch mode: send all, wait for nothing; collect fetches it.")
-@click.option("--detach", is_flag=True, help="Stage the input and leave the work to the fleet's workers.")
+@detach_option
 @click.option(
     "--priority", type=click.IntRange(-100, 100), default=0, metavar="N", help="With --detach: higher goes first."
 )
@@ -203,24 +208,27 @@ def _check_submit_only(mode: Mode, *, simulated: bool) -> None:
 @click.argument("label", metavar="RUN")
 @pace_options
 @output_option
+@detach_option
 @json_option
 @progress_option
-def resume(context: Context, label: str, output_path: str | None) -> int:
+def resume(context: Context, label: str, output_path: str | None, detach: bool) -> int:
     """Go on with a run that paused or was killed. What is answered is not asked again."""
     with found(context, label, output_path) as (store, was, job):
         if was.state in FINISHED_RUN:
             say(f"run {was.label} is {was.state}: nothing is left to send.")
         with ExitStack() as open_:
-            return work(context, store, relaunch(was, job, store, open_, context.settings.home))
+            launched = relaunch(was, job, store, open_, context.settings.home)
+            return detached(context, store, launched) if detach else work(context, store, launched)
 
 
 @command("retry", examples=("runner retry latest", "runner retry r_7f3k2m --max-usd 60"))
 @click.argument("label", metavar="RUN")
 @pace_options
 @output_option
+@detach_option
 @json_option
 @progress_option
-def retry(context: Context, label: str, output_path: str | None) -> int:
+def retry(context: Context, label: str, output_path: str | None, detach: bool) -> int:
     """Ask the rows of a finished run again that did not succeed. What succeeded stays as it is."""
     with found(context, label, output_path) as (store, was, job):
         if was.state not in FINISHED_RUN:
@@ -230,4 +238,7 @@ def retry(context: Context, label: str, output_path: str | None) -> int:
                 hints=(f"runner resume {was.label}",),
             )
         with ExitStack() as open_:
-            return work(context, store, relaunch(was, job, store, open_, context.settings.home), retry=True)
+            launched = relaunch(was, job, store, open_, context.settings.home)
+            if detach:
+                return detached(context, store, launched, retry=True)
+            return work(context, store, launched, retry=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,9 @@ from runner.engine.run import RunEnd
 from runner.errors import Stalled
 from runner.store.store import Store
 from runner.views.progress_view import ProgressView, progress_view
+
+# A little more than calls in flight may take.
+TAKE_BACK_S = 30.0
 
 
 @contextmanager
@@ -57,6 +61,8 @@ def work(
     if launched.finished and not retry:
         end = RunEnd(run=run, tally=store.tally(run.id), pause=None)
         return conclude(context, store, end, output, elapsed_s=None)
+    if run.detached:
+        _take_back(context, store, run)
     began_s = context.clock.monotonic()
     end = worked(context, store, launched, retry=retry, waits=waits)
     elapsed_s = context.clock.monotonic() - began_s
@@ -68,7 +74,15 @@ def work(
     return code
 
 
-def detached(context: Context, store: Store, launched: Launch, priority: int) -> int:
+def _take_back(context: Context, store: Store, run: Run) -> None:
+    """A run of the fleet's is worked on here from now on; workers first end the calls that they have out."""
+    store.fleet.detach(run.id, detached=False)
+    deadline_s = context.clock.monotonic() + TAKE_BACK_S
+    while store.fleet.at_work(run.id, context.clock.now_us()) and context.clock.monotonic() < deadline_s:
+        time.sleep(0.2)
+
+
+def detached(context: Context, store: Store, launched: Launch, priority: int = 0, *, retry: bool = False) -> int:
     """Stage what is left of the input and give the run to the fleet; exit 0 when it is theirs."""
     from runner.store.fleet import check_queue
 
@@ -76,12 +90,13 @@ def detached(context: Context, store: Store, launched: Launch, priority: int) ->
     check_queue(store.database)
     if context.json:
         print_event("launch", run=run.label, job=run.job.name, simulated=run.job.simulated)
-    if launched.finished:
+    if launched.finished and not retry:
         end = RunEnd(run=run, tally=store.tally(run.id), pause=None)
         return conclude(context, store, end, launched.job.output.path, elapsed_s=None)
-    staged = anyio.run(
-        stage_for_others, run, store, launched.source, launched.report, launched.renderer, context.clock
-    )
+    if retry:
+        store.open_round(run.id)
+    parts = (run, store, launched.source, launched.report, launched.renderer, launched.job, context.clock)
+    staged = anyio.run(stage_for_others, *parts)
     if not staged:
         say(f"run {run.label} was stopped while its input was read; the same command goes on.")
         return Stalled.exit_code

@@ -9,6 +9,7 @@ import anyio
 from anyio import to_thread
 
 from runner.clock import Clock
+from runner.domain.job import Job
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN
 from runner.engine.ingest import Ingest
@@ -21,9 +22,15 @@ from runner.store.store import Store
 
 
 async def stage_for_others(
-    run: Run, store: Store, source: Input, report: InputReport | None, renderer: Renderer, clock: Clock
+    run: Run,
+    store: Store,
+    source: Input,
+    report: InputReport | None,
+    renderer: Renderer,
+    job: Job,
+    clock: Clock,
 ) -> bool:
-    """Read the input to its end, under the run's hold; False when a signal came first.
+    """Read the input to its end, under the run's hold; False when a signal came first. `job` brings what may change.
 
     Raises RunLocked, InputChanged, InputInvalid. The same again goes on after the last commit.
     """
@@ -31,7 +38,7 @@ async def stage_for_others(
     try:
         run = await to_thread.run_sync(store.run_by_id, run.id)
         if run.state not in FINISHED_RUN:
-            run = await to_thread.run_sync(store.resume_run, run, run.job)
+            run = await to_thread.run_sync(store.resume_run, run, job)
         stop = Stop()
         ingest = Ingest(store, run, source, renderer, report, anyio.CapacityLimiter(1))
         async with anyio.create_task_group() as tasks:

@@ -26,8 +26,8 @@ from runner.store.store import Store
 
 # How often the chunks in hand are looked at; a chunk that has ended waits as long before the next one comes.
 LOOK_S = 0.5
-# How often failures of other members are counted in.
-TALLY_S = 5.0
+# How often is looked whether the run goes on, and failures of other members are counted in.
+TALLY_S = 2.0
 # A member without a chunk stays this long: the next one usually comes at once.
 LINGER_S = 3.0
 
@@ -143,8 +143,8 @@ class Member(Engine):
         """Whether the run still goes on, whoever ended or paused it; and how many rows have failed everywhere."""
         while True:
             run = await to_thread.run_sync(self._parts.store.run_by_id, self._run.id)
-            if run.state is not RunState.RUNNING or run.wanted is not None:
-                self._stop.pause_for(PauseReason.REQUESTED, f"the run is {run.wanted or run.state}")
+            if run.state is not RunState.RUNNING or run.wanted is not None or not run.detached:
+                self._stop.pause_for(PauseReason.REQUESTED, "the run is not the fleet's to go on with")
                 return
             tally = await to_thread.run_sync(self._parts.store.tally, self._run.id)
             self._meter.failed = max(self._meter.failed, tally.failed)

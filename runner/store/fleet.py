@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from runner.errors import SchemaMismatch, StoreFault
+from runner.errors import SchemaMismatch, UsageInvalid
 from runner.store import claims, fleet_queries
 from runner.store.database import Database
 from runner.store.group import Fence
@@ -65,6 +65,10 @@ class Fleet:
     def detach(self, run: int, *, detached: bool, priority: int = 0) -> None:
         """Give a run to the fleet, or take it back."""
         self._database.write(lambda c: c.execute(fleet_queries.change_run(run, detached=detached, priority=priority)))
+
+    def at_work(self, run: int, now_us: int) -> bool:
+        """Whether living workers have chunks of this run."""
+        return bool(self._database.read(lambda c: c.execute(fleet_queries.at_work(run, now_us, LEASE_US)).first()))
 
     # --- chunks
 
@@ -187,16 +191,16 @@ def upgrade_queue(connection: Connection) -> str | None:
 
 
 def check_queue(database: Database) -> None:
-    """Raises SchemaMismatch or StoreFault where a worker could not work."""
+    """Raises UsageInvalid or SchemaMismatch where a worker could not work."""
     if database.is_sqlite:
-        raise StoreFault(
+        raise UsageInvalid(
             "a fleet needs PostgreSQL, and this store is a SQLite file.",
             name="fleet-database",
             hints=("export RUNNER_DATABASE_URL=postgresql://...", "runner run   works with SQLite"),
         )
     scripts = queue_scripts()
     if not scripts:
-        raise StoreFault(
+        raise SchemaMismatch(
             "a fleet needs the extra that brings its queue.",
             name="fleet-extra",
             hints=("pip install 'claude-job-runner[fleet]'",),

@@ -53,6 +53,20 @@ def beat_chunks(run: int, fences: Collection[tuple[int, int]], now_us: int) -> U
     )
 
 
+def at_work(run: int, now_us: int, silent_us: int) -> Select[Any]:
+    """A chunk that a living worker has."""
+    return (
+        select(chunks.c.seq)
+        .where(
+            chunks.c.run == run,
+            chunks.c.state == ChunkState.RUNNING,
+            chunks.c.worker.is_not(None),
+            chunks.c.beat_us >= now_us - silent_us,
+        )
+        .limit(1)
+    )
+
+
 def release_silent(now_us: int, silent_us: int) -> Update:
     """Chunks of the fleet's runs whose worker says nothing any more."""
     of_fleet = select(runs.c.id).where(runs.c.detached, runs.c.state == RunState.RUNNING)

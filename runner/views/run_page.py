@@ -50,6 +50,8 @@ def page_lines(facts: RunFacts, *, worked_on_by: str | None, batches: str = "") 
     following = None if worked_on_by else next_step(facts, run.output)
     if following is None and not facts.finished and worked_on_by is None and run.state is not RunState.PAUSED:
         following = f"nobody works on it: runner resume {run.label}"
+        if run.detached:
+            following = f"it is with the fleet: runner attach {run.label}"
     if following:
         told.append(("next", following))
     return [safe_text(line) for line in facts_lines([fact for fact in told if fact[1]])]

@@ -56,6 +56,8 @@ class StatusRow:
             return "purged: its rows are gone, its cost stays"
         if run.state is RunState.CANCELING and out:
             return f"{out}: runner collect {run.label}"
+        if self.left_alone and run.detached:
+            return f"with the fleet: runner attach {run.label}"
         if self.left_alone:
             return f"nobody works on it: runner resume {run.label}"
         if run.wanted is not None:

@@ -251,3 +251,19 @@ def test_a_worker_tells_its_health_and_its_numbers(fleet: Fleet, api: Api) -> No
     assert run not in numbers
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get("/elsewhere")
+
+
+def test_a_run_is_taken_back_from_the_fleet_and_given_to_it_again(fleet: Fleet, api: Api) -> None:
+    desk = fleet.desk
+    run = launched(desk, "--concurrency", "16")
+    fleet.start("--slots", "16")
+    until(lambda: ended_rows(desk) > ROWS // 10)
+    here = desk.start("resume", run)
+    until(lambda: sql(desk, "SELECT count(*) FROM chunks WHERE worker IS NULL AND state = 'running'")[0][0] > 0)
+    here.send_signal(signal.SIGTERM)
+    ended(here).check(143)
+    assert ended_rows(desk) < ROWS
+    desk.type("resume", run, "--detach").check(0)
+    desk.type("attach", run, "-o", "out.jsonl").check(0)
+    check_every_row_once(desk)
+    check_books(desk, api, most_unknown=0)
