@@ -96,6 +96,10 @@ def conclude(
     if duplicates and (context.quiet or not finished):
         for one in duplicates:
             warning("duplicate-batch", f"batch {duplicate_words(one)}.")
+    if run.job.notify and elapsed_s is not None:
+        from runner.cli.notify import notify
+
+        notify(run.job, end, code, store.money(run.id).spent_pico)
     if context.json:
         _print_done(store, end, out, duplicates, exported, code)
     return code
