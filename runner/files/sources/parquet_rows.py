@@ -23,7 +23,8 @@ def parquet_rows(file: BinaryIO | IO[bytes], place: str) -> Iterator[tuple[int, 
     if not file.seekable():
         raise InputInvalid(f"{place} is parquet, which cannot be read from a pipe.", hints=("fix: -i FILE",))
     try:
-        opened = parquet.ParquetFile(file)
+        # Only what is being unpacked is held, and given back at once.
+        opened = parquet.ParquetFile(file, pre_buffer=False)
         names = opened.schema_arrow.names
         if len(set(names)) != len(names):
             raise InputInvalid(f"{place} names a column twice.")

@@ -1,0 +1,160 @@
+"""Without a job file: a question over a table, and rows that come from other programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+
+def write_table(folder: Path) -> None:
+    with (folder / "in.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text"])
+        writer.writerows([["a", "one"], ["b", '{{7*7}} "two"'], ["c", "=1+1"]])
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_question_over_a_table_needs_no_job_file(cli: Cli, folder: Path) -> None:
+    write_table(folder)
+    done = cli("ask", "in.csv", "Say it back: {{ text }}", "-o", "out.csv", "--simulate")
+    assert done.exit_code == 0, done.stderr
+    rows = table(folder / "out.csv")
+    assert [row["id"] for row in rows] == ["a", "b", "c"]
+    assert {row["_status"] for row in rows} == {"succeeded"}
+    assert rows[2]["text"] == "'=1+1"
+    assert "{{7*7}}" in rows[1]["_text"]
+
+
+def test_a_misspelt_column_is_told_before_anything_is_sent(cli: Cli, folder: Path) -> None:
+    write_table(folder)
+    done = cli("ask", "in.csv", "{{ txt }}", "--simulate")
+    assert done.exit_code == 6
+    assert 'did you mean "text"?' in done.stderr
+
+
+def test_a_question_can_be_kept_as_a_job_that_asks_the_same(cli: Cli, folder: Path) -> None:
+    write_table(folder)
+    asked = cli("ask", "in.csv", "Say:\n{{ text }}", "--id", "id", "--max-tokens", "900", "--save", "keep.yaml")
+    assert asked.exit_code == 0, asked.stderr
+    assert (folder / "keep.yaml").read_text().startswith("# yaml-language-server: $schema=")
+    shown = json.loads(cli("preview", "keep.yaml", "--json", "-n", "1").stdout)["requests"][0]
+    assert shown["key"] == "a"
+    assert shown["body"]["max_tokens"] == 900
+    assert shown["body"]["messages"][0]["content"] == "Say:\none"
+    again = cli("ask", "in.csv", "x", "--save", "keep.yaml")
+    assert again.exit_code == 2
+    assert "is there already" in again.stderr
+
+
+OPENAI = {
+    "custom_id": "q1",
+    "method": "POST",
+    "url": "/v1/chat/completions",
+    "body": {
+        "model": "gpt-4o",
+        "temperature": 0.2,
+        "seed": 7,
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
+    },
+}
+ANTHROPIC = {
+    "custom_id": "q1",
+    "params": {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 50,
+        "temperature": 1,
+        "messages": [{"role": "user", "content": "Hi"}],
+    },
+}
+CHAT = {
+    "id": "q1",
+    "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}],
+    "lang": "en",
+}
+EVALUATION = {"id": "q1", "input": "Hi", "target": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("row", "dropped", "expected"),
+    [
+        (OPENAI, {"body.temperature", "body.seed", "the model gpt-4o"}, None),
+        (ANTHROPIC, {"params.temperature"}, None),
+        (CHAT, set(), "Hello"),
+        (EVALUATION, set(), "Hello"),
+    ],
+)
+def test_rows_of_other_programs_become_rows_and_a_job_that_runs(
+    cli: Cli, folder: Path, row: dict[str, object], dropped: set[str], expected: str | None
+) -> None:
+    (folder / "theirs.jsonl").write_text(json.dumps(row) + "\nnot json\n")
+    told = json.loads(cli("import", "theirs.jsonl", "--json").stdout)
+    assert told["rows"] == 1
+    assert told["refused_count"] == 1
+    assert set(told["dropped"]) == dropped
+    ours = json.loads((folder / "theirs.rows.jsonl").read_text())
+    assert ours["custom_id"] == "q1"
+    assert ours["params"]["messages"][-1] == {"role": "user", "content": "Hi"}
+    assert ours.get("expected") == expected
+    done = cli("run", "theirs.yaml", "--simulate")
+    assert done.exit_code == 0, done.stderr
+    (line,) = (folder / "theirs.answers.jsonl").read_text().splitlines()
+    assert json.loads(line)["key"] == "q1"
+
+
+def test_a_table_with_a_prompt_column_is_imported_by_its_name(cli: Cli, folder: Path) -> None:
+    (folder / "faq.csv").write_text("nr,frage,topic\n1,Wie?,x\n2,,y\n")
+    assert cli("import", "faq.csv").exit_code == 6  # no column is known to hold prompts
+    done = cli("import", "faq.csv", "--prompt", "frage", "--id", "nr")
+    assert done.exit_code == 0, done.stderr
+    assert "1 rows could not be imported" in done.stderr
+    ours = json.loads((folder / "faq.rows.jsonl").read_text())
+    assert ours == {
+        "custom_id": "1",
+        "params": {"messages": [{"role": "user", "content": "Wie?"}]},
+        "topic": "x",
+    }
+    assert cli("import", "faq.csv").exit_code == 2  # nothing is overwritten
+
+
+def test_the_schema_that_is_printed_is_one(cli: Cli) -> None:
+    schema = json.loads(cli("schema", "job").stdout)
+    assert schema["$schema"].endswith("draft-07/schema#")
+    assert schema["additionalProperties"] is False
+
+
+def test_a_value_of_the_job_may_be_set_or_taken_away(cli: Cli, folder: Path) -> None:
+    (folder / "j.yaml").write_text(
+        "model: claude-haiku-5-5\nprompt: 'x {{ text }}'\ninput: { path: in.csv }\nschedule: { cron: '0 2 * * *' }\n"
+    )
+    write_table(folder)
+    refused = cli("run", "j.yaml", "--simulate")
+    assert refused.exit_code == 6
+    assert "checks schedule and cannot carry it out yet" in refused.stderr
+    told = json.loads(
+        cli("check", "j.yaml", "--set", "request.max_tokens=77", "--set", "input.limit=2", "--json").stdout
+    )
+    assert told["rows"] == 2
+    assert cli("run", "j.yaml", "--simulate", "--set", "schedule=null", "-o", "o.jsonl").exit_code == 0
+    assert cli("check", "j.yaml", "--set", "limts.rpm=3").exit_code == 6
+
+
+def test_rows_that_were_answered_are_not_asked_again_by_the_next_run(cli: Cli, folder: Path) -> None:
+    (folder / "j.yaml").write_text(
+        "name: nightly\nmodel: claude-haiku-5-5\nprompt: '{{ text }}'\n"
+        "input: { path: in.csv, id: id, unanswered: true }\noutput: { path: o.csv }\n"
+    )
+    (folder / "in.csv").write_text("id,text\na,one\nb,[[sim:refusal]]\n")
+    assert cli("run", "j.yaml", "--simulate").exit_code == 3
+    (folder / "in.csv").write_text("id,text\na,one\nb,two\nc,three\n")
+    assert cli("run", "j.yaml", "--simulate").exit_code == 0
+    rows = table(folder / "o.csv")
+    assert [row["id"] for row in rows] == ["b", "c"]
