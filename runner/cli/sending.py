@@ -14,6 +14,7 @@ import anyio
 from runner.api.batches import Batches
 from runner.api.client import Client, Connection
 from runner.api.credentials import Credential, find_credential
+from runner.api.files import Files
 from runner.cli.headers import all_headers
 from runner.cli.heap import share_one_heap
 from runner.cli.keys import obey_keys, single_keys
@@ -25,6 +26,7 @@ from runner.domain.pace import MOST_CALLS, Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
 from runner.engine.batch.events import Tell, silence
+from runner.engine.file_desk import CallsWithFiles, FileDesk
 from runner.engine.run import Batching, Parts, RunEnd, work_on
 from runner.settings import Settings
 from runner.store.store import Store
@@ -67,11 +69,12 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
     known = await known_limits(job, sending.settings, sending.prices, sending.clock)
     connecting = connection_for(job, sending.settings, sending.clock)
     async with connecting as connection, Client(connection, clock=sending.clock) as client:
+        desk = FileDesk(Files(client), sending.store, sending.clock, connection.credential.fingerprint)
         parts = Parts(
             store=sending.store,
             source=launched.source,
             report=launched.report,
-            service=client,
+            service=CallsWithFiles(client, desk),
             renderer=launched.renderer,
             prices=sending.prices,
             clock=sending.clock,
@@ -85,6 +88,7 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
                 fingerprint=connection.credential.fingerprint,
                 waits=sending.waits,
                 tell=sending.on_batch,
+                files=desk,
             ),
             known=known,
             own_from=own_limits_from(launched.job, sending.settings),

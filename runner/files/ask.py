@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runner.domain.attachment import Attachment
 from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job, Mode
 from runner.domain.request import STREAM_ABOVE_TOKENS, refused_in_batch
 from runner.domain.traps import traps
@@ -48,6 +49,15 @@ class Ask:
     def has_template(self) -> bool:
         """Does the job say what to ask? Else each row brings its own request."""
         return self._messages is not None
+
+    def attachment(self, mark: str) -> Attachment | None:
+        """What a mark in the body stands for, while it is fresh."""
+        files = self._messages.files if self._messages else ()
+        return next((file.marked[mark] for file in files if mark in file.marked), None)
+
+    @property
+    def brings_files(self) -> bool:
+        return self._messages is not None and bool(self._messages.files)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -135,6 +145,7 @@ def _messages_tree(environment: TemplateEnvironment, job: Job) -> Tree | None:
         return Tree(
             build=lambda row, names: [{"role": "user", "content": content.build(row, names)}],
             templates=content.templates,
+            files=content.files,
         )
     if "messages" not in job.request:
         return None

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
+from anyio import from_thread
 
 from runner.api.results_file import LineTooLong, ResultLines
 from runner.api.wire import outcome_of_result_line
@@ -27,6 +28,7 @@ from runner.domain.submission import custom_id, parse_custom_id
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
 from runner.engine.feeder import NOTHING_BEHIND, Work
+from runner.engine.file_desk import going_again, is_gone
 from runner.engine.settle import Try, settlement
 from runner.errors import StoreFault
 from runner.failpoints import Failpoint, failpoint
@@ -347,6 +349,8 @@ class _Lines:
         self, seq: int, idx: int, record: int, repeat: int, line: bytes, past: PastTries
     ) -> Settlement | None:
         outcome = self._outcome(idx)
+        if self._c.files is not None and is_gone(outcome):
+            outcome = self._without_its_files(outcome, idx, line)
         if self._row_errors_go_again and isinstance(outcome, Failure) and outcome.kind is FailureKind.ROW:
             self.tallies["rows wait"] += 1
             return None
@@ -383,6 +387,19 @@ class _Lines:
         if settled.booking is not None and settled.booking.cost_pico is None:
             settled = self._bounded(settled, row, work.variant)
         return settled
+
+    def _without_its_files(self, outcome: Outcome, idx: int, line: bytes) -> Outcome:
+        """A row that brought files along which are gone by now goes again, with new ones. Blocks."""
+        desk = self._c.files
+        try:
+            row = self._c.renderer.parse(line)
+            request = self._c.renderer.request(row, variant=self._c.renderer.variant_at(row, idx), batch=True)
+        except BadRow:
+            return outcome
+        if desk is None or not request.attachments:
+            return outcome
+        from_thread.run(desk.forget, request.attachments)
+        return going_again(outcome)
 
     def _outcome(self, idx: int) -> Outcome:
         slot = _slot(self._found.idxs, idx)
