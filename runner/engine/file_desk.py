@@ -106,6 +106,10 @@ class FileDesk:
             return None
         return await to_thread.run_sync(self.store.file_of, workspace, content)
 
+    async def file_id(self, attachment: Attachment) -> str | Failure:
+        """The id of one file, uploaded if it is not there."""
+        return await self._id_of(attachment, LIVE_MARGIN_S)
+
     async def _id_of(self, attachment: Attachment, margin_s: float) -> str | Failure:
         async with self._alone(attachment.mark):
             kept = self._ids.get(attachment.mark)

@@ -68,7 +68,7 @@ class RowFile:
             block_type=block_type,
             optional=source.get("optional") is True,
             upload=_upload_mode(source.get("upload", UploadMode.AUTO), where),
-            expires_s=_expires_s(source.get("expires"), where),
+            expires_s=expires_s(source.get("expires"), f"{where}.source"),
         )
 
     def block(self, path: str) -> Any:
@@ -96,7 +96,7 @@ class RowFile:
         if about.st_size > MAX_FILE_BYTES:
             size = f"{about.st_size / 1e6:,.0f} MB"
             raise BadRow(f"names the file {self._shown(target)} of {size}; the Files API takes 500 MB")
-        media_type = _media_type(target)
+        media_type = media_type_of(target)
         if self.block_type == "document" and media_type in TEXT_TYPES:
             media_type = "text/plain"
         return Attachment(
@@ -148,7 +148,7 @@ class RowFile:
             data = target.read_bytes()
         except OSError as problem:
             raise BadRow(f"names the file {self._shown(target)}, which cannot be read: {problem.strerror}") from None
-        media_type = _media_type(target)
+        media_type = media_type_of(target)
         if media_type in TEXT_TYPES and self.block_type == "document":
             return self._as_text(target, data)
         allowed = IMAGE_TYPES if self.block_type == "image" else {"application/pdf"}
@@ -175,16 +175,17 @@ def _upload_mode(told: Any, where: str) -> UploadMode:
         raise JobInvalid(f"{where}.source: upload must be one of {known}, not {told}.", name="request") from None
 
 
-def _expires_s(told: Any, where: str) -> int | None:
+def expires_s(told: Any, where: str) -> int | None:
     """`1h` to `90d`, as the Files API takes it."""
     if told is None:
         return None
     found = _LIFE.fullmatch(told.strip()) if isinstance(told, str) else None
     seconds = int(found[1]) * _LIFE_S[found[2]] if found else told if type(told) is int else 0
     if not LEAST_LIFE_S <= seconds <= MOST_LIFE_S:
-        raise JobInvalid(f"{where}.source: expires must be between 1h and 90d, not {told}.", name="request")
+        raise JobInvalid(f"{where}: expires must be between 1h and 90d, not {told}.", name="request")
     return seconds
 
 
-def _media_type(path: Path) -> str:
+def media_type_of(path: Path) -> str:
+    """By the end of its name, as the API names kinds."""
     return OTHER_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
