@@ -1,4 +1,4 @@
-"""`tokens`: how many input tokens the service counts in the rows of a job or in a file. Free, with limits of its own."""
+"""`tokens`: how many input tokens the service counts in the rows of a job or a file. Free, with own limits."""
 
 from __future__ import annotations
 

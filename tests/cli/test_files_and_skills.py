@@ -220,7 +220,7 @@ def test_a_folder_without_a_skill_is_refused(folder: Path) -> None:
 
 def test_small_inputs_are_counted_whole(cli: Cli, folder: Path, service: RunningServer) -> None:
     del service
-    (folder / "rows.jsonl").write_text("".join('{"prompt": "hello %d"}\n' % n for n in range(20)))
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"prompt": f"hello {n}"}) + "\n" for n in range(20)))
     told = json.loads(cli("tokens", "rows.jsonl", "-m", "claude-haiku-5-5", "--json").stdout)
     assert (told["rows"], told["counted"]) == (20, 20)
     assert told["input_tokens"] > 0
@@ -228,7 +228,7 @@ def test_small_inputs_are_counted_whole(cli: Cli, folder: Path, service: Running
 
 
 def test_large_inputs_are_sampled_with_an_interval(cli: Cli, folder: Path, service: RunningServer) -> None:
-    lines = ('{"prompt": "%s"}\n' % ("word " * (n % 50 + 1)) for n in range(2_000))
+    lines = (json.dumps({"prompt": "word " * (n % 50 + 1)}) + "\n" for n in range(2_000))
     (folder / "rows.jsonl").write_text("".join(lines))
     told = json.loads(cli("tokens", "rows.jsonl", "-m", "claude-haiku-5-5", "--sample", "60", "--json").stdout)
     assert (told["rows"], told["counted"]) == (2_000, 60)
@@ -241,7 +241,8 @@ def test_tokens_reads_a_job_and_waits_when_told_to(cli: Cli, folder: Path, monke
 
     (folder / "rows.jsonl").write_text('{"a": "x"}\n{"a": "y"}\n')
     (folder / "job.yaml").write_text(
-        'model: claude-opus-5-5\nprompt: "{{ a }}"\nrequest: { max_tokens: 2000, stop_sequences: [x], metadata: { user_id: u } }\n'
+        'model: claude-opus-5-5\nprompt: "{{ a }}"\n'
+        "request: { max_tokens: 2000, stop_sequences: [x], metadata: { user_id: u } }\n"
     )
     fault = Fault(kind="rate_limit", path="/v1/messages/count_tokens", first=1, retry_after_s=0.1)
     with served(faults=(fault,)) as server:
