@@ -251,3 +251,26 @@ def test_tokens_reads_a_job_and_waits_when_told_to(cli: Cli, folder: Path, monke
         done = cli("tokens", "job.yaml", "-i", "rows.jsonl")
     assert done.exit_code == 0, done.stderr
     assert "input tokens" in done.stdout
+
+
+# -- what code execution has written
+
+
+def test_the_files_of_a_run_are_fetched_row_by_row(cli: Cli, folder: Path, service: RunningServer) -> None:
+    del service
+    tools = [{"type": "code_execution_20260521", "name": "code_execution"}]
+    job = {
+        "name": "reports",
+        "model": "claude-haiku-5-5",
+        "prompt": "{{ p }}",
+        "request": {"max_tokens": 4_000, "tools": tools},
+    }
+    (folder / "job.yaml").write_text(json.dumps(job))
+    prompts = ("a [[sim:file=../report.csv]]", "b", "c [[sim:file=report.csv]]")
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"p": prompt}) + "\n" for prompt in prompts))
+    done = cli("run", "job.yaml", "-i", "rows.jsonl", "--progress", "none")
+    assert done.exit_code == 0, done.stderr
+    fetched = cli("files", "download", "--run", "latest", "-o", "out")
+    assert fetched.exit_code == 0, fetched.stderr
+    found = sorted(str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*") if path.is_file())
+    assert found == ["0/report.csv", "2/report.csv"]
