@@ -20,11 +20,13 @@ from runner.cli.heap import share_one_heap
 from runner.cli.keys import obey_keys, single_keys
 from runner.cli.launch import Launch, own_limits_from, timing_of
 from runner.cli.limits import known_limits
+from runner.cli.messages import warning
 from runner.clock import Clock
-from runner.domain.job import Job
+from runner.domain.job import FilesStay, Job
 from runner.domain.pace import MOST_CALLS, Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
+from runner.domain.states import FINISHED_RUN
 from runner.engine.batch.events import Tell, silence
 from runner.engine.file_desk import CallsWithFiles, FileDesk
 from runner.engine.run import Batching, Parts, RunEnd, work_on
@@ -69,7 +71,9 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
     known = await known_limits(job, sending.settings, sending.prices, sending.clock)
     connecting = connection_for(job, sending.settings, sending.clock)
     async with connecting as connection, Client(connection, clock=sending.clock) as client:
-        desk = FileDesk(Files(client), sending.store, sending.clock, connection.credential.fingerprint)
+        desk = FileDesk(
+            Files(client), sending.store, sending.clock, connection.credential.fingerprint, launched.run.id
+        )
         parts = Parts(
             store=sending.store,
             source=launched.source,
@@ -96,7 +100,11 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
             beside=(partial(obey_keys, sys.stdin.fileno(), pace),) if sending.keys else (),
         )
         with single_keys(sys.stdin.fileno()) if sending.keys else nullcontext():
-            return await work_on(launched.run, parts)
+            end = await work_on(launched.run, parts)
+        if end.run.state in FINISHED_RUN and launched.job.files.delete_after is FilesStay.RUN:
+            for failure in await desk.delete_those_of_the_run():
+                warning("file-stays", f"a file of this run could not be deleted: {failure.message}.")
+        return end
 
 
 def spool_of(settings: Settings) -> Path:

@@ -34,6 +34,7 @@ MOST_REMEMBERED = 20_000
 LIVE_MARGIN_S = 600.0
 BATCH_MARGIN_S = 90_000.0
 PIECE_BYTES = 1_000_000
+HTTP_NOT_FOUND = 404
 PASSING = frozenset(
     {FailureKind.TRANSIENT, FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.UNREACHABLE}
 )
@@ -57,12 +58,14 @@ class Calls(Protocol):
 
 @dataclass
 class FileDesk:
-    """Knows which file has which id. `fingerprint` names the key where the service does not name a workspace."""
+    """Knows which file has which id. `fingerprint` names the key where the service does not name a workspace;
+    `run` is the one for which files are uploaded."""
 
     service: FileService
     store: Store
     clock: Clock
     fingerprint: str
+    run: int | None = None
     uploads: int = 0
     _workspace: str | None = None
     _ids: OrderedDict[str, KeptFile] = field(default_factory=OrderedDict)
@@ -105,6 +108,21 @@ class FileDesk:
         except OSError:
             return None
         return await to_thread.run_sync(self.store.file_of, workspace, content)
+
+    async def delete_those_of_the_run(self) -> list[Failure]:
+        """What was uploaded for the run goes from the service; another run that needs it uploads it again. What could
+        not be deleted is told, and stays known."""
+        if self.run is None:
+            return []
+        gone, failures = [], []
+        for file_id in await to_thread.run_sync(self.store.files_of_run, self.run):
+            told = await self.service.delete(file_id)
+            if told is None or told.status == HTTP_NOT_FOUND:
+                gone.append(file_id)
+            else:
+                failures.append(told)
+        await to_thread.run_sync(self.store.forget_files, gone)
+        return failures
 
     async def file_id(self, attachment: Attachment) -> str | Failure:
         """The id of one file, uploaded if it is not there."""
@@ -150,6 +168,7 @@ class FileDesk:
             bytes=attachment.size,
             uploaded_us=now_us,
             expires_us=expires_us,
+            run=self.run,
         )
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(self.store.keep_file, fresh)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runner.domain.attachment import Attachment
+from runner.domain.attachment import MAX_FILE_BYTES, Attachment
 from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job, Mode
 from runner.domain.request import STREAM_ABOVE_TOKENS, refused_in_batch
 from runner.domain.traps import traps
@@ -33,6 +33,8 @@ class Ask:
         self._api_version = job.api_version
         self._sampling_allowed = job.api_version != CURRENT_API_VERSION
         self._messages = _messages_tree(environment, job)
+        for file in self._messages.files if self._messages else ():
+            file.max_bytes = min(job.files.max_bytes or MAX_FILE_BYTES, MAX_FILE_BYTES)
         self._system = _system_tree(environment, job)
         self._templates = (*(self._messages.templates if self._messages else ()), *self._system.templates)
         for template in self._templates:

@@ -46,7 +46,7 @@ class _Dropped:
 DROPPED: Final = _Dropped()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class RowFile:
     """`folder` is what the path begins with before its first `{{`; nothing outside of it is read."""
 
@@ -55,6 +55,7 @@ class RowFile:
     optional: bool = False
     upload: UploadMode = UploadMode.AUTO
     expires_s: int | None = None
+    max_bytes: int = MAX_FILE_BYTES  # the job's own limit is set when it is compiled
     # Those that were marked lately, by their marks: a request is made right after its blocks.
     marked: OrderedDict[str, Attachment] = field(default_factory=OrderedDict, compare=False, repr=False)
 
@@ -93,9 +94,10 @@ class RowFile:
             raise BadRow(f"names the file {self._shown(target)}, which cannot be read: {problem.strerror}") from None
         if not about.st_size:
             raise BadRow(f"names the file {self._shown(target)}, which is empty")
-        if about.st_size > MAX_FILE_BYTES:
-            size = f"{about.st_size / 1e6:,.0f} MB"
-            raise BadRow(f"names the file {self._shown(target)} of {size}; the Files API takes 500 MB")
+        if about.st_size > self.max_bytes:
+            whose = "the Files API takes" if self.max_bytes == MAX_FILE_BYTES else "files.max_bytes says"
+            sizes = f"{about.st_size:,} bytes; {whose} {self.max_bytes:,}"
+            raise BadRow(f"names the file {self._shown(target)} of {sizes}")
         media_type = media_type_of(target)
         if self.block_type == "document" and media_type in TEXT_TYPES:
             media_type = "text/plain"

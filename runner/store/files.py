@@ -13,7 +13,11 @@ from runner.store.tables import files
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptFile:
-    """A file at the service. `hash` is of its content and kind; `expires_us` None: it stays until it is deleted."""
+    """A file at the service.
+
+    `hash` is of its content and kind; `expires_us` None: it stays until it is deleted.
+    `run` is the one for which it was uploaded, None for one that a person has put there.
+    """
 
     workspace: str
     hash: bytes
@@ -21,6 +25,7 @@ class KeptFile:
     bytes: int
     uploaded_us: int
     expires_us: int | None
+    run: int | None = None
 
 
 def find(connection: Connection, workspace: str, content: bytes) -> KeptFile | None:
@@ -39,6 +44,7 @@ def keep(connection: Connection, kept: KeptFile) -> None:
             bytes=kept.bytes,
             uploaded_us=kept.uploaded_us,
             expires_us=kept.expires_us,
+            run=kept.run,
         )
     )
 
@@ -50,6 +56,11 @@ def forget(connection: Connection, file_ids: Collection[str]) -> None:
 
 def of_ids(connection: Connection, file_ids: Collection[str]) -> list[KeptFile]:
     return [_value(row) for row in connection.execute(select(files).where(files.c.file_id.in_(file_ids)))]
+
+
+def of_run(connection: Connection, run: int) -> list[str]:
+    """The ids of files that were uploaded for a run."""
+    return list(connection.scalars(select(files.c.file_id).where(files.c.run == run)))
 
 
 def _of(workspace: str, content: bytes) -> Select[Any]:
@@ -72,4 +83,5 @@ def _value(row: Any) -> KeptFile:
         bytes=row.bytes,
         uploaded_us=row.uploaded_us,
         expires_us=row.expires_us,
+        run=row.run,
     )

@@ -441,6 +441,10 @@ class Store:
         """These are not at the service any more."""
         self.database.write(lambda c: files.forget(c, file_ids))
 
+    def files_of_run(self, run: int) -> list[str]:
+        """The ids of files that were uploaded for this run."""
+        return self.database.read(lambda c: files.of_run(c, run))
+
     def files_of_ids(self, file_ids: Collection[str]) -> list[KeptFile]:
         """Those of these files that we uploaded."""
         return self.database.read(lambda c: files.of_ids(c, file_ids)) if file_ids else []

@@ -274,3 +274,37 @@ def test_the_files_of_a_run_are_fetched_row_by_row(cli: Cli, folder: Path, servi
     assert fetched.exit_code == 0, fetched.stderr
     found = sorted(str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*") if path.is_file())
     assert found == ["0/report.csv", "2/report.csv"]
+
+
+# -- `files:` in a job
+
+
+def lease_job(folder: Path, **files: object) -> None:
+    (folder / "scans").mkdir()
+    for number in range(3):
+        (folder / "scans" / f"{number}.pdf").write_bytes(b"%%PDF-1.7 %d " % number + b"x" * 70_000)
+    source = {"$file": "scans/{{ n }}.pdf"}
+    content = [{"type": "document", "source": source}, {"type": "text", "text": "read"}]
+    request = {"max_tokens": 2_000, "messages": [{"role": "user", "content": content}]}
+    told = {"name": "leases", "model": "claude-haiku-5-5", "request": request, "files": files}
+    (folder / "job.yaml").write_text(json.dumps(told))
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"n": number}) + "\n" for number in range(3)))
+
+
+@pytest.mark.parametrize(("stay", "left"), [("run", 0), ("never", 3)])
+def test_files_of_a_run_are_deleted_when_it_has_ended_if_that_is_wished(
+    cli: Cli, folder: Path, service: RunningServer, stay: str, left: int
+) -> None:
+    lease_job(folder, delete_after=stay)
+    done = cli("run", "job.yaml", "-i", "rows.jsonl", "--progress", "none")
+    assert done.exit_code == 0, done.stderr
+    assert service.simulator.files.uploads == 3
+    assert len(service.simulator.files.files) == left
+
+
+@pytest.mark.usefixtures("service")
+def test_a_file_above_the_jobs_own_limit_is_told_with_its_row(cli: Cli, folder: Path) -> None:
+    lease_job(folder, max_bytes="50KB")
+    done = cli("check", "job.yaml", "-i", "rows.jsonl")
+    assert done.exit_code == 6
+    assert "line 1 names the file scans/0.pdf of 70,011 bytes; files.max_bytes says 50,000" in flat(done.stderr)
