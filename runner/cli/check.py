@@ -24,13 +24,15 @@ from runner.cli.options import (
     mode_option,
     pace_options,
     param_option,
+    set_option,
     simulate_option,
 )
 from runner.cli.sending import check_credential
-from runner.domain.job import Job, Mode, OnBadRow
+from runner.domain.job import Job, Match, Mode, OnBadRow
 from runner.domain.pricing import shipped_prices
 from runner.errors import InputInvalid
 from runner.files.check import InputReport, check_input, refuse_bad_rows
+from runner.files.input_door import place_of
 from runner.files.render import Renderer
 from runner.views.beta_words import beta_lines, sent_betas
 from runner.views.money import dollars, usd
@@ -46,6 +48,7 @@ from runner.views.tables import facts_lines
 @click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
 @limit_option
 @param_option
+@set_option
 @pace_options
 @header_options
 @base_url_option
@@ -70,6 +73,7 @@ def check(
     params: Mapping[str, str],
     betas: tuple[str, ...],
     headers: tuple[str, ...],
+    set_values: Mapping[str, Any],
     count_rows: int | None,
     on_bad_row: str | None,
     any_model: bool,
@@ -86,7 +90,7 @@ def check(
         "input.on_bad_row": on_bad_row,
     }
     given = parsed_headers(headers)
-    job = with_headers(job_of(job_file, params, overrides), given)
+    job = with_headers(job_of(job_file, params, overrides, set_values), given)
     job = settled(job, context.settings, simulated=context.simulate, betas=betas)
     prices = shipped_prices()
     check_model(job, prices, any_model=any_model)
@@ -125,14 +129,19 @@ def _facts(
     tokens: Counted | None,
     headers: Mapping[str, str],
 ) -> list[tuple[str, str]]:
-    rows = report.records * job.repeat
+    rows = report.records * job.fan
     told = [
         ("job", f"{safe_line(job.name)}   {safe_line(job_file)} is valid"),
         ("model", safe_line(job.model or "named by each row")),
-        ("input", f"{safe_line(job.input.path or '')}   {of_rows(report.records)}, {brief(report.size)}B"),
+        ("input", f"{safe_line(place_of(job))}   {of_rows(report.records)}, {brief(report.size)}B"),
     ]
+    if job.variants:
+        how = "the first that fits" if job.match is Match.FIRST else f"each, {count(rows)} answers"
+        told.append(("variants", safe_line(", ".join(variant.name for variant in job.variants)) + f"   {how}"))
     if job.repeat > 1:
         told.append(("repeat", f"{job.repeat} times: {count(rows)} answers"))
+    if job.later:
+        told.append(("not yet", f"{', '.join(job.later)}: checked; this version cannot carry it out"))
     if report.bad_count:
         shown = [bad.sentence() for bad in report.bad_rows]
         told.append(("skipped", "\n".join([f"{of_rows(report.bad_count)} that cannot be sent", *shown])))
@@ -179,7 +188,7 @@ def _cost(job: Job, sample: Sample, rows: int) -> str:
 
 def _as_json(job: Job, report: InputReport, sample: Sample, tokens: Counted | None) -> dict[str, Any]:
     worst = sample.mean_worst_pico
-    rows = report.records * job.repeat
+    rows = report.records * job.fan
     return {
         "job": job.name,
         "identity": job.identity(),

@@ -11,6 +11,7 @@ from runner.cli.context import Context
 from runner.cli.messages import say
 from runner.cli.options import json_option
 from runner.errors import UsageInvalid
+from runner.files.job_json_schema import job_json_schema_text
 from runner.views.safe_text import safe_line
 
 SETTINGS = """\
@@ -25,6 +26,7 @@ SETTINGS = """\
 """
 
 JOB = """\
+# yaml-language-server: $schema=.runner/job.schema.json
 # What to ask, of which model, within which limits. Try it without key and cost:
 #   runner run job.yaml --simulate
 version: 1
@@ -68,6 +70,11 @@ def init(context: Context, folder: str) -> None:
     kept: list[str] = []
     for name, text in FILES.items():
         (made if _write_new(target / name, text) else kept).append(str(target / name))
+    schema = target / ".runner" / "job.schema.json"
+    if _is_old(schema):
+        schema.unlink()
+    if _write_new(schema, job_json_schema_text()):
+        made.append(str(schema))
     if context.json:
         context.print_json({"written": made, "kept": kept})
         return
@@ -77,6 +84,11 @@ def init(context: Context, folder: str) -> None:
         say(f"kept  {safe_line(path)}   it was there already")
     there = "" if folder == "." else f"cd {safe_line(folder)} && "
     context.note(f"next: {there}runner run job.yaml --simulate")
+
+
+def _is_old(schema: Path) -> bool:
+    """The schema is nobody's work: it follows the program."""
+    return schema.is_file() and schema.read_text(encoding="utf-8") != job_json_schema_text()
 
 
 def _write_new(path: Path, text: str) -> bool:

@@ -15,14 +15,24 @@ from runner.files.source import STDIN
 JOB_FILES = frozenset({".yaml", ".yml"})
 
 
-def job_of(job_file: str, params: Mapping[str, str], overrides: Mapping[str, Any]) -> Job:
-    """`overrides` are values by the dotted keys of a job file; those that are None were not given."""
-    given = {name: value for name, value in overrides.items() if value is not None}
+def job_of(
+    job_file: str,
+    params: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    set_values: Mapping[str, Any] | None = None,
+) -> Job:
+    """`overrides` are values by the dotted keys of a job file; those that are None were not given.
+
+    `set_values` go before them; there None takes a value away.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None} | dict(set_values or {})
     if Path(job_file).suffix in JOB_FILES:
         return load_job(job_file, params, given)
     if "input.path" in given:
         hints = ("a job file ends in .yaml",)
         raise UsageInvalid(f"{job_file} is read as rows, and -i names another input.", hints=hints)
+    if set_values:
+        raise UsageInvalid("--set needs a job file.")
     if params:
         raise UsageInvalid("-p needs a job file: there is no template to give parameters to.")
     return Job(

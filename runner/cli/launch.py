@@ -117,8 +117,33 @@ def own_limits_from(job: Job, settings: Settings) -> dict[str, str]:
     }
 
 
+# What stands in a job file for a later version, and what can be done now.
+_LATER = {
+    "schedule": "--set schedule=null runs the job once, now",
+    "eval": "--set eval=null asks, and judges nothing",
+    "tools": "--set tools=null sends the request as it is; a tool call then ends the row",
+}
+
+
+def refuse_later_blocks(job: Job) -> None:
+    """Raises JobInvalid for a block that this version checks and cannot carry out."""
+    if job.later:
+        it = "it" if len(job.later) == 1 else "them"
+        raise JobInvalid(
+            f"this version checks {' and '.join(job.later)} and cannot carry {it} out yet.",
+            name="not-yet",
+            hints=tuple(_LATER[name] for name in job.later),
+        )
+
+
 def check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
     """Raises JobInvalid for a retired model, one that looks misspelt, or a budget without a price."""
+    for model in dict.fromkeys((job.model, *(variant.model for variant in job.variants))):
+        if model is not None:
+            _check_model(replace(job, model=model), prices, any_model=any_model)
+
+
+def _check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
     problem = model_problem(job.model, prices) if job.model else None
     if problem is None:
         return

@@ -142,6 +142,30 @@ param_option: Decorator[Any] = click.option(
 )
 
 
+def _set_values(_ctx: click.Context, _parameter: click.Parameter, told: tuple[str, ...]) -> dict[str, Any]:
+    if not told:
+        return {}
+    from runner.files.job_yaml import YamlInvalid, read_value
+
+    values = {}
+    for path, text in _pairs(told).items():
+        try:
+            values[path] = read_value(text)
+        except YamlInvalid as problem:
+            raise click.BadParameter(f"{path}={text}: {problem}") from None
+    return values
+
+
+set_option: Decorator[Any] = click.option(
+    "--set",
+    "set_values",
+    multiple=True,
+    metavar="PATH=VALUE",
+    callback=_set_values,
+    help="A value of the job by its path, as limits.rpm=100 or schedule=null; may be given several times.",
+)
+
+
 def _into_settings(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def keep(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
         if value is not None:

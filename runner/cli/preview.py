@@ -24,6 +24,7 @@ from runner.cli.options import (
     limited_to,
     mode_option,
     param_option,
+    set_option,
 )
 from runner.domain.betas import Need, needs
 from runner.domain.job import Job, Mode
@@ -51,6 +52,7 @@ class Shown:
 
     line: int
     key: str | None
+    variant: str | None
     request: MessagesRequest
     headers: list[tuple[str, str]]
     batch: bool
@@ -79,6 +81,7 @@ class Shown:
 @click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
 @param_option
 @header_options
+@set_option
 @base_url_option
 @json_option
 def preview(
@@ -91,10 +94,11 @@ def preview(
     params: Mapping[str, str],
     betas: tuple[str, ...],
     headers: tuple[str, ...],
+    set_values: Mapping[str, Any],
 ) -> None:
     """The requests of the first rows, byte for byte what would be sent, and their headers with the key hidden."""
     overrides = {"input.path": input_path, "mode": mode, "model": model}
-    job = with_headers(job_of(job_file, params, overrides), parsed_headers(headers))
+    job = with_headers(job_of(job_file, params, overrides, set_values), parsed_headers(headers))
     job = settled(job, context.settings, simulated=False, betas=betas)
     check_base_url(job.base_url)
     with looked_at_input(context, job) as (job, source):
@@ -121,16 +125,24 @@ def _requests(job: Job, source: Input, settings: Settings, limit: int) -> Iterat
                 return
             try:
                 row = renderer.parse(payload)
-                request, key = renderer.request(row, batch=batch), renderer.key(row)
+                key = renderer.key(row)
+                asked = [(n, renderer.request(row, variant=n, batch=batch)) for n in renderer.variants_of(row)]
             except BadRow as bad:
                 where = source.where(number)
                 raise bad_rows_error([BadLine.of(number, where, payload, bad)], 1, records=made) from None
-            betas = (*job.betas, *request.betas)
-            headers = request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas)
             made += 1
-            needed = needs(json.loads(request.body), batch=batch, named=job.betas)
-            added = tuple(need for need in needed if need.beta in request.betas)
-            yield Shown(line=number, key=key, request=request, headers=headers, batch=batch, added=added)
+            for variant, request in asked:
+                betas = (*job.betas, *request.betas)
+                needed = needs(json.loads(request.body), batch=batch, named=job.betas)
+                yield Shown(
+                    line=number,
+                    key=key,
+                    variant=job.variants[variant].name if job.variants else None,
+                    request=request,
+                    headers=request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas),
+                    batch=batch,
+                    added=tuple(need for need in needed if need.beta in request.betas),
+                )
 
 
 def shown_auth(settings: Settings) -> tuple[str, str]:
@@ -162,7 +174,8 @@ def _url(job: Job) -> str:
 def _lines(job: Job, shown: Shown) -> Iterator[str]:
     key = "" if shown.key is None else f"  key {safe_line(shown.key)}"
     size = count(len(shown.request.body))
-    yield f"--- line {shown.line}{key}  {size} bytes  costs at most {dollars(shown.worst_pico)}"
+    variant = "" if shown.variant is None else f"  variant {safe_line(shown.variant)}"
+    yield f"--- line {shown.line}{key}{variant}  {size} bytes  costs at most {dollars(shown.worst_pico)}"
     yield f"POST {_url(job)}{'   (the params of one of its requests)' if shown.batch else ''}"
     for name, value in shown.headers:
         yield f"{name}: {value}"
@@ -179,6 +192,7 @@ def _as_json(shown: Shown) -> dict[str, Any]:
     return {
         "line": shown.line,
         "key": shown.key,
+        "variant": shown.variant,
         "bytes": len(shown.request.body),
         "usd_at_most": usd(shown.worst_pico),
         "headers": dict(shown.headers),

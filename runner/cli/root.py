@@ -23,6 +23,7 @@ class Entry(NamedTuple):
 
 SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "Work": {
+        "ask": Entry("runner.cli.ask:ask", "One question over a table, without a job file"),
         "run": Entry("runner.cli.run:run", "Ask Claude for every row, or go on where that stopped"),
         "resume": Entry("runner.cli.run:resume", "Go on with a run that paused or was killed"),
         "retry": Entry("runner.cli.run:retry", "Ask the failed rows of a finished run again"),
@@ -42,6 +43,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "check": Entry("runner.cli.check:check", "A job file and its whole input; nothing is sent"),
     },
     "Set up": {
+        "import": Entry("runner.cli.import_:import_", "Rows and a job from another program's batch file"),
+        "schema": Entry("runner.cli.schema:schema", "The JSON Schema of a job file, for editors"),
         "init": Entry("runner.cli.init:init", "Write a first job to start from"),
         "doctor": Entry("runner.cli.doctor:doctor", "What is set, what is missing, what is wrong"),
         "files": Entry("runner.cli.files:files", "Files at the service: list, upload, show, download, delete"),

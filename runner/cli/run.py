@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
 
 import click
 
@@ -12,7 +14,7 @@ from runner.cli.context import Context
 from runner.cli.headers import header_warnings, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
 from runner.cli.job_sample import job_warnings
-from runner.cli.launch import Wish, check_model, launch, opened_input, relaunch, settled
+from runner.cli.launch import Wish, check_model, launch, opened_input, refuse_later_blocks, relaunch, settled
 from runner.cli.messages import say, warning
 from runner.cli.options import (
     base_url_option,
@@ -25,12 +27,13 @@ from runner.cli.options import (
     pace_options,
     param_option,
     progress_option,
+    set_option,
     simulate_option,
 )
 from runner.cli.sending import check_credential
 from runner.cli.working import found, work
 from runner.domain.deadline import check_deadline
-from runner.domain.job import API_VERSIONS, Mode, OnBadRow
+from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow
 from runner.domain.pricing import shipped_prices
 from runner.domain.states import FINISHED_RUN
 from runner.errors import UsageInvalid
@@ -69,6 +72,7 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
 @click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
 @limit_option
 @param_option
+@set_option
 @pace_options
 @base_url_option
 @header_options
@@ -103,6 +107,7 @@ def run(
     any_model: bool,
     submit_only: bool,
     yes: bool,
+    set_values: Mapping[str, Any],
 ) -> int:
     """Ask the model for every row of the input and write one line a row.
 
@@ -124,25 +129,46 @@ def run(
         "input.limit": limit,
         "input.on_bad_row": on_bad_row,
     }
-    job = job_of(job_file, params, overrides)
+    job = job_of(job_file, params, overrides, set_values)
     if finish_by is not None and job.mode is not Mode.AUTO:
         hints = ("--mode auto chooses by the time that is left",)
         raise UsageInvalid(f"--finish-by is for auto mode, and this job is sent {_SENT[job.mode]}.", hints=hints)
     if submit_only:
         _check_submit_only(job.mode, simulated=context.simulate)
-    given = parsed_headers(headers)
-    job = settled(with_headers(job, given), context.settings, simulated=context.simulate, betas=betas)
+    asked = Asked(
+        key=key, new=new, any_model=any_model, betas=betas, headers=parsed_headers(headers), submit_only=submit_only
+    )
+    return asked_for(context, job, asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a command line wishes beside the job."""
+
+    key: str | None = None
+    new: bool = False
+    any_model: bool = False
+    betas: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    submit_only: bool = False
+
+
+def asked_for(context: Context, job: Job, asked: Asked) -> int:
+    """Begin the run of a job, or go on with it, to its end; the exit code."""
+    refuse_later_blocks(job)
+    job = with_headers(job, asked.headers)
+    job = settled(job, context.settings, simulated=context.simulate, betas=asked.betas)
     prices = shipped_prices()
-    warned = [*job_warnings(job, prices, context.clock.now_us()), *header_warnings(job, context.settings, given)]
-    for name, sentence in warned:
+    told = job_warnings(job, prices, context.clock.now_us())
+    for name, sentence in [*told, *header_warnings(job, context.settings, asked.headers)]:
         warning(name, sentence)
-    check_model(job, prices, any_model=any_model)
+    check_model(job, prices, any_model=asked.any_model)
     check_credential(job, context.settings)
     with ExitStack() as open_:
         store = open_.enter_context(context.store())
         job, source = open_.enter_context(opened_input(job, context.settings.home, store))
-        launched = launch(job, Wish(key=key, new=new), source, store, context.clock)
-        return work(context, store, launched, waits=not submit_only, submit_only=submit_only)
+        launched = launch(job, Wish(key=asked.key, new=asked.new), source, store, context.clock)
+        return work(context, store, launched, waits=not asked.submit_only, submit_only=asked.submit_only)
 
 
 def _check_submit_only(mode: Mode, *, simulated: bool) -> None:

@@ -87,14 +87,14 @@ class Gate:
                 except anyio.EndOfStream:
                     return None
                 if work is None:
-                    await self._wait(wait_s)
+                    await self._wait(wait_s, or_a_row=self._parked < self._most_parked)
                 elif unsendable := self._park(work):
                     return unsendable
 
     async def admit(self, scope: Scope, amounts: Amounts) -> None:
         """Returns when such a call may be made."""
         while wait_s := self._wait_s(scope, amounts):
-            await self._wait(wait_s)
+            await self._wait(wait_s, or_a_row=False)
 
     def give_back(self, scope: Scope, amounts: Amounts) -> None:
         """What an estimate took too much (negative: too little)."""
@@ -149,7 +149,7 @@ class Gate:
         self._parked_bytes -= len(ready.request.body)
         return ready
 
-    async def _wait(self, wait_s: float) -> None:
+    async def _wait(self, wait_s: float, *, or_a_row: bool) -> None:
         """So long, or until a slice is renewed or another row comes, if that makes a difference."""
         if wait_s <= NAP_S:
             await self._clock.sleep(max(wait_s, TICK_S))
@@ -157,6 +157,6 @@ class Gate:
         signs: list[Callable[[], Awaitable[None]]] = [self._keeper.renewed]
         if wait_s < RENEW_FIRST:
             signs.append(partial(self._clock.sleep, wait_s))
-        if self._parked < self._most_parked:
+        if or_a_row:
             signs.append(self._feeder.fed.wait)
         await first_of(signs)

@@ -18,7 +18,7 @@ def schema_problems(document: Document, request: dict[str, Any], path: KeyPath) 
             full = (*path, *where, *found.path)
             place = document.key_place(full) or document.value_place(full)
             name = ".".join(str(part) for part in found.path)
-            subject = f"the schema's {name}: " if name else "the schema "
+            subject = f"the schema's {name}: " if name else "the schema: "
             yield Problem(place=place, sentence=subject + found.sentence)
     strict = [where for where, _ in _schemas(request) if where[0] == "tools"]
     if len(strict) > MAX_STRICT_TOOLS:

@@ -24,10 +24,10 @@ class Condition:
     def __init__(self, environment: TemplateEnvironment, text: str, where: str) -> None:
         self.where = where
         self._environment = environment
+        if any(mark in text for mark in ("{{", "}}", "{%", "%}")):
+            raise TemplateInvalid(where, 1, "this is a template; an expression such as row.n > 3 is wanted")
         try:
             tree = environment.parse("{{ (" + text + "\n) }}")
-            if len(tree.body) != 1 or "{%" in text or "{{" in text:
-                raise TemplateInvalid(where, 1, "this is a template; an expression such as row.n > 3 is wanted")
             self._compiled = environment.compile_expression(text, undefined_to_none=False)
         except TemplateSyntaxError as problem:
             sentence = (problem.message or "not an expression").rstrip(".")

@@ -129,6 +129,8 @@ def _override(document: Document, overrides: Mapping[str, Any]) -> None:
                 raise JobInvalid(f"{name} cannot be set: {key} is not a map in this job.")
         of_input = name == "input.path" and isinstance(value, str)
         here[keys[-1]] = _absolute(value) if of_input else copy.deepcopy(value)
+        if value is None:
+            del here[keys[-1]]
         document.value_places.pop(keys, None)
 
 

@@ -20,6 +20,8 @@ from runner.files.template import is_template
 FILE, ROW, MODEL = "$file", "$row", "$model"
 FILE_KEYS = frozenset({FILE, "upload", "expires", "optional"})
 MAX_LAYERS = 10
+# Stands for a text that could not be read, which is told already.
+NOT_READ = "(not read)"
 
 
 def read_job(path: str, problems: list[Problem]) -> Document:
@@ -190,7 +192,7 @@ def _file(document: Document, value: dict[str, Any], path: KeyPath, folder: Path
     name = value[FILE]
     if not isinstance(name, str) or not name:
         problems.append(Problem(place=place, sentence="$file names a file"))
-        return ""
+        return NOT_READ
     as_source = path[-1] == "source"
     unknown = [key for key in value if key not in (FILE_KEYS if as_source else {FILE})]
     if unknown:
@@ -201,17 +203,17 @@ def _file(document: Document, value: dict[str, Any], path: KeyPath, folder: Path
     if is_template(name):
         sentence = "the path of a $file that is read into the job cannot differ by row; only that of a source can"
         problems.append(Problem(place=place, sentence=sentence))
-        return ""
+        return NOT_READ
     target = folder / name
     if not target.is_file():
         problems.append(Problem(place=place, sentence=f"$file: there is no file {name}{_near_file(target)}"))
-        return ""
+        return NOT_READ
     try:
         return _content(target, name)
     except (YamlInvalid, JobInvalid, ValueError, RecursionError) as problem:
         what = problem.problem.sentence if isinstance(problem, YamlInvalid) else str(problem)
         problems.append(Problem(place=place, sentence=f"$file: {name} cannot be read: {what}"))
-        return ""
+        return NOT_READ
 
 
 def _model(document: Document, value: dict[str, Any], path: KeyPath, folder: Path, problems: list[Problem]) -> Any:

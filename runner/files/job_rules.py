@@ -94,6 +94,8 @@ def _of_request(
 
 def _of_variants(document: Document, values: dict[str, Any]) -> Iterator[Problem]:
     variants = values.get("variants")
+    if "match" in values and not variants:
+        yield Problem(place=document.key_place(("match",)), sentence="match needs variants")
     if not isinstance(variants, list):
         return
     first = values.get("match") == "first"
@@ -108,8 +110,6 @@ def _of_variants(document: Document, values: dict[str, Any]) -> Iterator[Problem
             yield Problem(place=document.key_place((*path, "when")), sentence="when needs match: first")
         yield from _expression(document, variant.get("when"), (*path, "when"), result_allowed=number > 0)
         yield from _of_request(document, _map(variant.get("request")), variant, (*path, "request"))
-    if "match" in values and not variants:
-        yield Problem(place=document.key_place(("match",)), sentence="match needs variants")
 
 
 def _expression(document: Document, text: Any, path: KeyPath, *, result_allowed: bool) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from runner.domain.job import API_VERSIONS, DEFAULT_AUTO_THRESHOLD, DEFAULT_CONCURRENCY, BatchSpec, Limits
 from runner.domain.pace import MOST_CALLS
@@ -22,6 +22,7 @@ from runner.files.job_sections import (
 )
 from runner.files.job_values import (
     NUMBER_OR_TEXT,
+    PYTHON_NAME,
     BatchSize,
     Count,
     Duration,
@@ -33,6 +34,7 @@ from runner.files.job_values import (
     header_name,
     header_value,
     known_api_version,
+    module_and_name,
     when_to_finish,
 )
 
@@ -80,9 +82,16 @@ class AutoSection(Section):
 class ToolSection(Section):
     """A tool of our own, named as in `request.tools`."""
 
-    python: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    python: Annotated[str, AfterValidator(module_and_name), Field(json_schema_extra={"pattern": PYTHON_NAME})]
     timeout: Duration = 30.0
     idempotent: bool = True
+
+
+# `max_turns` stands among the tools, as a number.
+Tool = Annotated[
+    Annotated[ToolSection, Tag("tool")] | Annotated[int, Tag("number")],
+    Discriminator(lambda value: "number" if isinstance(value, int) else "tool"),
+]
 
 
 class JobSection(Section):
@@ -118,7 +127,7 @@ class JobSection(Section):
     files: FilesSection | None = None
     schedule: ScheduleSection | None = None
     eval: EvalSection | None = None
-    tools: dict[str, ToolSection | int] = {}
+    tools: dict[str, Tool] = {}
 
 
 # Keys that mean something elsewhere, with what to do instead.

@@ -71,6 +71,15 @@ def beta_name(name: str) -> str:
     return name
 
 
+PYTHON_NAME = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
+
+
+def module_and_name(text: str) -> str:
+    if not re.match(PYTHON_NAME, text):
+        raise ValueError("must be module:function, such as jobs.tools:lookup")
+    return text
+
+
 def known_api_version(version: str) -> str:
     if version not in API_VERSIONS:
         raise ValueError(f"must be one of {', '.join(API_VERSIONS)}")

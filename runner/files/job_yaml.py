@@ -86,6 +86,11 @@ def read_yaml(text: str) -> Document:
     return reader.document
 
 
+def read_value(text: str) -> Any:
+    """One value as a job file would have it: `3`, `null`, `[a, b]`, text. Raises YamlInvalid."""
+    return read_yaml(f"value: {text}\n").values["value"]
+
+
 def _refuse_tags_and_anchors_without_end(text: str) -> None:
     for event in YAML(typ="rt").parse(text):
         tag = getattr(event, "tag", None)

@@ -98,6 +98,10 @@ class Renderer:
                 return number
         raise BadRow("fits no variant: no when is true for it")
 
+    def variants_of(self, row: Mapping[str, Any]) -> list[int]:
+        """The variants that a record is asked by at first: all, or the one that fits. Raises BadRow."""
+        return [self.variant_at(row, 0)] if self._first else list(range(len(self._asks)))
+
     def variant_after(self, row: Mapping[str, Any], variant: int, result: Mapping[str, Any]) -> int | None:
         """The variant that this result of `variant` calls for; None where the result stands."""
         if not self._first:
@@ -116,9 +120,8 @@ class Renderer:
 
         `size` is the row's length in bytes.
         """
-        variants = [self.variant_at(row, 0)] if self._first else range(len(self._asks))
         render = size > RENDER_CHECK_ABOVE_BYTES or not self._rendered_once
-        for variant in variants:
+        for variant in self.variants_of(row):
             if render or not self._asks[variant].check(row, batch=self._only_batches):
                 self.request(row, variant=variant, batch=self._only_batches)
         self._rendered_once = True

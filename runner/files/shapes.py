@@ -13,7 +13,10 @@ from runner.files.openai_line import translate_body
 
 Fields = dict[str, Any]
 
-KNOWN_SHAPES = '"prompt", "messages", "custom_id" with "params", or "custom_id" with "url" and "body"'
+KNOWN_SHAPES = (
+    '"prompt", "messages", "conversations", "input" with "target", '
+    ' "custom_id" with "params", or "custom_id" with "url" and "body"'
+)
 
 
 def fields_of(row: Mapping[str, Any], *, sampling_allowed: bool, drop: Callable[[str], None]) -> Fields:
@@ -27,8 +30,12 @@ def fields_of(row: Mapping[str, Any], *, sampling_allowed: bool, drop: Callable[
         return _of_prompt(row)
     if "messages" in row:
         return _of_messages(row)
+    if "conversations" in row:
+        return _of_conversation(row)
     if "params" in row:
         return _of_params(row)
+    if "input" in row and "target" in row:
+        return _of_sample(row)
     raise BadRow(f"has no prompt and the job has no template: expected {KNOWN_SHAPES}")
 
 
@@ -54,6 +61,32 @@ def _of_messages(row: Mapping[str, Any]) -> Fields:
         raise BadRow('has no turn to send in "messages"')
     fields["messages"] = turns
     return _with_options(row, fields)
+
+
+# Who speaks, in the words of chat sets.
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+def _of_conversation(row: Mapping[str, Any]) -> Fields:
+    """`[{from, value}]`, as many chat sets have it."""
+    turns = row["conversations"]
+    if type(turns) is not list or not turns:
+        raise BadRow('has "conversations" that are not a list of turns')
+    messages = []
+    for turn in turns:
+        role = ROLES.get(turn.get("from", "")) if type(turn) is dict and type(turn.get("from")) is str else None
+        if role is None or type(turn.get("value")) is not str:
+            raise BadRow('has a turn in "conversations" without a known "from" and a "value"')
+        messages.append({"role": role, "content": turn["value"]})
+    return _of_messages({**row, "messages": messages})
+
+
+def _of_sample(row: Mapping[str, Any]) -> Fields:
+    """`input` and `target`, as evaluations have them: the target stays in the row as the expected answer."""
+    told = row["input"]
+    if type(told) is str:
+        return _of_prompt({**row, "prompt": told})
+    return _of_messages({**row, "messages": told})
 
 
 def _of_params(row: Mapping[str, Any]) -> Fields:

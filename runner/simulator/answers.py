@@ -7,6 +7,7 @@ limits or money.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,11 +58,12 @@ def compose_message(
     body: bytes,
     wishes: Wishes = NO_WISHES,
     default_tokens: int | None = None,
+    broken_share: float = 0.0,
     cached: CacheUse = NO_CACHE,
 ) -> dict[str, Any]:
     """The whole message object for a valid request. What was cached shows in its usage and nowhere else."""
     digest = prompt.prompt_digest(params)
-    draft = _Writer(params, f"{seed}:{digest}", digest, wishes, default_tokens).draft()
+    draft = _Writer(params, f"{seed}:{digest}", digest, wishes, default_tokens, broken_share).draft()
     model = find_model(params["model"])
     message: dict[str, Any] = {
         "id": "msg_01" + hashlib.sha256(b"%d:%b" % (seed, body)).hexdigest()[:22],
@@ -112,12 +114,15 @@ def _strange(message: dict[str, Any]) -> dict[str, Any]:
 class _Writer:
     """Decides what kind of answer is due, and writes it."""
 
-    def __init__(self, params: Params, seed: str, digest: str, wishes: Wishes, default_tokens: int | None) -> None:
+    def __init__(
+        self, params: Params, seed: str, digest: str, wishes: Wishes, default_tokens: int | None, broken_share: float
+    ) -> None:
         self._params = params
         self._seed = seed
         self._digest = digest
         self._wishes = wishes
         self._tokens = wishes.number("tokens") or default_tokens
+        self._breaks = "broken_schema" in wishes or random.Random(f"broken:{seed}").random() < broken_share
         self._room: int = params.get("max_tokens", 1024)
 
     def draft(self) -> Draft:
@@ -197,6 +202,8 @@ class _Writer:
 
     def _tool_use(self, tool: Block) -> Draft:
         value = instance_of(tool["input_schema"], seed=self._seed, digest=self._digest)
+        if self._breaks:
+            value = {"unasked": self._digest}
         block = {"type": "tool_use", "id": f"toolu_01{self._digest}", "name": tool["name"], "input": value}
         written = _json_tokens(value)
         if written > self._room:
@@ -214,7 +221,11 @@ class _Writer:
         if not wanted:
             return None
         value = instance_of(wanted.get("schema", {}), seed=self._seed, digest=self._digest)
-        return msgspec.json.encode(value).decode()
+        text = msgspec.json.encode(value).decode()
+        if not self._breaks:
+            return text
+        # Cut off in the middle, or whole and of another shape.
+        return text[: len(text) // 2] if int(self._digest[:2], 16) % 2 else f'{{"unasked": "{self._digest}"}}'
 
     def _sentences(self) -> str:
         number = int(self._digest, 16)

@@ -88,6 +88,7 @@ class Judge:
             body=body,
             wishes=wishes,
             default_tokens=self._config.output_tokens,
+            broken_share=self._config.broken_output_share,
             cached=cached,
         )
         return Verdict({"type": "succeeded", "message": at_batch_terms(message)}, cached.entries)

@@ -31,6 +31,7 @@ class SimulatorConfig:
     latency_jitter_s: float = 0.0
     event_pause_s: float = 0.0  # between the events of a stream
     output_tokens: int | None = None  # every text answer this long; None: a sentence or two
+    broken_output_share: float = 0.0  # of the answers that are to follow a schema; by the body, so the same each time
     organization_id: str = "5a1c0de0-0000-4000-8000-000000000001"
     workspace_id: str = "wrkspc_01SimulatedWorkspace"
     keys: tuple[str, ...] | None = None
@@ -62,9 +63,14 @@ class SimulatorConfig:
         limits = (self.rpm, self.itpm, self.otpm, self.batch_rpm, self.batch_queue)
         if any(limit is not None and limit < 1 for limit in limits):
             raise ValueError("rpm, itpm, otpm, batch_rpm and batch_queue must be at least 1")
-        shares = (self.batch_canceled_share or 0.0, self.batch_expired_share, self.batch_errored_share)
+        shares = (
+            self.broken_output_share,
+            self.batch_canceled_share or 0.0,
+            self.batch_expired_share,
+            self.batch_errored_share,
+        )
         if any(not 0 <= share <= 1 for share in shares):
-            raise ValueError("the shares of a batch must be between 0 and 1")
+            raise ValueError("shares must be between 0 and 1")
         if self.spend_cap_usd is not None:
             Fraction(self.spend_cap_usd)
 

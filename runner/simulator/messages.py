@@ -115,6 +115,7 @@ class MessagesDoor:
             body=body,
             wishes=wishes,
             default_tokens=self._config.output_tokens,
+            broken_share=self._config.broken_output_share,
             cached=cached,
         )
 

@@ -192,6 +192,7 @@ def expected_message(config: SimulatorConfig, body: bytes, *, batch: bool = Fals
         body=body,
         wishes=wishes_of(params),
         default_tokens=config.output_tokens,
+        broken_share=config.broken_output_share,
         cached=cache_use(params, config.workspace_id, NOTHING_WARM),
     )
     return at_batch_terms(message) if batch else message

@@ -34,7 +34,8 @@ def test_init_overwrites_nothing(cli: Cli, folder: Path) -> None:
 
 def test_init_makes_a_folder(cli: Cli, folder: Path) -> None:
     done = cli("init", "a/b", "--json")
-    assert json.loads(done.stdout)["written"] == ["a/b/runner.toml", "a/b/job.yaml", "a/b/rows.jsonl"]
+    written = ["a/b/runner.toml", "a/b/job.yaml", "a/b/rows.jsonl", "a/b/.runner/job.schema.json"]
+    assert json.loads(done.stdout)["written"] == written
 
 
 def test_init_where_a_file_is_in_the_way(cli: Cli, folder: Path) -> None:

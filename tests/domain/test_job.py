@@ -12,15 +12,21 @@ from hypothesis import strategies as st
 from runner.domain.job import (
     CHANGEABLE_FIELDS,
     IDENTITY_FIELDS,
+    AnswerSpec,
     AutoSpec,
     BatchSpec,
     DeleteAfter,
+    FilesSpec,
+    FilesStay,
     InputSpec,
     Job,
     Limits,
+    Match,
     Mode,
+    NotifySpec,
     OnBadRow,
     OutputSpec,
+    Variant,
     WarmCache,
 )
 from runner.domain.packing import Packer
@@ -50,6 +56,9 @@ OTHER_QUESTIONS: dict[str, object] = {
     "request": {"max_tokens": 101},
     "params": {"date": "2026-11-22", "n": 3},
     "repeat": 2,
+    "variants": (Variant(name="b", model="claude-opus-5-5"),),
+    "match": Match.FIRST,
+    "answer": AnswerSpec(reask=5),
     "input": InputSpec(path="other.jsonl", id="ticket"),
     "api_version": "2023-06-01",
     "betas": (),
@@ -65,6 +74,9 @@ OTHER_WAYS: dict[str, object] = {
     "tags": {},
     "batch": BatchSpec(max_requests=10, on_unknown=OnUnknown.RESUBMIT),
     "auto": AutoSpec(threshold=1, finish_by="6h"),
+    "notify": (NotifySpec(on=("failed",), webhook="https://example.com"),),
+    "files": FilesSpec(max_bytes=5, delete_after=FilesStay.RUN),
+    "later": ("eval",),
 }
 
 

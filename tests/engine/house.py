@@ -227,13 +227,20 @@ class Scripted:
 USAGE = Usage(input_tokens=20, output_tokens=10)
 
 
-def answered(request: MessagesRequest, number: int = 0, *, stop: str = "end_turn", usage: Usage = USAGE) -> Answer:
+def answered(
+    request: MessagesRequest,
+    number: int = 0,
+    *,
+    stop: str = "end_turn",
+    usage: Usage = USAGE,
+    text: str | None = None,
+) -> Answer:
     message = {
         "id": f"msg_{number}",
         "type": "message",
         "role": "assistant",
         "model": request.model,
-        "content": [{"type": "text", "text": f"answer {number}"}],
+        "content": [{"type": "text", "text": text or f"answer {number}"}],
         "stop_reason": stop,
         "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
     }

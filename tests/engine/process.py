@@ -109,7 +109,7 @@ class Process:
         at, lines = self._chunks.pop(0)
         return ClaimedChunk(
             fence=Fence(seq=at // CHUNK, epoch=1), first_idx=at, n=len(lines), first_record=at, lines=list(lines),
-            ended=frozenset(), past={},
+            taken=frozenset(), past={},
         )  # fmt: skip
 
     async def _remember_hold(self, scope: Scope, until_us: int) -> None:

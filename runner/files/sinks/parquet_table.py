@@ -71,7 +71,9 @@ class ParquetTable:
         self._kinds = kinds
         self._arrow = _library()
         self._schema = kinds.schema
-        self._writer = parquet.ParquetWriter(self._arrow.PythonFile(file, mode="w"), self._schema, compression="zstd")
+        self._writer = parquet.ParquetWriter(
+            self._arrow.PythonFile(_Stream(file), mode="w"), self._schema, compression="zstd"
+        )
         self._rows: list[Sequence[Any]] = []
 
     def write(self, values: Sequence[Any]) -> None:
@@ -94,6 +96,27 @@ class ParquetTable:
             arrays.append(self._arrow.array(values, type=field.type))
         self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
         self._rows = []
+
+
+class _Stream:
+    """As much of a file as arrow wants to see; it is closed by whoever opened it."""
+
+    closed = False
+
+    def __init__(self, file: Bytes) -> None:
+        self._file = file
+        self._at = 0
+
+    def write(self, data: bytes) -> int:
+        self._file.write(data)
+        self._at += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._at
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
 
 
 def plain(value: Any) -> Any:

@@ -30,6 +30,9 @@ class Target:
         self.path = path
         self._open = ExitStack()
         self._uploads = is_address(path)
+        self._file: AtomicFile | None = None
+        self._packed: BinaryIO | None = None
+        self._local = path
 
     def open(self) -> Bytes:
         local = self.path
@@ -47,16 +50,19 @@ class Target:
     def complete(self) -> None:
         if self._packed is not None:
             self._packed.close()
-        self._file.complete()
+        if self._file is not None:
+            self._file.complete()
 
     def appear(self) -> None:
-        self._file.appear()
+        if self._file is not None:
+            self._file.appear()
         if self._uploads:
             _upload(self._local, self.path)
 
     def close(self) -> None:
         """What has not appeared is gone."""
-        self._file.discard()
+        if self._file is not None:
+            self._file.discard()
         self._open.close()
 
 

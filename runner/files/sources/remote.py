@@ -108,7 +108,11 @@ def told_of(url: str) -> Iterator[None]:
     """Turns what the libraries raise into one sentence. They have no common base but OSError."""
     try:
         yield
-    except FileNotFoundError:
+    except FileNotFoundError as problem:
+        # What cannot be reached is told by the libraries as what is not there.
+        cause = problem.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+            raise InputInvalid(f"{shown(url)} could not be read: {_first_line(cause)}.") from None
         raise InputInvalid(f"there is nothing at {shown(url)}.") from None
     except PermissionError as problem:
         raise InputInvalid(f"{shown(url)} may not be read: {_first_line(problem)}.") from None
