@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner import errors
+from runner.domain.betas import beta_facts
+from runner.domain.explanations import EXPLANATIONS, FATES, Fate
 from runner.domain.states import FINISHED_RUN, TABLES, Moves, PauseReason, RowStatus, diagram
 
 DOCS = Path(__file__).resolve().parent
@@ -152,7 +155,95 @@ def _table(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-PAGES = {"states.md": states_page, "reference/exit-codes.md": exit_codes_page}
+SURFACE = "reference/api.toml"
+DIFFERENT_SHAPES = (
+    "Files and Skills are asked in today's shapes; where somebody sets the betas `files-api-2025-04-14` or "
+    "`skills-2025-10-02`, their old shapes are read too. Both API versions are spoken: `api_version`."
+)
+
+
+def api_page() -> str:
+    entries = tomllib.loads((DOCS / SURFACE).read_text(encoding="utf-8"))["entry"]
+    parts = [
+        "# The Claude API",
+        NOTE.format(source=f"docs/{SURFACE}"),
+        (
+            "Every endpoint and request field of the public API, and how `runner` uses it. A field that is not here "
+            "is sent as written: what the API does not know it refuses, and `runner failures` says so."
+        ),
+        DIFFERENT_SHAPES,
+    ]
+    for section in dict.fromkeys(entry["section"] for entry in entries):
+        rows = [
+            (f"`{entry['name']}`", "yes" if entry["supported"] else "no", entry["how"])
+            for entry in entries
+            if entry["section"] == section
+        ]
+        parts += [f"## {section}", _table(("", "used", "how"), rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def betas_page() -> str:
+    facts = beta_facts()
+    needed = [
+        (rule.feature, "<br>".join(f"`{beta}`" for beta in rule.betas), _in_batches(rule.in_batches))
+        for rule in facts.rules
+        if rule.required and rule.endpoint == "messages"
+    ]
+    past = [
+        (f"`{name}`", facts.feature(name) or "", words)
+        for names, words in ((facts.graduated, "works without it"), (facts.obsolete, "opens nothing any more"))
+        for name in names
+    ]
+    parts = [
+        "# Betas",
+        NOTE.format(source="runner/domain/betas.json"),
+        (
+            "What a job or a row asks for is looked at, and the names that it needs are added to the header "
+            "`anthropic-beta`. Nothing that you set (`betas:`, `--beta`, custom headers) is removed. `preview` and "
+            "`check` show what is added and why. Rows that need different names ride in different batches."
+        ),
+        _table(("feature", "added", "in batches"), needed),
+        "## Names that are needed no more",
+        _table(("name", "feature", ""), past),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _in_batches(told: bool | None) -> str:
+    return {True: "yes", False: "no", None: "not documented"}[told]
+
+
+def errors_page() -> str:
+    rows = [
+        (f"`{one.code}`", "" if one.status is None else str(one.status), one.means, FATES_IN_SHORT[one.fate], one.fix)
+        for one in EXPLANATIONS.values()
+    ]
+    parts = [
+        "# Errors of the service",
+        NOTE.format(source="runner/domain/explanations.py"),
+        "`runner explain CODE` says the same. What becomes of the rows:",
+        _table(("", ""), [(words, FATES[fate]) for fate, words in FATES_IN_SHORT.items()]),
+        _table(("code", "HTTP", "means", "rows", "what to do"), rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+FATES_IN_SHORT = {
+    Fate.ROW: "fails",
+    Fate.AGAIN: "tried again",
+    Fate.WAIT: "wait",
+    Fate.PAUSE: "run pauses",
+    Fate.COMMAND: "command ends",
+}
+
+PAGES = {
+    "states.md": states_page,
+    "reference/exit-codes.md": exit_codes_page,
+    "reference/api.md": api_page,
+    "reference/betas.md": betas_page,
+    "reference/errors.md": errors_page,
+}
 
 
 def main(arguments: list[str]) -> int:

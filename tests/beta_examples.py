@@ -12,7 +12,18 @@ TOOL = {"name": "label", "input_schema": SCHEMA}
 
 
 def tools(*kinds: str) -> dict[str, Any]:
-    return {"tools": [{"type": kind, "name": f"t{number}"} for number, kind in enumerate(kinds)]}
+    return {"tools": [{"type": kind, **NAMED.get(kind, {"name": kind.rpartition("_")[0]})} for kind in kinds]}
+
+
+SCREEN = {"name": "computer", "display_width_px": 1_024, "display_height_px": 768}
+NAMED: dict[str, dict[str, Any]] = {
+    "computer_20251124": SCREEN,
+    "computer_20250124": SCREEN,
+    "computer_20241022": SCREEN,
+    "computer_toolset_20260801": {},
+    "browser_toolset_20260801": {},
+    "advisor_20260301": {"name": "advisor", "model": "claude-opus-5"},
+}
 
 
 def edits(kind: str) -> dict[str, Any]:
@@ -30,7 +41,7 @@ def with_source(kind: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [block]}]}
 
 
-OPUS, OPUS_4_8, OPUS_5_5, SONNET_4_5 = "claude-opus-5", "claude-opus-4-8", "claude-opus-5-5", "claude-sonnet-4-5"
+OPUS, OPUS_4_8, OPUS_5_5, HAIKU_4_5 = "claude-opus-5", "claude-opus-4-8", "claude-opus-5-5", "claude-haiku-4-5"
 DEFINED = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": TOOL}}
 ADDED = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "label"}}
 ADDED_SERVER = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": TOOLSET}}
@@ -41,13 +52,13 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[str], str | None]] = {
     "mcp_connector": ({"mcp_servers": MCP, "tools": [TOOLSET]}, ["mcp-client-2025-11-20"], None),
     "context_editing": (edits("clear_tool_uses_20250919"), ["context-management-2025-06-27"], None),
     "compaction_threshold": (edits("compact_20260112"), ["compact-2026-01-12"], None),
-    "compaction_on_demand": ({"compaction": {"type": "auto"}}, ["compact-2026-09-04"], None),
+    "compaction_on_demand": ({"compaction": {"type": "summarize"}}, ["compact-2026-09-04"], None),
     "output_300k": ({"max_tokens": 200_000}, ["output-300k-2026-03-24"], OPUS_5_5),
     "fast_mode_preview": ({"speed": "fast"}, ["fast-mode-2026-02-01"], OPUS_4_8),
     "fast_mode_ga": ({"speed": "fast"}, [], OPUS_5_5),
     "computer_20251124": (tools("computer_20251124"), ["computer-use-2025-11-24"], OPUS),
-    "computer_20250124": (tools("computer_20250124"), ["computer-use-2025-01-24"], SONNET_4_5),
-    "computer_20241022": (tools("bash_20241022", "computer_20241022"), ["computer-use-2024-10-22"], SONNET_4_5),
+    "computer_20250124": (tools("computer_20250124"), ["computer-use-2025-01-24"], HAIKU_4_5),
+    "computer_20241022": (tools("bash_20241022", "computer_20241022"), ["computer-use-2024-10-22"], HAIKU_4_5),
     "computer_toolset": (tools("computer_toolset_20260801"), [], None),
     "browser_toolset": (tools("browser_toolset_20260801"), [], None),
     "advisor_tool": (tools("advisor_20260301"), ["advisor-tool-2026-03-01"], None),
@@ -118,7 +129,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[str], str | None]] = {
     "interleaved_thinking": (
         {"thinking": {"type": "enabled", "budget_tokens": 2_000}, "tools": [TOOL]},
         [],
-        SONNET_4_5,
+        HAIKU_4_5,
     ),
     "prompt_caching": ({"cache_control": {"type": "ephemeral"}}, [], None),
     "cache_diagnostics": ({"diagnostics": {"previous_message_id": "msg_1"}}, [], None),

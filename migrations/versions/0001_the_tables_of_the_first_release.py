@@ -80,6 +80,7 @@ def upgrade() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("uploaded_us", sa.BigInteger(), nullable=False),
         sa.Column("expires_us", sa.BigInteger(), nullable=True),
+        sa.Column("run", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("workspace", "hash", name=op.f("pk_files")),
     )
     op.create_table(

@@ -81,6 +81,11 @@ class Files:
         found = _file(_object(reply.body))
         return _surprise(reply) if found is None else Uploaded(file=found, origin=origin_of(reply.headers))
 
+    async def whose(self) -> Origin | Failure:
+        """In whose workspace the files of this key are, by the cheapest call that says it."""
+        reply = await self._client.small_call("GET", self._client.url(f"{PATH}?limit=1"))
+        return reply if isinstance(reply, Failure) else origin_of(reply.headers)
+
     async def show(self, file_id: str) -> FileInfo | Failure:
         reply = await self._client.small_call("GET", self._client.url(f"{PATH}/{_segment(file_id)}"))
         if isinstance(reply, Failure):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.api.credentials import Credential, host_of
 from runner.domain.betas import refusal
+from runner.domain.explanations import explained
 from runner.domain.outcome import AccountTrouble, Failure, FailureKind
 from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RunnerError, Stalled, UsageInvalid
 
@@ -14,7 +15,10 @@ def error_of(failure: Failure, credential: Credential, base_url: str) -> RunnerE
     if failure.kind is FailureKind.ACCOUNT:
         return _of_account(failure, told, credential)
     if failure.kind is FailureKind.ROW:
-        return JobInvalid(f"{host_of(base_url)} refused the request: {told}", name=str(failure.status or "refused"))
+        found = explained(failure.code or failure.type)
+        hints = (f"{found.means}: {found.fix}".replace("RUN", "latest"),) if found is not None else ()
+        name = str(failure.status or "refused")
+        return JobInvalid(f"{host_of(base_url)} refused the request: {told}", name=name, hints=hints)
     return Stalled(f"{host_of(base_url)} does not answer: {told}", name="unreachable")
 
 

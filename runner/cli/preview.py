@@ -166,6 +166,8 @@ def _lines(job: Job, shown: Shown) -> Iterator[str]:
     yield f"POST {_url(job)}{'   (the params of one of its requests)' if shown.batch else ''}"
     for name, value in shown.headers:
         yield f"{name}: {value}"
+    for file in shown.request.attachments:
+        yield f"   ({safe_line(file.path)} is uploaded, unless it is there already: {count(file.size)} bytes)"
     for need in shown.added:
         yield f"   ({need.beta} was added: {need.feature} needs it)"
     yield ""

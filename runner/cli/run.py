@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -150,7 +150,7 @@ def run(
         new=new,
         any_model=any_model,
         betas=betas,
-        headers=headers,
+        headers=parsed_headers(headers),
         submit_only=submit_only,
         detach=detach,
         priority=priority,
@@ -160,13 +160,13 @@ def run(
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a command line wishes beside the job. `headers` are as they were typed."""
+    """What a command line wishes beside the job."""
 
     key: str | None = None
     new: bool = False
     any_model: bool = False
     betas: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
     submit_only: bool = False
     detach: bool = False
     priority: int = 0
@@ -175,11 +175,11 @@ class Asked:
 def asked_for(context: Context, job: Job, asked: Asked) -> int:
     """Begin the run of a job, or go on with it, to its end; the exit code."""
     refuse_later_blocks(job)
-    given = parsed_headers(asked.headers)
-    job = settled(with_headers(job, given), context.settings, simulated=context.simulate, betas=asked.betas)
+    job = with_headers(job, asked.headers)
+    job = settled(job, context.settings, simulated=context.simulate, betas=asked.betas)
     prices = context.prices
-    warned = [*job_warnings(job, prices, context.clock.now_us()), *header_warnings(job, context.settings, given)]
-    for name, sentence in warned:
+    told = job_warnings(job, prices, context.clock.now_us())
+    for name, sentence in [*told, *header_warnings(job, context.settings, asked.headers)]:
         warning(name, sentence)
     check_model(job, prices, any_model=asked.any_model)
     check_credential(job, context.settings)

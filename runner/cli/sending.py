@@ -10,22 +10,27 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 
 from runner.api.batches import Batches
 from runner.api.client import Client, Connection
 from runner.api.credentials import Credential, find_credential
+from runner.api.files import Files
 from runner.cli.headers import all_headers
 from runner.cli.heap import share_one_heap
 from runner.cli.keys import obey_keys, single_keys
 from runner.cli.launch import Launch, own_limits_from, timing_of
 from runner.cli.limits import known_limits
+from runner.cli.messages import warning
 from runner.clock import Clock
-from runner.domain.job import Job
+from runner.domain.job import FilesStay, Job
 from runner.domain.pace import MOST_CALLS, Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
 from runner.domain.seen import Saw
+from runner.domain.states import FINISHED_RUN
 from runner.engine.batch.events import Tell, silence
+from runner.engine.file_desk import CallsWithFiles, FileDesk
 from runner.engine.run import Batching, Parts, RunEnd, work_on
 from runner.settings import Settings
 from runner.store.store import Store
@@ -78,11 +83,14 @@ async def parts_for(launched: Launch, sending: Sending, pace: Pace) -> AsyncIter
     known = await known_limits(job, sending.settings, sending.prices, sending.clock)
     connecting = connection_for(job, sending.settings, sending.clock)
     async with connecting as connection, Client(connection, clock=sending.clock) as client:
+        desk = FileDesk(
+            Files(client), sending.store, sending.clock, connection.credential.fingerprint, launched.run.id
+        )
         yield Parts(
             store=sending.store,
             source=launched.source,
             report=launched.report,
-            service=client,
+            service=CallsWithFiles(client, desk),
             renderer=launched.renderer,
             prices=sending.prices,
             clock=sending.clock,
@@ -96,6 +104,7 @@ async def parts_for(launched: Launch, sending: Sending, pace: Pace) -> AsyncIter
                 fingerprint=connection.credential.fingerprint,
                 waits=sending.waits,
                 tell=sending.on_batch,
+                files=desk,
             ),
             known=known,
             own_from=own_limits_from(launched.job, sending.settings),
@@ -104,6 +113,15 @@ async def parts_for(launched: Launch, sending: Sending, pace: Pace) -> AsyncIter
             signals=sending.signals,
             saw=sending.saw,
         )
+        if launched.job.files.delete_after is FilesStay.RUN:
+            await _delete_files(desk, sending.store, launched.run.id)
+
+
+async def _delete_files(desk: FileDesk, store: Store, run: int) -> None:
+    """Those that were uploaded for a run that has ended."""
+    if (await to_thread.run_sync(store.run_by_id, run)).state in FINISHED_RUN:
+        for failure in await desk.delete_those_of_the_run():
+            warning("file-stays", f"a file of this run could not be deleted: {failure.message}.")
 
 
 def spool_of(settings: Settings) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,29 +13,8 @@ MAX_NAME_CHARS = 255
 # Inside the request below this: one call less, and nothing to delete. It travels with every row that uses it, and
 # base64 makes it a third longer.
 INLINE_BELOW_BYTES = 65_536
-# Images are taken up to this inside a request.
-MAX_INLINE_IMAGE_BYTES = 7_500_000
-
-TYPES: Mapping[str, str] = {
-    ".pdf": "application/pdf",
-    ".txt": "text/plain",
-    ".md": "text/plain",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-    ".csv": "text/csv",
-    ".json": "application/json",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    ".zip": "application/zip",
-}
-ANY_TYPE = "application/octet-stream"
-IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-DOCUMENTS = ("application/pdf", "text/plain")
-TYPES_OF_BLOCKS: Mapping[str, tuple[str, ...]] = {"image": IMAGES, "document": DOCUMENTS}
+# A mark in a body that was encoded as JSON.
+MARKED = re.compile(rb'"(file_of_runner_[0-9a-f]{64})"')
 
 
 class UploadMode(StrEnum):
@@ -63,20 +43,6 @@ class Attachment:
         """As the service takes it: the last part of the path, without what it refuses."""
         name = self.path.rpartition("/")[2]
         return "".join("_" if c in '<>:"|?*\\' or ord(c) < 32 else c for c in name)[-MAX_NAME_CHARS:]
-
-
-def media_type_of(path: str) -> str:
-    """By the file's ending, as the blocks of the API name it."""
-    dot = path.rfind(".")
-    return TYPES.get(path[dot:].lower() if dot >= 0 else "", ANY_TYPE)
-
-
-def wrong_kind(block: str, media_type: str) -> str | None:
-    """Why a block of this type does not take the file; None where it does."""
-    wanted = TYPES_OF_BLOCKS.get(block)
-    if wanted is None or media_type in wanted:
-        return None
-    return f"a block of type {block} takes {', '.join(kind.rpartition('/')[2] for kind in wanted)}, not {media_type}"
 
 
 def with_ids(body: bytes, ids: Mapping[str, str]) -> bytes:

@@ -83,6 +83,8 @@ def _one_of(known: tuple[str, ...]) -> str:
 def _manual_thinking(asked: Asked) -> Iterator[Trap]:
     if asked.of("thinking", "type") != "enabled":
         return
+    if asked.traits is not None and "enabled" in asked.traits.thinking_refused:
+        return  # said already: nothing about it matters
     budget, most = asked.of("thinking", "budget_tokens"), asked.of("max_tokens")
     path: Path = ("thinking", "budget_tokens")
     if type(budget) is not int or budget < LEAST_BUDGET:

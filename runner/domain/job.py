@@ -199,6 +199,21 @@ class Variant:
     when: str | None = None
 
 
+class FilesStay(StrEnum):
+    """Until when files that were uploaded for a run stay at the service."""
+
+    NEVER = "never"  # they are never deleted by the run
+    RUN = "run"  # until it has ended
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilesSpec:
+    """Files of rows: the largest that is sent, and when they are deleted at the service."""
+
+    max_bytes: int | None = None
+    delete_after: FilesStay = FilesStay.NEVER
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerSpec:
     """What is done with answers that are to follow a schema: how often one that does not is asked for again."""
@@ -240,6 +255,7 @@ class Job:
     auto: AutoSpec = AutoSpec()
     schedule: ScheduleSpec | None = None
     notify: tuple[NotifyRule, ...] = ()
+    files: FilesSpec = FilesSpec()
     # Blocks of the file that this version checks and cannot yet carry out.
     later: tuple[str, ...] = ()
 
@@ -283,6 +299,7 @@ class Job:
         told["variants"] = tuple(Variant(**variant) for variant in told.get("variants", ()))
         told["match"] = Match(told.get("match", Match.ALL))
         told["answer"] = AnswerSpec(**told.get("answer", {}))
+        told["files"] = _files_of(told.get("files", {}))
         told["later"] = tuple(told.get("later", ()))
         told["limits"] = Limits(**told["limits"])
         told["mode"] = Mode(told["mode"])
@@ -306,6 +323,11 @@ def _input_of(told: Mapping[str, Any]) -> InputSpec:
     return replace(_with_tuples(InputSpec, told), on_bad_row=OnBadRow(told["on_bad_row"]))
 
 
+def _files_of(told: Mapping[str, Any]) -> FilesSpec:
+    stay = FilesStay(told.get("delete_after", FilesStay.NEVER))
+    return FilesSpec(max_bytes=told.get("max_bytes"), delete_after=stay)
+
+
 def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
     words: dict[str, Callable[[str], Any]] = {
         "on_unknown": OnUnknown,
@@ -316,6 +338,6 @@ def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
 
 
 CHANGEABLE_FIELDS = (
-    "mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "schedule", "notify", "later",
+    "mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "schedule", "notify", "files", "later",
 )  # fmt: skip
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

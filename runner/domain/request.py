@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runner.domain.attachment import Attachment
+
 # The API takes 32 MB for a Messages call; it does not say which MB, so the smaller one.
 MAX_BODY_BYTES = 32_000_000
 # Above this an answer may take minutes: streamed, so that no middlebox drops a silent connection.
@@ -30,7 +32,8 @@ class MessagesRequest:
     """`body` is the JSON as it goes on the wire, `stream` included when set.
 
     `prompt_tokens_bound` is a number of input tokens that the call cannot exceed, None where there is none
-    (documents by reference, server tools); `betas` are this row's own, beside the job's.
+    (documents by reference, server tools); `betas` are this row's own, beside the job's. The marks of
+    `attachments` stand in the body until their files have ids at the service.
     """
 
     body: bytes
@@ -41,6 +44,7 @@ class MessagesRequest:
     inference_geo: str | None = None
     speed: str | None = None
     betas: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
 
 def refused_in_batch(fields: Mapping[str, Any]) -> str | None:

@@ -34,6 +34,7 @@ from runner.engine.batch.events import BatchEvent, Tell, silence
 from runner.engine.batch.lane import Lane, LaneParts
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
+from runner.engine.file_desk import FileDesk
 from runner.engine.ingest import Ingest
 from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
@@ -85,6 +86,7 @@ class Batching:
     fingerprint: str
     waits: bool = True
     tell: Tell = silence
+    files: FileDesk | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +275,7 @@ class Engine:
             fingerprint=batching.fingerprint,
             writes=self._writes,
             tell=batching.tell,
+            files=batching.files,
             check_failures=self._check_failures,
         )
         parts = LaneParts(

@@ -28,7 +28,8 @@ def grown(request: MessagesRequest, said: Sequence[dict[str, Any]], *, container
     body = msgspec.json.decode(request.body)
     body["messages"] += said
     if container is not None:
-        body.setdefault("container", container)
+        own = body.get("container")
+        body["container"] = {**own, "id": container} if isinstance(own, dict) else own or container
     encoded = msgspec.json.encode(body)
     bound = request.prompt_tokens_bound
     more = len(encoded) - len(request.body)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runner.domain.attachment import MAX_FILE_BYTES, Attachment
 from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job, Mode
 from runner.domain.request import STREAM_ABOVE_TOKENS, refused_in_batch
 from runner.domain.traps import traps
@@ -18,6 +19,9 @@ from runner.files.request_tree import Tree, compiled_tree, constant
 from runner.files.sandbox import TemplateEnvironment
 from runner.files.shapes import checked_messages, fields_of
 
+# Fields that no rule is about while their values are plain, and what every model writes at least.
+HARMLESS = frozenset({"betas", "max_tokens", "messages", "metadata", "model", "stop_sequences", "system"})
+EVERY_MODEL_WRITES = 64_000
 SAMPLING = frozenset({"temperature", "top_p", "top_k"})
 
 
@@ -32,6 +36,8 @@ class Ask:
         self._api_version = job.api_version
         self._sampling_allowed = job.api_version != CURRENT_API_VERSION
         self._messages = _messages_tree(environment, job)
+        for file in self._messages.files if self._messages else ():
+            file.max_bytes = min(job.files.max_bytes or MAX_FILE_BYTES, MAX_FILE_BYTES)
         self._system = _system_tree(environment, job)
         self._templates = (*(self._messages.templates if self._messages else ()), *self._system.templates)
         for template in self._templates:
@@ -48,6 +54,15 @@ class Ask:
     def has_template(self) -> bool:
         """Does the job say what to ask? Else each row brings its own request."""
         return self._messages is not None
+
+    def attachment(self, mark: str) -> Attachment | None:
+        """What a mark in the body stands for, while it is fresh."""
+        files = self._messages.files if self._messages else ()
+        return next((file.marked[mark] for file in files if mark in file.marked), None)
+
+    @property
+    def brings_files(self) -> bool:
+        return self._messages is not None and bool(self._messages.files)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -100,13 +115,23 @@ class Ask:
     def _check_traps(self, fields: Mapping[str, Any], *, batch: bool) -> None:
         """What the API would refuse of a row that brings its own request. Of the job's own fields it was told with
         their lines in the job file."""
-        if len(fields) == 1 and self.model and _is_plain(fields["messages"]):
+        if self._looks_harmless(fields):
             return
         body = {**self._fixed, **fields}
         model = body.get("model", self.model)
         trap = next(traps(body, model=model, api_version=self._api_version, batch=batch), None)
         if trap is not None:
             raise BadRow(f"would be refused: {trap.words} ({trap.place})")
+
+    def _looks_harmless(self, fields: Mapping[str, Any]) -> bool:
+        """Most rows hold nothing that any rule is about; a look at their names tells."""
+        return (
+            fields.keys() <= HARMLESS
+            and self._fixed.keys() <= HARMLESS
+            and fields.get("max_tokens", self._fixed.get("max_tokens", 0)) <= EVERY_MODEL_WRITES
+            and type(fields.get("system", "")) is str
+            and _is_plain(fields["messages"])
+        )
 
     def _fixed_fields(self, job: Job) -> dict[str, Any]:
         problem = _problem_with(job.request, sampling_allowed=self._sampling_allowed)
@@ -135,6 +160,7 @@ def _messages_tree(environment: TemplateEnvironment, job: Job) -> Tree | None:
         return Tree(
             build=lambda row, names: [{"role": "user", "content": content.build(row, names)}],
             templates=content.templates,
+            files=content.files,
         )
     if "messages" not in job.request:
         return None

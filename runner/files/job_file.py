@@ -15,6 +15,8 @@ from runner.domain.job import (
     AutoSpec,
     BatchSpec,
     DeleteAfter,
+    FilesSpec,
+    FilesStay,
     InputSpec,
     Job,
     Limits,
@@ -32,7 +34,7 @@ from runner.files.job_params import resolved_params
 from runner.files.job_problems import problems_of
 from runner.files.job_rules import problems_together
 from runner.files.job_schema import LATER_BLOCKS, BatchSection, JobSection, LimitsSection
-from runner.files.job_sections import InputSection, OutputSection, VariantSection
+from runner.files.job_sections import FilesSection, InputSection, OutputSection, VariantSection
 from runner.files.job_templates import names_in_sql, rendered_path, template_problems, template_texts
 from runner.files.job_yaml import Document, Place, Problem
 from runner.files.job_yaml import Path as KeyPath
@@ -163,6 +165,7 @@ def _job(
         tags=told.tags,
         batch=_batch(told.batch),
         auto=AutoSpec(threshold=told.auto.threshold, finish_by=told.auto.finish_by),
+        files=_files(told.files),
         schedule=None if told.schedule is None else told.schedule.spec(),
         notify=tuple(section.rule() for section in told.notify),
         later=tuple(name for name in LATER_BLOCKS if getattr(told, name)),
@@ -225,6 +228,12 @@ def _output(told: OutputSection, path: str | None) -> OutputSpec:
         merge_into_source=told.merge_into is not None,
         raw_csv=told.raw_csv,
     )
+
+
+def _files(told: FilesSection | None) -> FilesSpec:
+    if told is None:
+        return FilesSpec()
+    return FilesSpec(max_bytes=told.max_bytes, delete_after=FilesStay(told.delete_after))
 
 
 def _batch(told: BatchSection) -> BatchSpec:

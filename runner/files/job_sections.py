@@ -193,6 +193,6 @@ class EvalSection(Section):
 class FilesSection(Section):
     """How files of rows are sent along."""
 
-    dedupe: Literal["sha256", "never"] = "sha256"
+    dedupe: Literal["sha256"] = "sha256"
     max_bytes: Size | None = None
     delete_after: Literal["run", "never"] = "run"

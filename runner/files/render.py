@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from runner.domain.attachment import MARKED, Attachment
 from runner.domain.betas import needs
 from runner.domain.job import Job, Match, Mode, Variant
 from runner.domain.request import MAX_BODY_BYTES, MessagesRequest
@@ -60,6 +61,7 @@ class Renderer:
         # The first row is rendered in any case: what fails for all rows alike is seen there.
         self._rendered_once = False
         self._only_batches = job.mode is Mode.BATCH
+        self._brings_files = any(ask.brings_files for ask in self._asks)
 
     @property
     def chooses(self) -> bool:
@@ -165,7 +167,14 @@ class Renderer:
             inference_geo=body.get("inference_geo"),
             speed=body.get("speed"),
             betas=betas,
+            attachments=self._attachments(encoded) if self._brings_files else (),
         )
+
+    def _attachments(self, body: bytes) -> tuple[Attachment, ...]:
+        """The files whose marks stand in a body that was made a moment ago, each once."""
+        marks = dict.fromkeys(mark.decode() for mark in MARKED.findall(body))
+        found = (ask.attachment(mark) for mark in marks for ask in self._asks)
+        return tuple({one.mark: one for one in found if one is not None}.values())
 
     def body(self, row: Mapping[str, Any], *, variant: int = 0, batch: bool = False) -> dict[str, Any]:
         """The request of a row as a value; `betas`, if the row brings any, are still in it."""

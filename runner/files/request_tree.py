@@ -20,13 +20,15 @@ Build = Callable[[Mapping[str, Any], Names], Any]
 class Tree:
     """`build(row, names)` gives the value; `templates` are those inside, none when the value is the same for all.
 
-    `looks_sure`: that its templates have their columns is all there is to check, without building it.
+    `looks_sure`: that its templates have their columns is all there is to check, without building it. `files` are
+    those that it brings along.
     """
 
     build: Build
     templates: tuple[RowTemplate, ...]
     looks_sure: bool = True
     constant: bool = False
+    files: tuple[RowFile, ...] = ()
 
 
 def compiled_tree(environment: TemplateEnvironment, value: Any, where: str) -> Tree:
@@ -76,7 +78,7 @@ def _of_block_with_file(
     if not isinstance(path, str):
         raise JobInvalid(f"{where}.source: $file names a file.", name="request")
     template = RowTemplate(environment, path, f"{where}.source") if is_template(path) else None
-    file = RowFile.of(path, block_type=str(block.get("type")), optional=source.get("optional") is True)
+    file = RowFile.of(path, block_type=str(block.get("type")), source=source, where=where)
     others = {name: part for name, part in block.items() if name != "source"}
     rest = _of_map(
         {name: compiled_tree(environment, part, f"{where}.{name}") for name, part in others.items()}, others
@@ -87,7 +89,7 @@ def _of_block_with_file(
         return DROPPED if found is DROPPED else {**rest.build(row, names), **found}
 
     templates = (*rest.templates, *(() if template is None else (template,)))
-    return Tree(build=build, templates=templates, looks_sure=False)
+    return Tree(build=build, templates=templates, looks_sure=False, files=(file,))
 
 
 def _of_list(parts: list[Tree], value: list[Any]) -> Tree:
@@ -100,6 +102,7 @@ def _of_list(parts: list[Tree], value: list[Any]) -> Tree:
         ],
         templates=tuple(template for part in parts for template in part.templates),
         looks_sure=all(part.looks_sure for part in parts),
+        files=tuple(file for part in parts for file in part.files),
     )
 
 
@@ -111,4 +114,5 @@ def _of_map(parts: dict[str, Tree], value: Mapping[str, Any]) -> Tree:
         build=lambda row, names: {name: build(row, names) for name, build in builders.items()},
         templates=tuple(template for part in parts.values() for template in part.templates),
         looks_sure=all(part.looks_sure for part in parts.values()),
+        files=tuple(file for part in parts.values() for file in part.files),
     )

@@ -1,4 +1,5 @@
-"""Files that rows bring along: read from the folder that the job names, and sent inside the request.
+"""Files that rows bring along: read from the folder that the job names, and sent inside the request while they are
+small, else marked to be uploaded.
 
 A row's value may choose the file and never the folder: what leads out of it, by `..`, an absolute path or a link, is
 refused.
@@ -8,11 +9,17 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-from dataclasses import dataclass
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from runner.domain.attachment import INLINE_BELOW_BYTES, MAX_FILE_BYTES, Attachment, UploadMode
 from runner.domain.request import MAX_BODY_BYTES
+from runner.errors import JobInvalid
 from runner.files.bad_row import BadRow
 from runner.files.template import MARKS
 
@@ -21,6 +28,11 @@ FILE = "$file"
 MAX_INLINE_BYTES = MAX_BODY_BYTES * 3 // 4 - 100_000
 TEXT_TYPES = frozenset({"text/plain", "text/markdown", "text/csv", "text/html", "application/json"})
 IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+# A record brings a handful of files; this many are far more than one.
+MOST_MARKED = 4_096
+LEAST_LIFE_S, MOST_LIFE_S = 3_600, 7_776_000
+_LIFE = re.compile(r"(\d+)\s*([hd])")
+_LIFE_S = {"h": 3_600, "d": 86_400}
 OTHER_TYPES = {".md": "text/markdown", ".webp": "image/webp", ".csv": "text/csv", ".txt": "text/plain"}
 
 
@@ -34,19 +46,31 @@ class _Dropped:
 DROPPED: Final = _Dropped()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class RowFile:
     """`folder` is what the path begins with before its first `{{`; nothing outside of it is read."""
 
     folder: Path
     block_type: str
-    optional: bool
+    optional: bool = False
+    upload: UploadMode = UploadMode.AUTO
+    expires_s: int | None = None
+    max_bytes: int = MAX_FILE_BYTES  # the job's own limit is set when it is compiled
+    # Those that were marked lately, by their marks: a request is made right after its blocks.
+    marked: OrderedDict[str, Attachment] = field(default_factory=OrderedDict, compare=False, repr=False)
 
     @staticmethod
-    def of(path: str, *, block_type: str, optional: bool) -> RowFile:
+    def of(path: str, *, block_type: str, source: Mapping[str, Any], where: str) -> RowFile:
+        """`source` is that of the job, with what it says beside the path. Raises JobInvalid."""
         before = min((path.find(mark) for mark in MARKS if mark in path), default=len(path))
         fixed = path[:before]
-        return RowFile(folder=Path(fixed[: fixed.rfind("/") + 1] or "."), block_type=block_type, optional=optional)
+        return RowFile(
+            folder=Path(fixed[: fixed.rfind("/") + 1] or "."),
+            block_type=block_type,
+            optional=source.get("optional") is True,
+            upload=_upload_mode(source.get("upload", UploadMode.AUTO), where),
+            expires_s=expires_s(source.get("expires"), f"{where}.source"),
+        )
 
     def block(self, path: str) -> Any:
         """What the file puts into its block: `source`, or `file_id` where it would have to be uploaded."""
@@ -55,9 +79,56 @@ class RowFile:
             if self.optional:
                 return DROPPED
             raise BadRow(f"names the file {self._shown(target)}, which is not there")
+        found = self._looked_at(target)
         if self.block_type == "container_upload":
-            return {"file_id": f"(the upload of {self._shown(target)})"}
-        return {"source": self._source(target)}
+            return {"file_id": self._marked(found)}
+        self._check_kind(found)
+        if self._goes_inside(found):
+            return {"source": self._source(target)}
+        return {"source": {"type": "file", "file_id": self._marked(found)}}
+
+    def _looked_at(self, target: Path) -> Attachment:
+        try:
+            about = target.stat()
+        except OSError as problem:
+            raise BadRow(f"names the file {self._shown(target)}, which cannot be read: {problem.strerror}") from None
+        if not about.st_size:
+            raise BadRow(f"names the file {self._shown(target)}, which is empty")
+        if about.st_size > self.max_bytes:
+            whose = "the Files API takes" if self.max_bytes == MAX_FILE_BYTES else "files.max_bytes says"
+            sizes = f"{about.st_size:,} bytes; {whose} {self.max_bytes:,}"
+            raise BadRow(f"names the file {self._shown(target)} of {sizes}")
+        media_type = media_type_of(target)
+        if self.block_type == "document" and media_type in TEXT_TYPES:
+            media_type = "text/plain"
+        return Attachment(
+            path=os.fspath(target),
+            size=about.st_size,
+            changed_ns=about.st_mtime_ns,
+            media_type=media_type,
+            expires_s=self.expires_s,
+        )
+
+    def _check_kind(self, found: Attachment) -> None:
+        allowed = IMAGE_TYPES if self.block_type == "image" else {"application/pdf", "text/plain"}
+        if found.media_type not in allowed:
+            what = f"the API does not take as {self.block_type}"
+            raise BadRow(f"names the file {self._shown(Path(found.path))}, which {what}")
+
+    def _goes_inside(self, found: Attachment) -> bool:
+        """A text is read as what it is, while a request has room for it."""
+        if self.upload is UploadMode.AUTO:
+            most = MAX_INLINE_BYTES if found.media_type == "text/plain" else INLINE_BELOW_BYTES
+            return found.size <= most
+        return self.upload is UploadMode.NEVER
+
+    def _marked(self, found: Attachment) -> str:
+        mark = found.mark
+        self.marked[mark] = found
+        self.marked.move_to_end(mark)
+        if len(self.marked) > MOST_MARKED:
+            self.marked.popitem(last=False)
+        return mark
 
     def _inside(self, path: str) -> Path:
         try:
@@ -79,7 +150,7 @@ class RowFile:
             data = target.read_bytes()
         except OSError as problem:
             raise BadRow(f"names the file {self._shown(target)}, which cannot be read: {problem.strerror}") from None
-        media_type = _media_type(target)
+        media_type = media_type_of(target)
         if media_type in TEXT_TYPES and self.block_type == "document":
             return self._as_text(target, data)
         allowed = IMAGE_TYPES if self.block_type == "image" else {"application/pdf"}
@@ -98,5 +169,25 @@ class RowFile:
         return str(target.relative_to(folder.parent) if target.is_relative_to(folder.parent) else target.name)
 
 
-def _media_type(path: Path) -> str:
+def _upload_mode(told: Any, where: str) -> UploadMode:
+    try:
+        return UploadMode(told)
+    except ValueError:
+        known = ", ".join(UploadMode)
+        raise JobInvalid(f"{where}.source: upload must be one of {known}, not {told}.", name="request") from None
+
+
+def expires_s(told: Any, where: str) -> int | None:
+    """`1h` to `90d`, as the Files API takes it."""
+    if told is None:
+        return None
+    found = _LIFE.fullmatch(told.strip()) if isinstance(told, str) else None
+    seconds = int(found[1]) * _LIFE_S[found[2]] if found else told if type(told) is int else 0
+    if not LEAST_LIFE_S <= seconds <= MOST_LIFE_S:
+        raise JobInvalid(f"{where}: expires must be between 1h and 90d, not {told}.", name="request")
+    return seconds
+
+
+def media_type_of(path: Path) -> str:
+    """By the end of its name, as the API names kinds."""
     return OTHER_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"

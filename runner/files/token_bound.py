@@ -50,10 +50,10 @@ def _images(content: Any) -> int:
 def _images_of_block(block: dict[str, Any]) -> int:
     kind = block.get("type")
     source = block.get("source")
+    if kind == "image" and not (type(source) is dict and source.get("type") == "url"):
+        return 1  # one that was uploaded too: the API makes no more tokens of any
     if kind == "container_upload" or (type(source) is dict and source.get("type") in FETCHED_SOURCES):
         raise _Unbounded
-    if kind == "image":
-        return 1
     if kind == "document" and type(source) is dict:
         # The pages of a PDF count as images, and compression hides how many there are.
         if source.get("type") == "base64":

@@ -19,6 +19,7 @@ from runner.simulator.caches import NO_CACHE, CacheUse
 from runner.simulator.directives import NO_WISHES, Wishes, user_texts, without_directives
 from runner.simulator.facts import Model, find_model
 from runner.simulator.instances import instance_of
+from runner.simulator.server_tools import cited, served
 
 Params = Mapping[str, Any]
 Block = dict[str, Any]
@@ -46,6 +47,8 @@ class Draft:
     stop_sequence: str | None = None
     stop_details: Block | None = None
     web_searches: int = 0
+    web_fetches: int = 0
+    container: Block | None = None
 
 
 def compose_message(
@@ -71,7 +74,7 @@ def compose_message(
         "stop_reason": draft.stop_reason,
         "stop_sequence": draft.stop_sequence,
         "stop_details": draft.stop_details,
-        "container": None,
+        "container": draft.container,
         "diagnostics": None,
         "usage": _usage(params, draft, model, wishes, cached),
     }
@@ -79,7 +82,7 @@ def compose_message(
 
 
 def _usage(params: Params, draft: Draft, model: Model | None, wishes: Wishes, cached: CacheUse) -> dict[str, Any]:
-    searched = {"web_search_requests": draft.web_searches, "web_fetch_requests": 0}
+    searched = {"web_search_requests": draft.web_searches, "web_fetch_requests": draft.web_fetches}
     fast = params.get("speed") == "fast" and model is not None and model.fast != "ignored"
     whole = prompt.input_tokens(params)
     if (wished := wishes.number("cache_read")) is not None:
@@ -94,7 +97,7 @@ def _usage(params: Params, draft: Draft, model: Model | None, wishes: Wishes, ca
         },
         "output_tokens": draft.output_tokens,
         "output_tokens_details": {"thinking_tokens": draft.thinking_tokens},
-        "server_tool_use": searched if draft.web_searches else None,
+        "server_tool_use": searched if draft.web_searches or draft.web_fetches else None,
         "service_tier": "standard",
         "inference_geo": (params.get("inference_geo") or "global") if model and model.us_geo else None,
         "speed": "fast" if fast else "standard",
@@ -130,8 +133,26 @@ class _Writer:
         if self._pauses():
             return self._paused()
         tool = self._wanted_tool()
-        draft = self._tool_use(tool) if tool else self._written()
+        draft = self._tool_use(tool) if tool else self._with_server_tools(self._written())
         return self._with_thinking(draft)
+
+    def _with_server_tools(self, draft: Draft) -> Draft:
+        """What they did comes before the text, and is part of what was written."""
+        content = draft.content
+        if "cite" in self._wishes and content and content[-1]["type"] == "text":
+            content = [*content[:-1], cited(self._params, content[-1])]
+        work = served(self._params, self._wishes, self._digest)
+        written = sum(_json_tokens(block["input"]) for block in work.blocks if "input" in block)
+        if draft.output_tokens + written > self._room:
+            return replace(draft, content=content)
+        return replace(
+            draft,
+            content=[*work.blocks, *content],
+            output_tokens=draft.output_tokens + written,
+            web_searches=work.searches,
+            web_fetches=work.fetches,
+            container=work.container,
+        )
 
     def _refusal(self) -> Draft:
         """`refusal=mid` refuses after some words, which are billed."""

@@ -91,10 +91,10 @@ class FilesDoor:
             return json_reply({"id": file.id, "type": "file_deleted"})
         return json_reply(file.told(old=old))
 
-    def written(self, workspace: str, filename: str, content: bytes) -> File:
+    def written(self, workspace: str, filename: str, content: bytes, file_id: str | None = None) -> File:
         """A file that code execution has made."""
         kind = "text/csv" if filename.endswith(".csv") else "application/octet-stream"
-        return self._put(workspace, filename, kind, content, None, downloadable=True)
+        return self._put(workspace, filename, kind, content, None, downloadable=True, file_id=file_id)
 
     def problem(self, params: Mapping[str, Any], workspace: str) -> Problem | None:
         """The first file of a Messages body that cannot be used there."""
@@ -138,13 +138,21 @@ class FilesDoor:
         return json_reply(kept.told(old=old))
 
     def _put(
-        self, workspace: str, name: str, kind: str, content: bytes, expires_s: int | None, *, downloadable: bool
+        self,
+        workspace: str,
+        name: str,
+        kind: str,
+        content: bytes,
+        expires_s: int | None,
+        *,
+        downloadable: bool,
+        file_id: str | None = None,
     ) -> File:
         self._made += 1
         now_us = self._clock.now_us()
         mark = hashlib.sha256(f"{self._seed}:{self._made}".encode()).hexdigest()[:20]
         file = File(
-            id=f"file_011{mark}",
+            id=file_id or f"file_011{mark}",
             workspace=workspace,
             filename=name,
             mime_type=kind.partition(";")[0].strip(),

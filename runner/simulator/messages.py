@@ -30,6 +30,7 @@ from runner.simulator.files import FilesDoor
 from runner.simulator.ledger import Charge, Ledger, Offer
 from runner.simulator.model_rules import model_problem
 from runner.simulator.problems import Problem, edge_reply, invalid
+from runner.simulator.server_tools import file_id_of
 from runner.simulator.together import together_problem
 
 LATENCY_DICE = -1  # keeps the dice of latency apart from those of the faults
@@ -91,6 +92,7 @@ class MessagesDoor:
         buckets = self._limits.of_class(limit_class, self._clock.monotonic())
         cached = self._cached(request, params, workspace_id)
         message = self._composed(params, request.body, wishes, cached)
+        self._keep_files(params, wishes, workspace_id)
         refused = spend_problem(self._config, self._ledger) or self._refused_by_limits(
             buckets, limit_class, _limited_input(message["usage"]), message["usage"]["output_tokens"]
         )
@@ -122,6 +124,13 @@ class MessagesDoor:
             broken_share=self._config.broken_output_share,
             cached=cached,
         )
+
+    def _keep_files(self, params: Params, wishes: Wishes, workspace_id: str) -> None:
+        """What code execution has written can be fetched."""
+        if "file" in wishes:
+            name = wishes.said["file"] or "out.csv"
+            file_id = file_id_of(prompt.prompt_digest(params), name)
+            self._files.written(workspace_id, name, f"made for {file_id}\n".encode(), file_id)
 
     def _edge_413(self) -> Reply:
         self._ledger.refuse("request_too_large")

@@ -13,6 +13,7 @@ import msgspec
 from runner.simulator.prompt import tokens_of_text
 
 PIECE_CHARACTERS = 24
+CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
 
 Message = dict[str, Any]
 Block = dict[str, Any]
@@ -53,7 +54,7 @@ def _opening(message: Message) -> Message:
 
 
 def _closing(message: Message) -> Message:
-    delta = {name: message[name] for name in ("stop_reason", "stop_sequence", "stop_details")}
+    delta = {name: message[name] for name in ("stop_reason", "stop_sequence", "stop_details", "container")}
     usage = {name: value for name, value in message["usage"].items() if name not in ("service_tier", "speed")}
     return {"type": "message_delta", "delta": delta, "usage": usage}
 
@@ -68,8 +69,8 @@ def _block_events(index: int, block: Block) -> Iterator[bytes]:
 
 def _empty(block: Block) -> Block:
     if block["type"] == "text":
-        return block | {"text": ""}
-    if block["type"] in ("tool_use", "server_tool_use"):
+        return block | {"text": "", "citations": None}
+    if block["type"] in CALLS:
         return block | {"input": {}}
     if block["type"] == "thinking":
         return block | {"thinking": "", "signature": ""}
@@ -79,7 +80,9 @@ def _empty(block: Block) -> Block:
 def _deltas(block: Block) -> Iterator[Block]:
     if block["type"] == "text":
         yield from ({"type": "text_delta", "text": piece} for piece in _pieces(block["text"]))
-    elif block["type"] in ("tool_use", "server_tool_use"):
+        for citation in block["citations"] or ():
+            yield {"type": "citations_delta", "citation": citation}
+    elif block["type"] in CALLS:
         text = msgspec.json.encode(block["input"]).decode()
         yield from ({"type": "input_json_delta", "partial_json": piece} for piece in _pieces(text))
     elif block["type"] == "thinking":

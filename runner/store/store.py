@@ -29,6 +29,7 @@ from runner.store import (
     batch_queries,
     buckets,
     claims,
+    files,
     group,
     holder,
     ledger,
@@ -40,6 +41,7 @@ from runner.store import (
     submissions,
 )
 from runner.store.database import Database
+from runner.store.files import KeptFile
 from runner.store.fleet import Fleet
 from runner.store.ledger import plain_text
 from runner.store.purging import Purge
@@ -443,6 +445,27 @@ class Store:
 
     def pause_scope(self, scope: str, until_us: int) -> None:
         self.database.write(lambda c: buckets.pause(c, scope, until_us))
+
+    # --- files at the service
+
+    def file_of(self, workspace: str, content: bytes) -> KeptFile | None:
+        """The file of this content (a hash) in this workspace, as far as we know."""
+        return self.database.read(lambda c: files.find(c, workspace, content))
+
+    def keep_file(self, kept: KeptFile) -> None:
+        self.database.write(lambda c: files.keep(c, kept))
+
+    def forget_files(self, file_ids: Collection[str]) -> None:
+        """These are not at the service any more."""
+        self.database.write(lambda c: files.forget(c, file_ids))
+
+    def files_of_run(self, run: int) -> list[str]:
+        """The ids of files that were uploaded for this run."""
+        return self.database.read(lambda c: files.of_run(c, run))
+
+    def files_of_ids(self, file_ids: Collection[str]) -> list[KeptFile]:
+        """Those of these files that we uploaded."""
+        return self.database.read(lambda c: files.of_ids(c, file_ids)) if file_ids else []
 
     # --- reading
 

@@ -427,6 +427,7 @@ files = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("uploaded_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger),
+    Column("run", BigInteger),
 )
 
 # A succeeded result is final: no statement of ours tries, and the database refuses those of others. Only with its

@@ -16,6 +16,8 @@ from runner.domain.job import (
     AutoSpec,
     BatchSpec,
     DeleteAfter,
+    FilesSpec,
+    FilesStay,
     InputSpec,
     Job,
     Limits,
@@ -75,6 +77,7 @@ OTHER_WAYS: dict[str, object] = {
     "auto": AutoSpec(threshold=1, finish_by="6h"),
     "schedule": ScheduleSpec(cron="30 2 * * *"),
     "notify": (NotifyRule(on=(Occasion.FAILED,), command=("page",)),),
+    "files": FilesSpec(max_bytes=5, delete_after=FilesStay.RUN),
     "later": ("eval",),
 }
 

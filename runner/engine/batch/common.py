@@ -16,6 +16,7 @@ from runner.domain.run import Run
 from runner.domain.submission import Timing
 from runner.engine.batch.calls import BatchCalls, BatchService
 from runner.engine.batch.events import BatchEvent, Tell
+from runner.engine.file_desk import FileDesk
 from runner.engine.judge import Judge
 from runner.engine.meter import Meter
 from runner.engine.stop import Stop
@@ -54,6 +55,7 @@ class Common:
     fingerprint: str
     writes: anyio.CapacityLimiter
     tell: Tell
+    files: FileDesk | None = None
     check_failures: Callable[[], None] = uncounted
     changed: anyio.Event = field(default_factory=anyio.Event)
     epochs: dict[str, int] = field(default_factory=dict)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from anyio import from_thread
+
 from runner.api.wire import outcome_of_result_line
 from runner.domain.booking import Booking, BookingKind
 from runner.domain.decide import Decision, Finish, PauseRun, TryAgain, decide_line
@@ -18,6 +20,7 @@ from runner.domain.submission import custom_id
 from runner.engine.batch.common import Common
 from runner.engine.batch.sorting import Sorted
 from runner.engine.feeder import NOTHING_BEHIND, Work
+from runner.engine.file_desk import FileDesk, going_again, is_gone
 from runner.engine.settle import Try, settlement
 from runner.errors import StoreFault
 from runner.files.bad_row import BadRow
@@ -105,6 +108,8 @@ class Lines:
         return past, ended
 
     def _settled(self, work: Work, outcome: Outcome) -> Settlement | None:
+        if self._c.files is not None and is_gone(outcome):
+            outcome = self._without_its_files(self._c.files, outcome, work)
         if self._row_errors_go_again and isinstance(outcome, Failure) and outcome.kind is FailureKind.ROW:
             self.tallies["rows wait"] += 1
             return None
@@ -162,6 +167,19 @@ class Lines:
             return settled
         self._c.judge.place(self._row(work), work)
         return self._bounded(settled, work)
+
+    def _without_its_files(self, desk: FileDesk, outcome: Outcome, work: Work) -> Outcome:
+        """A row that brought files along which are gone by now goes again, with new ones."""
+        renderer = self._c.renderer
+        try:
+            row = renderer.parse(work.line)
+            request = renderer.request(row, variant=renderer.variant_at(row, work.idx), batch=True)
+        except BadRow:
+            return outcome
+        if not request.attachments:
+            return outcome
+        from_thread.run(desk.forget, request.attachments)
+        return going_again(outcome)
 
     def _outcome(self, idx: int, slot: int) -> Outcome:
         if idx in self._found.conflicting:

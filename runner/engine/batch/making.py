@@ -282,6 +282,9 @@ class Maker:
                 await self._settle_misfits(chunk, added)
                 if not added.riding:
                     unused.append(chunk.fence)
+                if added.trouble is not None:
+                    self._no_files(added.trouble)
+                    break
                 if added.full is not None:
                     self._note_full(spool, added.full)
                     break
@@ -289,6 +292,14 @@ class Maker:
         finally:
             spool.close()
             await c.write(c.store.release_chunks, c.run.id, unused)
+
+    def _no_files(self, failure: Failure) -> None:
+        """Rows that bring files wait, like all others, until the service takes files again."""
+        if failure.kind is FailureKind.ACCOUNT:
+            pause = pause_of(failure)
+            self._c.stop.pause_for(pause.reason, pause.message)
+        else:
+            self._back_off(failure)
 
     async def _new_spool(self) -> Spool | None:
         """None while there is no room for one more request."""
@@ -306,7 +317,7 @@ class Maker:
         submission = new_submission_id(secrets.randbits)
         path = c.file(submission, "body")
         self._bodies = {body for body in self._bodies if body.exists()} | {path}
-        return await c.read(Spool, submission, path, packer, c.renderer, c.prices, c.run.fan)
+        return await c.read(Spool, submission, path, packer, c.renderer, c.prices, c.run.fan, c.files)
 
     def _passed_over(self, chunk: ClaimedChunk) -> frozenset[int]:
         """Rows that go on live, and those that the service has refused by name."""

@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from anyio import from_thread
+
+from runner.domain.outcome import Failure, FailureKind
 from runner.domain.packing import BODY_HEAD, BODY_SEPARATOR, BODY_TAIL, Fits, Full, Limit, Packer, TooLarge, entry
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
 from runner.domain.submission import custom_id
+from runner.engine.file_desk import BATCH_MARGIN_S, FileDesk
 from runner.errors import StoreFault
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
@@ -32,10 +36,12 @@ class Misfit:
 
 @dataclass(kw_only=True, slots=True)
 class Added:
-    """What became of a chunk's rows. `full`: the next rows are for another submission, and which limit says so."""
+    """What became of a chunk's rows. `full`: the next rows are for another submission, and which limit says so;
+    `trouble`: no files can be uploaded now, for a reason that is not the row's."""
 
     misfits: list[Misfit] = field(default_factory=list)
     full: Full | TooLarge | None = None
+    trouble: Failure | None = None
     riding: int = 0
 
 
@@ -57,12 +63,28 @@ class Parcel:
 Look = Callable[[int, dict[str, Any]], dict[str, Any]]
 
 
+class NoFiles(Exception):
+    """Files of a row cannot be uploaded now, and it is not the row's fault."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 class Spool:
     """The body of one submission, being written. Readable by its owner alone; `close` without `finish` deletes it."""
 
     def __init__(
-        self, submission: str, path: Path, packer: Packer, renderer: Renderer, prices: PriceBook, fan: int
+        self,
+        submission: str,
+        path: Path,
+        packer: Packer,
+        renderer: Renderer,
+        prices: PriceBook,
+        fan: int,
+        desk: FileDesk | None = None,
     ) -> None:
+        self._desk = desk
         self.submission, self.path, self.packer = submission, path, packer
         self._renderer, self._prices, self._fan = renderer, prices, fan
         self._riders: list[Rider] = []
@@ -93,9 +115,14 @@ class Spool:
                 if self._rides_elsewhere(betas):
                     continue
                 request = self._renderer.request_of(look(idx, body), betas)
+                if request.attachments:
+                    request = self._with_files(request)
             except BadRow as bad:
                 added.misfits.append(Misfit(chunk=chunk, idx=idx, reason=bad.reason))
                 continue
+            except NoFiles as trouble:
+                added.trouble = trouble.failure
+                break
             verdict = self._offer(idx, request)
             if isinstance(verdict, TooLarge) and verdict.limit is Limit.BYTES:
                 added.misfits.append(Misfit(chunk=chunk, idx=idx, reason=verdict.reason))
@@ -108,6 +135,18 @@ class Spool:
             self._riders.append(Rider(fence=chunk.fence, first_idx=chunk.first_idx, n=chunk.n, idxs=idxs))
         added.riding = len(idxs)
         return added
+
+    def _with_files(self, request: MessagesRequest) -> MessagesRequest:
+        """Its files at the service first. Runs in a worker thread, and waits there for the uploads."""
+        if self._desk is None:
+            raise BadRow("brings files along, and there is nobody to upload them")
+        desk = self._desk
+        ready = from_thread.run(lambda: desk.resolved(request, margin_s=BATCH_MARGIN_S))
+        if not isinstance(ready, Failure):
+            return ready
+        if ready.kind is FailureKind.ROW:
+            raise BadRow(f"brings a file along that the service refuses: {ready.message}")
+        raise NoFiles(ready)
 
     def _rides_elsewhere(self, betas: tuple[str, ...]) -> bool:
         """Betas are told once for a whole batch: a row that goes with others waits for a batch of such rows."""

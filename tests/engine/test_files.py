@@ -1,0 +1,236 @@
+"""Files that rows bring along: once at the service for each content, found by the next process, healed when they
+have gone; live and in batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from runner.api.files import Files
+from runner.domain.states import PauseReason
+from runner.engine.file_desk import MOST_AT_ONCE, CallsWithFiles, FileDesk
+from runner.simulator.faults import Fault
+from tests.engine.batch_house import Office, batch_job, office
+from tests.engine.house import House
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("long_looks")]
+
+DAY_S = 86_400
+
+
+def pdfs(folder: Path, count: int, size: int = 70_000) -> None:
+    """Files that differ, each too large to go inside a request."""
+    (folder / "scans").mkdir(exist_ok=True)
+    for number in range(count):
+        head = b"%%PDF-1.7 page %d " % number
+        (folder / "scans" / f"{number}.pdf").write_bytes(head + b"x" * (size - len(head)))
+
+
+def asking(folder: Path, name: str = "{{ pdf }}", kind: str = "document", **source: Any) -> dict[str, Any]:
+    """A job whose rows name a file each."""
+    file = {"$file": f"{folder}/scans/{name}", **source}
+    content = [{"type": kind, "source": file}, {"type": "text", "text": "row {{ n }}"}]
+    return {"request": {"max_tokens": 100, "messages": [{"role": "user", "content": content}]}}
+
+
+def rows(count: int, files: int, suffix: str = ".pdf") -> list[bytes]:
+    return [json.dumps({"n": n, "pdf": f"{n % files}{suffix}"}).encode() for n in range(count)]
+
+
+def desk_of(api: Office) -> FileDesk:
+    """As a process of its own has it."""
+    return FileDesk(Files(api.client), api.house.store, api.house.clock, "key-1")
+
+
+async def work(api: Office, run: Any, desk: FileDesk | None = None) -> Any:
+    desk = desk or desk_of(api)
+    batches = api.batching(files=desk)
+    return await api.house.work(run, CallsWithFiles(api, desk), batches=batches)
+
+
+def sent_ids(api: Office) -> Iterator[str]:
+    for body in api.live:
+        for block in json.loads(body)["messages"][0]["content"]:
+            if "source" in block:
+                yield block["source"]["file_id"]
+
+
+@pytest.mark.parametrize("mode", ["live", "batch"])
+async def test_500_files_of_2000_rows_are_uploaded_500_times(house: House, mode: str) -> None:
+    pdfs(house.folder, 500, size=66_000)
+    job = batch_job() if mode == "batch" else {}
+    run = house.new_run(rows(2_000, 500), **asking(house.folder), **job)
+    async with office(house) as api:
+        end = await work(api, run)
+        assert end.pause is None
+        assert api.simulator.files.uploads == 500
+        assert house.statuses(run) == {"succeeded": 2_000}
+
+
+async def test_another_run_in_another_process_uploads_nothing(house: House) -> None:
+    pdfs(house.folder, 5)
+    async with office(house) as api:
+        for _ in range(2):
+            run = house.new_run(rows(10, 5), **asking(house.folder))
+            await work(api, run)
+        assert api.simulator.files.uploads == 5
+        assert len(set(sent_ids(api))) == 5
+
+
+async def test_the_same_content_under_two_names_is_one_file(house: House) -> None:
+    pdfs(house.folder, 1)
+    (house.folder / "scans" / "1.pdf").write_bytes((house.folder / "scans" / "0.pdf").read_bytes())
+    async with office(house) as api:
+        await work(api, house.new_run(rows(4, 2), **asking(house.folder)))
+        assert api.simulator.files.uploads == 1
+
+
+async def test_a_file_that_changed_is_uploaded_anew(house: House) -> None:
+    pdfs(house.folder, 1)
+    async with office(house) as api:
+        await work(api, house.new_run(rows(1, 1), **asking(house.folder)))
+        (house.folder / "scans" / "0.pdf").write_bytes(b"%PDF-1.7 another" + b"y" * 70_000)
+        await work(api, house.new_run(rows(1, 1), **asking(house.folder)))
+        assert api.simulator.files.uploads == 2
+
+
+async def test_after_a_death_in_the_middle_at_most_those_in_flight_go_again(house: House) -> None:
+    pdfs(house.folder, 60)
+    run = house.new_run(rows(120, 60), **asking(house.folder))
+    async with office(house) as api:
+        death = anyio.CancelScope()
+
+        async def dies(request: httpx.Request) -> None:
+            if request.url.path == "/v1/files" and request.method == "POST" and api.simulator.files.uploads == 30:
+                death.cancel()
+
+        api.wire.before = dies
+        with death:
+            await work(api, run)
+        assert death.cancelled_caught
+        api.wire.before = nothing
+        end = await work(api, run)
+        assert end.pause is None
+        assert house.statuses(run) == {"succeeded": 120}
+        assert 60 <= api.simulator.files.uploads <= 60 + MOST_AT_ONCE
+
+
+async def nothing(_request: httpx.Request) -> None:
+    """Nobody dies any more."""
+
+
+@pytest.mark.parametrize("mode", ["live", "batch"])
+@pytest.mark.parametrize("same_process", [True, False])
+async def test_a_file_that_has_gone_heals_itself(house: House, mode: str, same_process: bool) -> None:
+    pdfs(house.folder, 2)
+    job = batch_job() if mode == "batch" else {}
+    async with office(house) as api:
+        desk = desk_of(api)
+        await work(api, house.new_run(rows(2, 2), **asking(house.folder)), desk)
+        api.simulator.files.files.clear()
+        run = house.new_run(rows(2, 2), **asking(house.folder), **job)
+        end = await work(api, run, desk if same_process else None)
+        assert end.pause is None
+        assert house.statuses(run) == {"succeeded": 2}
+        assert api.simulator.files.uploads == 4
+
+
+async def test_a_file_that_expires_too_soon_is_uploaded_before_it_does(house: House) -> None:
+    pdfs(house.folder, 1)
+    async with office(house) as api:
+        await work(api, house.new_run(rows(1, 1), **asking(house.folder, expires="2d")))
+        await house.clock.advance(1.2 * DAY_S)
+        await work(api, house.new_run(rows(1, 1), **asking(house.folder, expires="2d")))
+        assert api.simulator.files.uploads == 1
+        run = house.new_run(rows(1, 1), **asking(house.folder, expires="2d"), **batch_job())
+        await work(api, run)
+        assert api.simulator.files.uploads == 2
+        assert house.statuses(run) == {"succeeded": 1}
+
+
+async def test_a_file_that_expires_in_mid_run_heals_itself(house: House) -> None:
+    pdfs(house.folder, 1)
+    async with office(house) as api:
+        desk = desk_of(api)
+        await work(api, house.new_run(rows(1, 1), **asking(house.folder, expires="1h")), desk)
+        for file in list(api.simulator.files.files.values()):
+            expired = {name: getattr(file, name) for name in file.__slots__} | {"expires_us": 0}
+            api.simulator.files.files[file.id] = type(file)(**expired)
+        await house.clock.advance(1.0)
+        run = house.new_run(rows(1, 1), **asking(house.folder, expires="1h"))
+        await work(api, run, desk)
+        assert house.statuses(run) == {"succeeded": 1}
+        assert api.simulator.files.uploads == 2
+
+
+async def test_small_files_go_inside_and_images_too(house: House) -> None:
+    pdfs(house.folder, 1, size=1_000)
+    (house.folder / "scans" / "0.png").write_bytes(b"\x89PNG" + b"x" * 100)
+    async with office(house) as api:
+        await work(api, house.new_run(rows(1, 1), **asking(house.folder)))
+        await work(api, house.new_run(rows(1, 1, ".png"), **asking(house.folder, kind="image")))
+        assert api.simulator.files.uploads == 0
+        sources = [json.loads(body)["messages"][0]["content"][0]["source"] for body in api.live]
+        assert [source["media_type"] for source in sources] == ["application/pdf", "image/png"]
+
+
+async def test_upload_always_and_never_are_heeded(house: House) -> None:
+    pdfs(house.folder, 1, size=1_000)
+    async with office(house) as api:
+        await work(api, house.new_run(rows(1, 1), **asking(house.folder, upload="always")))
+        assert api.simulator.files.uploads == 1
+        pdfs(house.folder, 1, size=100_000)
+        await work(api, house.new_run(rows(1, 1), **asking(house.folder, upload="never")))
+        assert api.simulator.files.uploads == 1
+
+
+async def test_a_container_gets_its_file(house: House) -> None:
+    pdfs(house.folder, 1, size=500)
+    job = asking(house.folder, kind="container_upload")
+    job["request"]["tools"] = [{"type": "code_execution_20260521", "name": "code_execution"}]
+    async with office(house) as api:
+        run = house.new_run(rows(1, 1), **job)
+        await work(api, run)
+        [block, _] = json.loads(api.live[0])["messages"][0]["content"]
+        assert block["type"] == "container_upload"
+        assert block["file_id"] in api.simulator.files.files
+        assert house.statuses(run) == {"succeeded": 1}
+
+
+async def test_an_upload_that_fails_for_a_while_is_tried_again(house: House) -> None:
+    pdfs(house.folder, 3)
+    fault = Fault(kind="overloaded", path="/v1/files", method="POST", first=4)
+    async with office(house, faults=(fault,)) as api:
+        run = house.new_run(rows(3, 3), **asking(house.folder))
+        await work(api, run)
+        assert house.statuses(run) == {"succeeded": 3}
+        assert api.simulator.files.uploads == 3
+
+
+@pytest.mark.parametrize("mode", ["live", "batch"])
+async def test_a_full_store_of_files_pauses_the_run(house: House, mode: str) -> None:
+    pdfs(house.folder, 2)
+    job = batch_job() if mode == "batch" else {}
+    async with office(house, files_quota_bytes=1_000) as api:
+        run = house.new_run(rows(2, 2), **asking(house.folder), **job)
+        end = await work(api, run)
+        assert end.pause is not None
+        assert end.pause.reason is PauseReason.BILLING
+        assert "storage_quota_exceeded" in end.pause.message
+        assert house.rows(run) == []
+
+
+async def test_a_file_that_the_service_refuses_fails_its_rows_alone(house: House) -> None:
+    pdfs(house.folder, 2)
+    fault = Fault(kind="error", status=400, error_type="invalid_request_error", path="/v1/files", method="POST",
+                  body_contains="page 1 ")  # fmt: skip
+    async with office(house, faults=(fault,)) as api:
+        run = house.new_run(rows(4, 2), **asking(house.folder))
+        await work(api, run)
+        assert house.statuses(run) == {"succeeded": 2, "errored": 2}
