@@ -24,7 +24,6 @@ from runner.errors import (
     RowsFailed,
     Stalled,
     UnknownBatches,
-    UsageInvalid,
 )
 from runner.files.sink import STDOUT
 from runner.store.store import Store
@@ -42,7 +41,7 @@ EXIT_OF_PAUSE = {
     PauseReason.BILLING: BudgetReached.exit_code,
     PauseReason.SPEND_CAP: BudgetReached.exit_code,
     PauseReason.CREDENTIALS: CredentialsRefused.exit_code,
-    PauseReason.ADDRESS: UsageInvalid.exit_code,
+    PauseReason.ADDRESS: JobInvalid.exit_code,
     PauseReason.MODEL: JobInvalid.exit_code,
     PauseReason.BAD_ROW: JobInvalid.exit_code,
     PauseReason.STALLED: Stalled.exit_code,
