@@ -26,8 +26,9 @@ from runner.errors import (
     UnknownBatches,
 )
 from runner.files.sink import STDOUT
+from runner.store.duplicates import Duplicate
 from runner.store.store import Store
-from runner.store.submissions import Duplicate, Submission
+from runner.store.submissions import Submission
 from runner.views.batch_words import duplicate_words, out_words
 from runner.views.estimate_words import estimate_json
 from runner.views.failure_advice import pause_advice

@@ -32,7 +32,8 @@ from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
 from runner.engine.batch.owner import Owner, settle_owner
 from runner.engine.batch.questions import ELSEWHERE, QUESTION_PACE_S, Questions
-from runner.store.submissions import Known, Submission
+from runner.store.sightings import Known
+from runner.store.submissions import Submission
 
 QUESTIONS: Mapping[Question, str] = {
     Question.ELSEWHERE: ELSEWHERE,
