@@ -6,7 +6,7 @@ from runner.api.credentials import Credential, host_of
 from runner.domain.betas import refusal
 from runner.domain.explanations import explained
 from runner.domain.outcome import AccountTrouble, Failure, FailureKind
-from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RunnerError, Stalled, UsageInvalid
+from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RunnerError, Stalled
 
 
 def error_of(failure: Failure, credential: Credential, base_url: str) -> RunnerError:
@@ -31,7 +31,7 @@ def _of_account(failure: Failure, told: str, credential: Credential) -> RunnerEr
     if failure.trouble is AccountTrouble.MODEL:
         return JobInvalid(told, name="404-model", hints=(key,))
     if failure.trouble is AccountTrouble.ADDRESS:
-        return UsageInvalid(told, name="base-url", hints=("set ANTHROPIC_BASE_URL to where the API is",))
+        return JobInvalid(told, name="base-url", hints=("set ANTHROPIC_BASE_URL to where the API is",))
     return CredentialsRefused(
         f"Anthropic refused the key: {told}", name=str(failure.status or "credentials"), hints=(key,)
     )

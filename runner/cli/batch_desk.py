@@ -379,7 +379,7 @@ def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
 
 _ERROR_OF_TROUBLE: dict[AccountTrouble, type[RunnerError]] = {
     AccountTrouble.CREDENTIALS: CredentialsRefused,
-    AccountTrouble.ADDRESS: UsageInvalid,
+    AccountTrouble.ADDRESS: JobInvalid,
     AccountTrouble.BILLING: BudgetReached,
     AccountTrouble.SPEND_CAP: BudgetReached,
     AccountTrouble.MODEL: JobInvalid,

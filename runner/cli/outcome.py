@@ -24,14 +24,14 @@ from runner.errors import (
     RowsFailed,
     Stalled,
     UnknownBatches,
-    UsageInvalid,
 )
 from runner.files.job_file import RUN_NAME
 from runner.files.sink import STDOUT
 from runner.files.sinks.targets import PART, PART_DIGITS
 from runner.files.sources.remote import is_address
+from runner.store.duplicates import Duplicate
 from runner.store.store import Store
-from runner.store.submissions import Duplicate, Submission
+from runner.store.submissions import Submission
 from runner.views.batch_words import duplicate_words, out_words
 from runner.views.estimate_words import estimate_json
 from runner.views.failure_advice import pause_advice
@@ -45,7 +45,7 @@ EXIT_OF_PAUSE = {
     PauseReason.BILLING: BudgetReached.exit_code,
     PauseReason.SPEND_CAP: BudgetReached.exit_code,
     PauseReason.CREDENTIALS: CredentialsRefused.exit_code,
-    PauseReason.ADDRESS: UsageInvalid.exit_code,
+    PauseReason.ADDRESS: JobInvalid.exit_code,
     PauseReason.MODEL: JobInvalid.exit_code,
     PauseReason.BAD_ROW: JobInvalid.exit_code,
     PauseReason.STALLED: Stalled.exit_code,

@@ -95,7 +95,7 @@ class AccountTrouble(StrEnum):
     """Why the whole run must pause; each has its exit code."""
 
     CREDENTIALS = "credentials"  # 401, 403: exit 5
-    ADDRESS = "address"  # what answers at the base URL is not the API: exit 2
+    ADDRESS = "address"  # what answers at the base URL is not the API: exit 6
     BILLING = "billing"  # 402, credit balance, organisation on hold: exit 4
     SPEND_CAP = "spend_cap"  # the provider's monthly or contract cap, the customer's own limit: exit 4
     MODEL = "model"  # the model is not available to this workspace: exit 6

@@ -7,7 +7,6 @@ over. Which moves there are stands in `domain/states.py`.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,7 +16,6 @@ from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
 from runner.domain.booking import Booking, BookingKind
-from runner.domain.listings import Listing, Witness
 from runner.domain.packing import bitmap, rows_of
 from runner.domain.states import BATCH_MOVES, BatchState, ChunkState, leading_to
 from runner.domain.submission import Intent, ServerTime
@@ -25,8 +23,6 @@ from runner.errors import UsageInvalid
 from runner.store import batch_queries, ledger, queries
 from runner.store.group import Fence, Fences, Settlement, change_budget, settle
 
-# Names in one `IN (...)`.
-NAMES_A_QUERY = 500
 # The fence of a submission in the hands of the process that made it.
 FIRST_EPOCH = 1
 
@@ -90,23 +86,6 @@ class IntentVerdict(StrEnum):
     FENCED = "fenced"  # a chunk is no longer ours
     OVER_BUDGET = "over_budget"
     BUSY = "busy"  # another POST of this workspace is under way
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
-    """What the whole store knows of a workspace's batches, for whoever has to tell whose one is."""
-
-    witnesses: Mapping[str, Witness]
-    owned: frozenset[str]
-    foreign: frozenset[str]
-    duplicates: frozenset[str]
-    candidates: Mapping[str, frozenset[str]]  # by submission
-    unsettled: tuple[Intent, ...]
-    sizes: frozenset[int]
-
-    def claimed_elsewhere(self, submission: str) -> frozenset[str]:
-        others = [ids for owner, ids in self.candidates.items() if owner != submission]
-        return frozenset().union(*others)
 
 
 # --- before and after the POST
@@ -281,20 +260,15 @@ def let_go(
         price_version=price_version,
         request_id=None,
         batch=submission,
-        key=_let_go_key(submission),
+        key=let_go_key(submission),
     )
     ledger.book(connection, [ledger.line(found.run, None, "", booking, now_us)])
     return True
 
 
-def _let_go_key(submission: str) -> str:
+def let_go_key(submission: str) -> str:
+    """Under which the worst cost of what was let go stands in the books."""
     return f"{submission}-let-go"
-
-
-def _take_back_bound(connection: Connection, submission: str, scopes: Sequence[str]) -> None:
-    """What was let go has turned up, and each of its lines has its price: the bound for all of them is over."""
-    bound_pico = ledger.withdraw(connection, _let_go_key(submission))
-    change_budget(connection, scopes, 0, -bound_pico)
 
 
 def _give_up(
@@ -315,81 +289,6 @@ def _give_up(
 
 def ask(connection: Connection, submission: str, question: str | None) -> None:
     connection.execute(batch_queries.set_batch(submission, question=question))
-
-
-# --- what listings show
-
-
-def note_listing(connection: Connection, listing: Listing) -> None:
-    """Remember what was shown: it may be a witness later. Who was seen before keeps his first time."""
-    rows = [
-        {
-            "provider_id": batch.id,
-            "organization": listing.organization,
-            "workspace": listing.workspace,
-            "n": batch.total,
-            "created_us": batch.created_us,
-            "seen_us": listing.taken_us,
-            "foreign": False,
-        }
-        for batch in listing.batches
-    ]
-    for start in range(0, len(rows), NAMES_A_QUERY):
-        part = rows[start : start + NAMES_A_QUERY]
-        known = set(connection.scalars(batch_queries.sighted([str(row["provider_id"]) for row in part])))
-        fresh = [row for row in part if row["provider_id"] not in known]
-        if fresh:
-            connection.execute(batch_queries.insert_sightings(connection.dialect.name), fresh)
-
-
-def note_foreign(connection: Connection, provider_id: str) -> None:
-    """Somebody else's: never read again, nobody's candidate any more."""
-    connection.execute(batch_queries.mark_sighting(provider_id, foreign=True))
-    connection.execute(batch_queries.drop_candidate(provider_id))
-
-
-def note_duplicate(
-    connection: Connection, provider_id: str, submission: str, scopes: Sequence[str], *, exact: bool
-) -> None:
-    """It holds the rows of a submission that had been given up, or that has another batch. `exact`: the books hold
-    all that it cost."""
-    connection.execute(batch_queries.mark_sighting(provider_id, duplicate_of=submission))
-    connection.execute(batch_queries.drop_candidate(provider_id))
-    if exact:
-        _take_back_bound(connection, submission, scopes)
-
-
-def book_duplicates(connection: Connection, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> int:
-    """Put lines of a duplicate batch in the books, each once; how much is spent by those that were not there."""
-    if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
-        connection.execute(queries.lock_question(f"duplicates of {run}"))
-    return ledger.book(connection, [ledger.line(run, idx, "", one, now_us) for idx, one in bookings]).spent_pico
-
-
-def known(connection: Connection, organization: str | None, workspace: str | None, young_us: int) -> Known:
-    """Everything that tells whose a batch is. `young_us`: older ones are no witnesses any more."""
-    by_submission: defaultdict[str, set[str]] = defaultdict(set)
-    for row in connection.execute(batch_queries.all_candidates()):
-        by_submission[row.submission].add(row.provider_id)
-    witnesses = {
-        row.provider_id: Witness(
-            id=row.provider_id,
-            created_us=row.created_us,
-            seen_us=row.seen_us,
-            organization=row.organization,
-            workspace=row.workspace,
-        )
-        for row in connection.execute(batch_queries.sightings_of(organization, workspace, young_us))
-    }
-    return Known(
-        witnesses=witnesses,
-        owned=frozenset(connection.scalars(batch_queries.owned_ids())),
-        foreign=frozenset(connection.scalars(batch_queries.foreign_ids())),
-        duplicates=frozenset(connection.scalars(batch_queries.duplicate_ids())),
-        candidates={owner: frozenset(ids) for owner, ids in by_submission.items()},
-        unsettled=tuple(_intent(row) for row in connection.execute(batch_queries.unsettled())),
-        sizes=frozenset(connection.scalars(batch_queries.sizes())),
-    )
 
 
 # --- results
@@ -487,46 +386,6 @@ def the_one_named(connection: Connection, name: str) -> Submission:
     return found[0]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Duplicate:
-    """A batch that holds rows a second time. `cost_pico` is what the books hold for it."""
-
-    provider_id: str
-    submission: str
-    n: int
-    created_us: int | None
-    cost_pico: int
-
-
-def duplicates_of(connection: Connection, run: int) -> list[Duplicate]:
-    return [
-        Duplicate(
-            provider_id=row.provider_id,
-            submission=row.submission,
-            n=row.n,
-            created_us=row.created_us,
-            cost_pico=int(connection.execute(batch_queries.spent_on(run, row.provider_id)).scalar() or 0),
-        )
-        for row in connection.execute(batch_queries.duplicates_of(run)).all()
-    ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchMoney:
-    """What the books hold of a batch: what its lines cost, and the most that those without a cost can have."""
-
-    cost_pico: int
-    bound_pico: int
-
-
-def money_by_batch(connection: Connection, run: int) -> dict[str, BatchMoney]:
-    """By the service's id; that of a submission which was let go by its own."""
-    return {
-        row.batch: BatchMoney(cost_pico=int(row.cost_pico), bound_pico=int(row.bound_pico))
-        for row in connection.execute(batch_queries.money_by_batch(run))
-    }
-
-
 def by_id(connection: Connection, submission: str) -> Submission | None:
     row = connection.execute(batch_queries.batch(submission)).first()
     return None if row is None else value(connection, row)
@@ -544,7 +403,7 @@ def value(connection: Connection, row: Any) -> Submission:
         n=row.n,
         state=BatchState(row.state),
         epoch=row.epoch,
-        intent=_intent(row),
+        intent=intent_of(row),
         sent_us=row.sent_us,
         created_us=row.created_us,
         expires_us=row.expires_us,
@@ -562,7 +421,7 @@ def value(connection: Connection, row: Any) -> Submission:
     )
 
 
-def _intent(row: Any) -> Intent:
+def intent_of(row: Any) -> Intent:
     return Intent(
         submission=row.submission,
         n=row.n,

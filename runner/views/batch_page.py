@@ -11,7 +11,8 @@ from runner.domain.batch_progress import OpenBatch, open_batch
 from runner.domain.run import Run
 from runner.domain.states import RIDING_BATCH, BatchState
 from runner.domain.submission import Timing
-from runner.store.submissions import BatchMoney, Duplicate, Submission
+from runner.store.duplicates import BatchMoney, Duplicate
+from runner.store.submissions import Submission
 from runner.views.batch_words import (
     counts_words,
     duplicate_words,

@@ -8,7 +8,8 @@ from typing import Protocol
 from runner.domain.batch import Retention, results_gone_us, retention
 from runner.domain.batch_progress import OpenBatch
 from runner.domain.states import RIDING_BATCH, BatchState
-from runner.store.submissions import Duplicate, Submission
+from runner.store.duplicates import Duplicate
+from runner.store.submissions import Submission
 from runner.views.durations import moment, span, time_of_day
 from runner.views.money import dollars
 from runner.views.numbers import count, of_batches, of_rows

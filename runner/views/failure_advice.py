@@ -33,7 +33,8 @@ BY_PAUSE = {
     PauseReason.REQUESTED: "runner resume {run}",
     PauseReason.BUDGET: "runner resume {run} --max-usd X   with a higher limit",
     PauseReason.CREDENTIALS: "mend the key, see `runner doctor --online`; then: runner resume {run}",
-    PauseReason.ADDRESS: "set ANTHROPIC_BASE_URL to where the API is, without redirects; then: runner resume {run}",
+    PauseReason.ADDRESS: "run the job again with ANTHROPIC_BASE_URL set to where the API is; "
+    "if it is right: runner resume {run}",
     PauseReason.BILLING: "add credit in the Claude Console; then: runner resume {run}",
     PauseReason.SPEND_CAP: "raise the spend limit in the Claude Console, or wait for the new month; "
     "then: runner resume {run}",

@@ -8,9 +8,10 @@ from runner.domain.estimates import EstimatesTold, Estimator
 from runner.domain.outcome import Usage
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, RIDING_BATCH, PauseReason, RunState
+from runner.store.duplicates import Duplicate
 from runner.store.reports import FailedTries, Money, StatusCount
 from runner.store.store import Store
-from runner.store.submissions import Duplicate, Submission
+from runner.store.submissions import Submission
 
 
 @dataclass(frozen=True, kw_only=True)

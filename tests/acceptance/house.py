@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.environment import clean_environment
+
 MODEL = "claude-haiku-5-5"
 KEY = "sk-ant-api03-an-ordinary-key-for-tests-0123456789"
-# What a shell of the person who runs the tests may have set, and what would change what is tested.
-FOREIGN = ("RUNNER_", "ANTHROPIC_", "XDG_", "CI", "NO_COLOR", "FORCE_COLOR")
 
 
 @dataclass
@@ -51,9 +49,7 @@ class Desk:
         return self.folder / "home"
 
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        own = {"RUNNER_HOME": str(self.home), "HOME": str(self.folder), "PYTHONPATH": str(ROOT)}
-        return kept | own | {"PYTHONWARNINGS": "error"} | self.env
+        return clean_environment(RUNNER_HOME=str(self.home), HOME=str(self.folder), PYTHONWARNINGS="error") | self.env
 
     def start(self, *words: str, **told: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -122,8 +118,7 @@ class Api:
 @contextmanager
 def api_process(**config: Any) -> Iterator[Api]:
     words = ["-m", "runner.simulator", "--config", json.dumps(config)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, env=env)
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, env=clean_environment())
     assert process.stdout is not None
     try:
         yield Api(process.stdout.readline().decode().split()[-1])

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.house import MODEL, ROOT, Desk, prompts
+from tests.acceptance.house import MODEL, Desk, prompts
+from tests.environment import ROOT
 
 if sys.version_info >= (3, 14):
     from compression import zstd

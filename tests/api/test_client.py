@@ -17,7 +17,7 @@ from runner.api.client import Client, Connection
 from runner.api.credentials import Credential
 from runner.api.transport import PooledTransport
 from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind
-from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, Stalled, UsageInvalid
+from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, Stalled
 from tests.api.scripted import KEY, MESSAGE, Script, Wire, always, asked, client_of, connection, once, reply, served
 from tests.api.test_sse import WHOLE, told
 
@@ -228,7 +228,7 @@ async def test_redirects_are_never_followed(status: int) -> None:
             assert isinstance(outcome, Failure)
             assert (outcome.kind, outcome.trouble) == (FailureKind.ACCOUNT, AccountTrouble.ADDRESS)
             assert f"127.0.0.1:{thief.port}" in outcome.message
-            with pytest.raises(UsageInvalid):
+            with pytest.raises(JobInvalid):
                 await client.identify()
         assert (thief.connections, thief.requests) == (0, [])
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.books import read_batches
-from tests.bench.processes import Cores, Measured, Server, clean_environment, server
+from tests.bench.processes import Cores, Measured, Server, server
 from tests.bench.prompts import MODEL, answered_rows, check_answers, write_prompts
 from tests.bench.tables import number, table
+from tests.environment import clean_environment
 
 LATENCY_S = 0.2
 JITTER_S = 0.05

@@ -20,17 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-FOREIGN = (
-    "ANTHROPIC_",
-    "RUNNER_",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-)
+from tests.environment import clean_environment
+
 PATIENCE_S = 3600.0
 SHOWN_LOG = 3000
 LOOK_S = 0.02
@@ -57,12 +48,6 @@ def cores() -> Cores:
         return Cores(client=None, server=None)
     ours = sorted(os.sched_getaffinity(0))
     return Cores(client=ours[-1], server=ours[0])
-
-
-def clean_environment(**told: str) -> dict[str, str]:
-    """This one, without anything that could reach a real service or somebody's store."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    return {**kept, "PYTHONPATH": str(ROOT), **told}
 
 
 @dataclass(frozen=True, kw_only=True)

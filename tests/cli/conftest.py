@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,9 +11,8 @@ from click.testing import CliRunner, Result
 
 from runner.cli.root import root
 from runner.store.store import Store
+from tests.environment import foreign_names
 from tests.store import building
-
-FOREIGN = ("ANTHROPIC_", "RUNNER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy")
 
 Cli = Callable[..., Result]
 
@@ -22,7 +20,7 @@ Cli = Callable[..., Result]
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder whose state lies in `state/`."""
-    for name in [name for name in os.environ if name.startswith(FOREIGN) and not name.startswith("RUNNER_TEST")]:
+    for name in foreign_names():
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RUNNER_HOME", str(tmp_path / "state"))

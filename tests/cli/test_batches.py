@@ -240,7 +240,7 @@ def end(store: Store, state: RunState = RunState.PAUSED, pause: Pause | None = N
         (PauseReason.BUDGET, 4, 4),
         (PauseReason.SPEND_CAP, 4, 4),
         (PauseReason.CREDENTIALS, 5, 5),
-        (PauseReason.ADDRESS, 2, 2),
+        (PauseReason.ADDRESS, 6, 6),
         (PauseReason.REFUSED, 6, 6),
     ],
 )
@@ -275,7 +275,7 @@ def test_a_signal_keeps_its_code(store: Store) -> None:
 
 @pytest.mark.parametrize("reason", PauseReason)
 def test_every_pause_has_a_code(reason: PauseReason) -> None:
-    assert EXIT_OF_PAUSE[reason] in {2, 3, 4, 5, 6, 10, 75}
+    assert EXIT_OF_PAUSE[reason] in {3, 4, 5, 6, 10, 75}
 
 
 # --- warnings while a run is worked on

@@ -140,6 +140,18 @@ async def test_a_run_that_dies_between_the_first_row_and_the_others_goes_on(hous
         office_.books(run).check()
 
 
+async def test_a_create_that_fails_sends_nobody_ahead_a_second_time(house: House) -> None:
+    """The half hour is over, and the first row has not ended: the others go as soon as the service takes them."""
+    run = house.new_run(prompts(40), **cached())
+    faults = (at_create("overloaded", after=1, first=3),)
+    async with office(house, faults=faults, batch_seconds=2 * HOUR_S) as office_:
+        end = await office_.work(run)
+        assert end.pause is None
+        assert office_.names().count("batch_priming") == 1
+        assert [create.count for create in office_.creates if create.batch_id] == [1, 39]
+        check_rows(office_, run, 40)
+
+
 # --- auto
 
 

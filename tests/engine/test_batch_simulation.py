@@ -14,7 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ import httpx
 import pytest
 from sqlalchemy import Connection
 
+from runner.domain.job import DeleteAfter, WarmCache
 from runner.domain.run import Run
-from runner.domain.states import FINISHED_RUN, BatchState, PauseReason
+from runner.domain.states import FINISHED_RUN, RIDING_BATCH, BatchState, PauseReason
 from runner.domain.submission import Timing
 from runner.files.render import Renderer
 from runner.simulator import Fault, SimulatorConfig, expected_message
@@ -44,7 +45,7 @@ from tests.engine.batch_house import (
 from tests.engine.house import House
 from tests.turned_clock import TurnedClock
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("long_looks", "small_chunks")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("long_looks", "small_chunks", "early_probes")]
 
 SEEDS, MANY_SEEDS, BLOCK = 10, 3_000, 10
 # The real times but for the pace of asking; and batches that live for hours, not for a day.
@@ -56,6 +57,15 @@ MOST_STARTS = 60
 LAST_S = 20 * DAY_S
 GONE_WRONG = ("reset", "api_error", "html_502", "overloaded", "rate_limit", "timeout")
 LOST = ("stall", "executed_reset", "executed_error", "executed_html_502", "reset_half")
+MANGLED = ("results_duplicated", "results_foreign", "results_crlf", "results_blank", "results_unfinished")
+# So few rows are probed for here, and with so many a shared prefix is worth priming.
+PROBED_FROM, PRIMED_FROM = 2, 24
+SYSTEM = "You weigh each word. " * 2_000
+
+
+@pytest.fixture
+def early_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.engine.batch.ahead.PROBE_FROM", PROBED_FROM)
 
 
 @dataclass
@@ -71,6 +81,9 @@ class World:
     kills: int = 0
     strangers: float = 0.0
     moves: bool = False
+    probes: bool = False
+    primes: bool = False
+    deletes: bool = False
 
     @staticmethod
     def of(name: str) -> World:
@@ -82,6 +95,7 @@ class World:
         world.kills = dice.choice((0, 1, 2, 4, 8))
         world.strangers = dice.choice((0.0, 0.02, 0.1))
         world.moves = dice.random() < 0.2
+        world._make_more(random.Random(f"{name}:more"))
         return world
 
     def _make_rows(self) -> None:
@@ -139,6 +153,29 @@ class World:
             "batch_queue": dice.choice((None, None, 12)),
         }
 
+    def _make_more(self, dice: random.Random) -> None:
+        """Rows that go ahead, files that are not as they should be, batches that are deleted when they are read."""
+        if dice.random() < 0.4:
+            kinds = dice.sample(MANGLED, 2)
+            faults = tuple(at_results(kind, lines=2, probability=0.5) for kind in kinds)
+            self.config["faults"] = (*self.config["faults"], *faults)
+        self.probes = not self.doomed and dice.random() < 0.3
+        self.primes = dice.random() < 0.2
+        self.deletes = dice.random() < 0.3
+        if self.primes:
+            self.rows += [b'{"prompt":"more %d"}' % number for number in range(PRIMED_FROM)]
+            mark = {"type": "ephemeral"}
+            system = [{"type": "text", "text": SYSTEM, "cache_control": mark}]
+            self.job["request"] = {"max_tokens": 200, "system": system}
+            self.config |= {"batch_seconds": min(self.config["batch_seconds"], 60.0), "batch_queue": None}
+        self.job["batch"] = replace(
+            self.job["batch"],
+            max_requests=None if self.primes else self.job["batch"].max_requests,
+            probe=self.probes,
+            warm_cache=WarmCache.AUTO if self.primes else WarmCache.NEVER,
+            delete_after=DeleteAfter.INGEST if self.deletes else self.job["batch"].delete_after,
+        )
+
 
 class Life:
     """One run from its first start to its end, killed on the way."""
@@ -148,6 +185,7 @@ class Life:
         self.dice = world.dice
         self.kills_left = world.kills
         self.deaths: Counter[str] = Counter()
+        self.deleted = 0
         self.home: str | None = None  # the workspace of our key once the troubles are over
         self._scope: anyio.CancelScope | None = None
         self._loop = asyncio.get_running_loop()
@@ -187,6 +225,11 @@ class Life:
 
     async def _on_the_way(self, request: httpx.Request) -> None:
         await self._maybe_dies("before", request)
+        if request.method == "DELETE":
+            self.deleted += 1
+            assert not [one for one in self.api.submissions(self.run) if one.state in RIDING_BATCH], (
+                "not before all is read"
+            )
         if self.dice.random() < self.world.strangers:
             size = self.dice.choice(self.api.batches).count if self.api.batches else 1
             self.api.foreign(size, self.dice.uniform(0, EXPIRES_S))
@@ -259,13 +302,14 @@ class Life:
         renderer = Renderer(self.run.job)
         config = SimulatorConfig(seed=self.api.simulator.config.seed)
         for row in self.house.rows(self.run):
-            if row.message is None or row.result.idx in self.world.turns:
+            if row.message is None or row.result.idx in self.world.turns or self.world.primes:
                 continue
             request = renderer.request(renderer.parse(self.world.rows[row.result.idx]), batch=True)
             expected = expected_message(config, request.body, batch=row.result.batch is not None)
             assert json.loads(row.message) == json.loads(json.dumps(expected))
 
     def _check_strangers(self) -> None:
+        assert (self.deleted > 0) <= self.world.deletes
         theirs = {batch.id for batch in self.api.batches if batch.foreign}
         assert not theirs & {row.result.batch for row in self.house.rows(self.run)}
         assert not [batch for batch in self.api.batches if batch.foreign and batch.cancel_us is not None]
@@ -318,5 +362,8 @@ async def test_the_runs_meet_what_they_are_meant_to_meet(tmp_path: Path) -> None
     assert names >= {"batch_unknown", "batch_found", "batch_absent", "batch_missing", "batch_results_odd"}
     assert any(life.deaths.total() >= 8 for life in lives)
     assert any(batch.foreign for life in lives for batch in life.api.batches)
+    assert any(life.api.live for life in lives if life.world.probes)
+    assert "batch_priming" in names
+    assert any(life.deleted for life in lives)
     assert any("candidate" in text for life in lives for text in life.api.texts("batch_unknown"))
     assert any("workspace" in text for life in lives for text in life.api.texts("batch_unknown"))

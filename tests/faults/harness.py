@@ -31,8 +31,8 @@ from runner.domain.job import API_VERSIONS
 from runner.simulator import Fault, SimulatorConfig
 from runner.store.database import Database
 from runner.store.store import Store
+from tests.environment import clean_environment
 
-ROOT = Path(__file__).resolve().parents[2]
 MODEL = "claude-haiku-5-5"
 KEY = "sk-ant-of-a-test"
 WORKSPACE = SimulatorConfig().workspace_id
@@ -44,16 +44,6 @@ PATIENCE_S = 60.0
 POLL_S = 0.1
 WINDOW_S = 1.2
 SETTLE_S = 0.3
-FOREIGN = (
-    "ANTHROPIC_",
-    "RUNNER_",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-)
 KILLED = -signal.SIGKILL
 
 T = TypeVar("T")
@@ -155,12 +145,6 @@ def simulator_process(**config: Any) -> Iterator[SimulatorProcess]:
             yield SimulatorProcess(said.removeprefix("listening on "), SimulatorConfig(**config))
         finally:
             process.kill()
-
-
-def clean_environment(**told: str) -> dict[str, str]:
-    """This one, without anything that could reach a real service or somebody's store."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    return {**kept, "PYTHONPATH": str(ROOT), **told}
 
 
 def wait_until(holds: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:

@@ -15,7 +15,7 @@ from tests.faults.promises import check_promises
 
 ANY_BATCH: dict[str, Any] = {"method": "GET", "path": "/v1/messages/batches/*"}
 LIST: dict[str, Any] = {"method": "GET", "path": "/v1/messages/batches"}
-WRONG_ADDRESS = 2
+WRONG_ADDRESS = 6
 REDIRECTS = 5
 RESULTS: dict[str, Any] = {"method": "GET", "path": "/v1/messages/batches/*/results"}
 

@@ -16,6 +16,7 @@ from runner.domain.result import ExportedRow
 from runner.domain.states import PauseReason, RowStatus
 from runner.store.staging import pack
 from runner.store.store import Store
+from tests.store.batch_machine import BatchesOfTwoStores
 from tests.store.building import (
     NOW_US,
     a_job,
@@ -60,6 +61,29 @@ def test_any_steps_leave_sqlite_as_the_model_says(tmp_path: Path, examples: int,
     with ready_store(f"sqlite:///{tmp_path / 'runner.db'}") as store:
         run_state_machine_as_test(
             lambda: RunsOfTwoStores([store]),
+            settings=settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=LIMITS),
+        )
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(10, 20), pytest.param(300, 50, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])]
+)
+def test_any_steps_of_submissions_leave_both_stores_as_the_model_says(
+    both: tuple[Store, Store], examples: int, steps: int
+) -> None:
+    run_state_machine_as_test(
+        lambda: BatchesOfTwoStores(both),
+        settings=settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=LIMITS),
+    )
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(25, 25), pytest.param(500, 60, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])]
+)
+def test_any_steps_of_submissions_leave_sqlite_as_the_model_says(tmp_path: Path, examples: int, steps: int) -> None:
+    with ready_store(f"sqlite:///{tmp_path / 'runner.db'}") as store:
+        run_state_machine_as_test(
+            lambda: BatchesOfTwoStores([store]),
             settings=settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=LIMITS),
         )
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from runner.domain.listings import Listing
 from runner.domain.run import Run
-from runner.domain.states import BatchState, ChunkState, PauseReason, RowStatus
+from runner.domain.states import BATCH_MOVES, BatchState, ChunkState, PauseReason, RowStatus
 from runner.errors import RunLocked, UsageInvalid
-from runner.store import batch_queries
+from runner.store import batch_queries, submissions
 from runner.store.group import Fence, Settlement
 from runner.store.store import Store
 from runner.store.submissions import IntentVerdict, Submission
@@ -256,6 +257,23 @@ def test_a_move_that_is_replayed_inside_the_store_tells_the_same(store: Store, t
             told = deed(store, run)
         assert whole_store(store) == whole_store(plain)
     assert told == expected
+
+
+def test_the_database_makes_the_moves_of_the_table_and_no_other(store: Store) -> None:
+    run = accepted(store)
+    events = sorted({event for row in BATCH_MOVES.values() for event in row})
+    for was in BatchState:
+        for event in events:
+            set_state(store, A, was)
+            made = store.database.write(lambda c, event=event: submissions.move(c, A, event))  # type: ignore[misc]
+            expected = BATCH_MOVES[was].get(event)
+            assert (made, state(store, A)) == (expected is not None, expected or was), (was, event)
+    assert [one.id for one in store.submissions_of(run.id)] == [A]
+
+
+def set_state(store: Store, submission: str, to: BatchState) -> None:
+    sql = text("UPDATE batches SET state = :to WHERE submission = :one")
+    store.database.write(lambda c: c.execute(sql, {"to": to.value, "one": submission}))
 
 
 def test_moves_that_a_state_does_not_have_are_passed_over(store: Store) -> None:

@@ -13,8 +13,8 @@ from runner.domain.batch import DAY_US
 from runner.domain.run import Run
 from runner.domain.states import BatchState, PauseReason
 from runner.domain.submission import Timing
+from runner.store.duplicates import BatchMoney
 from runner.store.store import Store
-from runner.store.submissions import BatchMoney
 from runner.views.batch_page import (
     BatchRow,
     batch_json,

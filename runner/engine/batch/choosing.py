@@ -8,6 +8,7 @@ from itertools import islice
 from runner.clock import local_utc_offset_s
 from runner.domain.choice import Choice, choose
 from runner.domain.deadline import deadline_us
+from runner.domain.estimates import BYTES_PER_TOKEN, SHARE_OF_MAX_TOKENS
 from runner.domain.outcome import Usage
 from runner.domain.pricing import PriceBook
 from runner.domain.run import Run
@@ -17,9 +18,6 @@ from runner.store.store import Store
 
 # Rows that stand for all of them.
 SAMPLE_ROWS = 50
-BYTES_PER_TOKEN = 4
-# Of what an answer may be; until there are answers, nobody knows better.
-LIKELY_SHARE_OF_MAX_TOKENS = 4
 
 
 def deadline_of(run: Run) -> int | None:
@@ -70,8 +68,8 @@ def _sampled(run: Run, store: Store, renderer: Renderer, prices: PriceBook) -> _
         except BadRow:
             continue
         usage = Usage(
-            input_tokens=len(request.body) // BYTES_PER_TOKEN,
-            output_tokens=request.max_tokens // LIKELY_SHARE_OF_MAX_TOKENS,
+            input_tokens=round(len(request.body) / BYTES_PER_TOKEN),
+            output_tokens=round(request.max_tokens * SHARE_OF_MAX_TOKENS),
         )
         sample.rows += 1
         sample.live_pico = _plus(sample.live_pico, prices.cost_pico(request.model, usage))

@@ -126,8 +126,8 @@ class Maker:
             await self._give_back(parcel)
             await self._prime(parcel.riders, primers)
         else:
-            await self._send(parcel)
-            self._scout.forget_parcel()
+            if await self._send(parcel):
+                self._scout.forget_parcel()
         return True
 
     async def _open(self) -> list[Submission]:
@@ -373,7 +373,8 @@ class Maker:
 
     # --- sending
 
-    async def _send(self, parcel: Parcel) -> None:
+    async def _send(self, parcel: Parcel) -> bool:
+        """False when its rows are free again: no batch was made."""
         c = self._c
         sent = await self._submitter.send(parcel)
         if isinstance(sent, Failure):
@@ -386,6 +387,7 @@ class Maker:
         else:
             self._after(sent, parcel)
         c.wake()
+        return isinstance(sent, Sent) and sent.state in RIDING_BATCH
 
     def _after(self, sent: Sent, parcel: Parcel) -> None:
         """What the end of a create says about the next one."""

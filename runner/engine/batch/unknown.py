@@ -30,9 +30,10 @@ from runner.domain.states import BatchState
 from runner.domain.submission import Intent, read_first_line, us
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
+from runner.engine.batch.owner import Owner, settle_owner
 from runner.engine.batch.questions import ELSEWHERE, QUESTION_PACE_S, Questions
-from runner.engine.batch.sweep import price_duplicate
-from runner.store.submissions import Known, Submission
+from runner.store.sightings import Known
+from runner.store.submissions import Submission
 
 QUESTIONS: Mapping[Question, str] = {
     Question.ELSEWHERE: ELSEWHERE,
@@ -189,7 +190,11 @@ class Unknowns:
         if not told.readable:
             asked.unverifiable.add(batch_id)
             return
-        await self._belongs(submission, batch_id, told.submission)
+        found = await settle_owner(c, batch_id, told.submission)
+        if found is Owner.LATER:
+            asked.next_us = c.clock.now_us() + us(c.timing.poll_s)
+        elif told.submission != submission.id:  # only a listing of now can say what is left
+            asked.listings_since_us = c.clock.now_us()
 
     def _is_gone(self, asked: _Asked, batch_id: str, told: Failure) -> bool:
         """A 404 for results heals by itself, for as long as one for a batch does."""
@@ -197,36 +202,6 @@ class Unknowns:
             return False
         now_us = self._c.clock.now_us()
         return now_us - asked.missing_since_us.setdefault(batch_id, now_us) >= us(self._c.timing.missing_patience_s)
-
-    async def _belongs(self, submission: Submission, batch_id: str, owner: str | None) -> None:
-        c = self._c
-        if owner == submission.id:
-            status = await c.calls.retrieve(batch_id)
-            self._state(submission).next_us = c.clock.now_us() + us(c.timing.poll_s)
-            if isinstance(status, BatchStatus) and await c.write(c.store.claim_batch, submission.id, status):
-                c.note(
-                    "batch_found",
-                    f"batch {batch_id} is the one whose creation had no certain end",
-                    batch=submission.id,
-                    id=batch_id,
-                )
-                c.wake()
-            return
-        other = None if owner is None else await c.read(c.store.submission_or_none, owner)
-        if other is None:
-            await c.write(c.store.note_foreign, batch_id)
-        elif other.state in (BatchState.SENDING, BatchState.UNKNOWN):
-            await c.write(c.store.end_unknown, other.id)  # the process that was sending it may be dead
-            status = await c.calls.retrieve(batch_id)
-            if not isinstance(status, BatchStatus):
-                self._state(submission).next_us = c.clock.now_us() + us(c.timing.poll_s)
-                return
-            await c.write(c.store.claim_batch, other.id, status)
-            c.wake()
-        elif other.provider_id != batch_id and not await price_duplicate(c, batch_id, other):
-            self._state(submission).next_us = c.clock.now_us() + us(c.timing.poll_s)
-            return
-        self._state(submission).listings_since_us = c.clock.now_us()
 
     async def _await_candidates(self, submission: Submission, ids: tuple[str, ...]) -> None:
         """Wait for them as for our own; one that has ended is read at the next step."""
