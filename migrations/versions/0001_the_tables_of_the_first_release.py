@@ -338,6 +338,7 @@ def upgrade() -> None:
         sa.Column("batch", sa.Text(), nullable=True),
         sa.Column("error_type", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
+        sa.Column("same_as", sa.BigInteger(), nullable=True),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_results_run_runs")),
         sa.PrimaryKeyConstraint("run", "idx", name=op.f("pk_results")),

@@ -122,7 +122,8 @@ class Job:
     """Everything a run needs to know but its rows, its key and its store.
 
     `request` is the Messages API body, names untouched; `prompt` and `system` are the short forms. The last group
-    of fields may change when a run is resumed; everything above it is the run's identity.
+    of fields may change when a run is resumed; everything above it is the run's identity. With `ask_once` rows whose
+    requests are the same are asked once, and all have the answer; repeats of a row are asked each.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Job:
     request: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     repeat: int = 1
+    ask_once: bool = False
     input: InputSpec = InputSpec()
     api_version: str = CURRENT_API_VERSION
     betas: tuple[str, ...] = ()

@@ -10,7 +10,8 @@ from runner.domain.states import RowStatus
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowResult:
-    """One row's one result. `cost_pico` is None when a price is not known; `latency_us` is of the last try."""
+    """One row's one result. `cost_pico` is None when a price is not known; `latency_us` is of the last try. `same_as`
+    is the row that asked the same and whose answer this is a copy of, which cost nothing more."""
 
     idx: int
     record: int
@@ -32,6 +33,7 @@ class RowResult:
     error_message: str | None
     organization: str | None = None
     workspace: str | None = None
+    same_as: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

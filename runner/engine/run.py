@@ -30,6 +30,7 @@ from runner.engine.batch.choosing import chosen, deadline_of
 from runner.engine.batch.common import Common
 from runner.engine.batch.events import BatchEvent, Tell, silence
 from runner.engine.batch.lane import Lane, LaneParts
+from runner.engine.collapse import Collapse, Waiting
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
 from runner.engine.ingest import Ingest
@@ -187,13 +188,15 @@ class _Engine:
         )
         self._keeper = Keeper(parts.store, self._scopes, clock, self._writes)
         self._live_passes = 0
-        self._feeder = self._new_feeder(self._claim)
+        self._collapse = Collapse(parts.store, run, parts.renderer, self._meter, clock, self._writes)
+        self._feeder = self._new_feeder(self._claim, waits=True)
         # What auto means is chosen once the first rows are there to be judged by.
         self._lane = None if run.job.mode is Mode.AUTO else self._new_lane(run.job.mode)
         if run.state is RunState.CANCELING and not parts.store.has_riding(run.id):
             self._stop.cancel()
 
-    def _new_feeder(self, claim: Claim) -> Feeder:
+    def _new_feeder(self, claim: Claim, *, waits: bool = False) -> Feeder:
+        """With `waits` rows may wait there for others that ask the same."""
         return Feeder(
             claim,
             self._parts.clock,
@@ -201,6 +204,7 @@ class _Engine:
             fan=self._run.fan,
             slots=self._run.job.limits.concurrency,
             staged_all=lambda: self._ingest.done,
+            waiting=Waiting(self._collapse) if waits and self._run.job.ask_once else None,
         )
 
     def _new_live(self, feeder: Feeder) -> Live:
@@ -246,6 +250,7 @@ class _Engine:
             writes=self._writes,
             tell=batching.tell,
             check_failures=self._check_failures,
+            collapse=self._collapse if run.job.ask_once else None,
         )
         parts = LaneParts(
             writer=self._writer,
@@ -341,7 +346,7 @@ class _Engine:
         await lane.live_decided.wait()
         while lane.goes_live and not self._stop.is_asked():
             done = lane.done
-            self._feeder = self._new_feeder(self._claim)
+            self._feeder = self._new_feeder(self._claim, waits=True)
             await self._live_pass(self._feeder)
             if done:
                 return

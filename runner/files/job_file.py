@@ -212,6 +212,7 @@ def _job(
         request=told.request,
         params=params,
         repeat=told.repeat,
+        ask_once=told.ask_once,
         input=InputSpec(
             path=input_path,
             id=told.input.id,

@@ -227,6 +227,7 @@ class JobSection(Section):
     headers: dict[Annotated[str, AfterValidator(_header)], Annotated[str, AfterValidator(_header_value)]] = {}
     params: dict[str, Annotated[Any, AfterValidator(_plain_params)]] = {}
     repeat: Annotated[int, Field(ge=1, le=MAX_REPEAT)] = 1
+    ask_once: bool = False
     tags: dict[str, str] = {}
 
 

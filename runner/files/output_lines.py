@@ -61,6 +61,7 @@ def output_line(
             "batch": result.batch,
             "request_id": result.request_id,
             "simulated": simulated,
+            **({} if result.same_as is None else {"same_as": result.same_as}),
         },
         "row": msgspec.Raw(exported.row),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Select, and_, func, select
@@ -59,6 +60,15 @@ def results_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
         )
         .where(results.c.run == run, results.c.idx >= first_idx, results.c.idx < end_idx)
         .order_by(results.c.idx)
+    )
+
+
+def results_among(run: int, idxs: Sequence[int], status: RowStatus) -> Select[Any]:
+    """Those of some rows that ended so, with their messages."""
+    return (
+        select(results, answers.c.message)
+        .join_from(results, answers, and_(answers.c.run == results.c.run, answers.c.idx == results.c.idx))
+        .where(results.c.run == run, results.c.idx.in_(idxs), results.c.status == status)
     )
 
 

@@ -122,7 +122,7 @@ def failures(connection: Connection, run: int) -> list[FailureGroup]:
             rows=row._mapping["rows"],
             attempts=row.attempts,
             first_us=row.first_us,
-            example=_result(connection.execute(report_queries.results_in(run, row.example, row.example + 1)).one()),
+            example=result_of(connection.execute(report_queries.results_in(run, row.example, row.example + 1)).one()),
         )
         for row in groups
     ]
@@ -167,7 +167,7 @@ def exported_chunk(connection: Connection, run: int, seq: int) -> ChunkPage | No
     found = connection.execute(report_queries.results_in(run, chunk.first_idx, chunk.first_idx + chunk.n))
     rows = [
         ExportedRow(
-            result=_result(row),
+            result=result_of(row),
             row=lines[row.record - chunk.first_record],
             message=None if row.message is None else bytes(row.message),
         )
@@ -200,7 +200,8 @@ def row_of_key(connection: Connection, run: int, key: str) -> int | None:
     return found
 
 
-def _result(row: Any) -> RowResult:
+def result_of(row: Any) -> RowResult:
+    """A row of the table as a value."""
     usage = None
     if row.output_tokens is not None:
         usage = Usage(
@@ -232,4 +233,5 @@ def _result(row: Any) -> RowResult:
         error_message=row.error_message,
         organization=row.organization,
         workspace=row.workspace,
+        same_as=row.same_as,
     )

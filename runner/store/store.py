@@ -29,6 +29,7 @@ from runner.store import (
     batch_queries,
     buckets,
     claims,
+    collapse,
     group,
     holder,
     ledger,
@@ -248,6 +249,22 @@ class Store:
         verdicts = self.database.write(lambda c: group.commit_group(c, run, scopes, operations))
         failpoint(Failpoint.GROUP_AFTER)
         return verdicts
+
+    def share(
+        self, run: int, asking: Sequence[collapse.Asking], under_way: Collection[int], round_: int, now_us: int
+    ) -> collapse.Shared:
+        """What becomes of free rows in our hands that ask what others ask."""
+        return self.database.write(lambda c: collapse.share(c, run, asking, under_way, round_, now_us))
+
+    def copy_from(
+        self, run: int, leader: int, rows: Sequence[collapse.Asking], round_: int, now_us: int
+    ) -> frozenset[int]:
+        """Give rows that waited for a leader its answer; those that have one now."""
+        return self.database.write(lambda c: collapse.copy_from(c, run, leader, rows, round_, now_us))
+
+    def lead(self, run: int, hash_: bytes, idx: int) -> None:
+        """From now on this row leads for a body."""
+        self.database.write(lambda c: collapse.lead(c, run, {hash_: idx}))
 
     def unfinished_chunks(self, run: int) -> int:
         return self.database.read(lambda c: c.execute(report_queries.unfinished_chunks(run)).scalar()) or 0

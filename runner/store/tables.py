@@ -155,6 +155,7 @@ results = Table(
     Column("batch", Text),
     Column("error_type", Text),
     Column("error_message", Text),
+    Column("same_as", BigInteger),
     Column("at_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -1,0 +1,44 @@
+"""Every statement about rows that ask the same, one named function each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, Update, and_, bindparam, select, update
+
+from runner.domain.states import RIDING_BATCH
+from runner.store.queries import insert_absent
+from runner.store.tables import batches, bodies, chunks, riders
+
+
+def insert_bodies(dialect: str) -> Any:
+    return insert_absent(bodies, dialect)
+
+
+def leaders_of(run: int, hashes: Sequence[bytes]) -> Select[Any]:
+    return select(bodies.c.hash, bodies.c.leader_idx).where(bodies.c.run == run, bodies.c.hash.in_(hashes))
+
+
+def set_leader(run: int) -> Update:
+    return (
+        update(bodies)
+        .where(bodies.c.run == run, bodies.c.hash == bindparam("of_hash"))
+        .values(leader_idx=bindparam("new_leader"))
+    )
+
+
+def riding_between(run: int, first_idx: int, last_idx: int) -> Select[Any]:
+    """Chunks of these rows, with the bitmaps of those that ride."""
+    return (
+        select(chunks.c.first_idx, chunks.c.n, riders.c.rows)
+        .select_from(riders)
+        .join(batches, batches.c.submission == riders.c.submission)
+        .join(chunks, and_(chunks.c.run == batches.c.run, chunks.c.seq == riders.c.seq))
+        .where(
+            batches.c.run == run,
+            batches.c.state.in_(RIDING_BATCH),
+            chunks.c.first_idx <= last_idx,
+            chunks.c.first_idx + chunks.c.n > first_idx,
+        )
+    )
