@@ -123,7 +123,8 @@ class Job:
 
     `request` is the Messages API body, names untouched; `prompt` and `system` are the short forms. The last group
     of fields may change when a run is resumed; everything above it is the run's identity. With `ask_once` rows whose
-    requests are the same are asked once, and all have the answer; repeats of a row are asked each.
+    requests are the same are asked once, and all have the answer; repeats of a row are asked each. With
+    `answer_cache` answers of earlier runs that had one of the two are taken too.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Job:
     params: Mapping[str, Any] = field(default_factory=dict)
     repeat: int = 1
     ask_once: bool = False
+    answer_cache: bool = False
     input: InputSpec = InputSpec()
     api_version: str = CURRENT_API_VERSION
     betas: tuple[str, ...] = ()
@@ -148,6 +150,11 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     batch: BatchSpec = BatchSpec()
     auto: AutoSpec = AutoSpec()
+
+    @property
+    def collapses(self) -> bool:
+        """Whether rows that ask the same are looked for."""
+        return self.ask_once or self.answer_cache
 
     def identity(self) -> str:
         """A hash that two jobs share exactly when they ask the same thing: hex, 32 characters.

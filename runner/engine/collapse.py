@@ -48,7 +48,12 @@ class Collapse:
         asking = await to_thread.run_sync(self._asking, chunk, passed_over, batch)
         told = await to_thread.run_sync(
             lambda: self._store.share(
-                self._run.id, list(asking.values()), under_way, self._run.round, self._clock.now_us()
+                self._run.id,
+                list(asking.values()),
+                under_way,
+                self._run.round,
+                self._clock.now_us(),
+                elsewhere=self._run.job.answer_cache,
             ),
             limiter=self._writes,
         )
@@ -88,14 +93,16 @@ class Collapse:
                 continue  # it ends by itself, with its reason
             body.pop("stream", None)
             found[idx] = Asking(
-                fence=chunk.fence, idx=idx, record=record, repeat=repeat, key=key, hash=_hash(body, repeat)
+                fence=chunk.fence, idx=idx, record=record, repeat=repeat, key=key, hash=self._hash(body, repeat)
             )
         return found
 
-
-def _hash(body: Mapping[str, object], repeat: int) -> bytes:
-    """Repeats of a row are to be answered each by itself, so they never ask the same."""
-    return hashlib.blake2b(_encode(body), digest_size=HASH_BYTES, salt=repeat.to_bytes(8, "big")).digest()
+    def _hash(self, body: Mapping[str, object], repeat: int) -> bytes:
+        """Of all that decides an answer. Repeats of a row are to be answered each by itself: they never ask the
+        same."""
+        job = self._run.job
+        asked = [body, job.api_version, sorted(job.betas), job.base_url, sorted(job.headers.items())]
+        return hashlib.blake2b(_encode(asked), digest_size=HASH_BYTES, salt=repeat.to_bytes(8, "big")).digest()
 
 
 class Waiting:

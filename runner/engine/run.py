@@ -204,7 +204,7 @@ class _Engine:
             fan=self._run.fan,
             slots=self._run.job.limits.concurrency,
             staged_all=lambda: self._ingest.done,
-            waiting=Waiting(self._collapse) if waits and self._run.job.ask_once else None,
+            waiting=Waiting(self._collapse) if waits and self._run.job.collapses else None,
         )
 
     def _new_live(self, feeder: Feeder) -> Live:
@@ -250,7 +250,7 @@ class _Engine:
             writes=self._writes,
             tell=batching.tell,
             check_failures=self._check_failures,
-            collapse=self._collapse if run.job.ask_once else None,
+            collapse=self._collapse if run.job.collapses else None,
         )
         parts = LaneParts(
             writer=self._writer,

@@ -213,6 +213,7 @@ def _job(
         params=params,
         repeat=told.repeat,
         ask_once=told.ask_once,
+        answer_cache=told.answer_cache,
         input=InputSpec(
             path=input_path,
             id=told.input.id,

@@ -228,6 +228,7 @@ class JobSection(Section):
     params: dict[str, Annotated[Any, AfterValidator(_plain_params)]] = {}
     repeat: Annotated[int, Field(ge=1, le=MAX_REPEAT)] = 1
     ask_once: bool = False
+    answer_cache: bool = False
     tags: dict[str, str] = {}
 
 

@@ -39,16 +39,22 @@ class Shared:
     waiting: Mapping[int, int]
 
 
-NOTHING_SHARED = Shared(copied=frozenset(), waiting={})
-
-
 def share(
-    connection: Connection, run: int, asking: Sequence[Asking], under_way: Collection[int], round_: int, now_us: int
+    connection: Connection,
+    run: int,
+    asking: Sequence[Asking],
+    under_way: Collection[int],
+    round_: int,
+    now_us: int,
+    *,
+    elsewhere: bool = False,
 ) -> Shared:
     """Give each row its leader, and a copy where that has succeeded. `under_way` are leaders in the caller's hands;
-    others that are riding are found here."""
+    others that are riding are found here. With `elsewhere` answers of other runs are taken first."""
+    kept = _taken_elsewhere(connection, run, asking, round_, now_us) if elsewhere and asking else frozenset()
+    asking = [one for one in asking if one.idx not in kept]
     if not asking:
-        return NOTHING_SHARED
+        return Shared(copied=kept, waiting={})
     first = {one.hash: one.idx for one in sorted(asking, key=lambda one: -one.idx)}
     rows = [{"run": run, "hash": hash_, "leader_idx": idx} for hash_, idx in first.items()]
     connection.execute(collapse_queries.insert_bodies(connection.dialect.name), rows)
@@ -69,7 +75,20 @@ def share(
             waiting[one.idx] = leader
     lead(connection, run, taken_over)
     copy(connection, run, copies, succeeded, round_, now_us)
-    return Shared(copied=frozenset(one.idx for one, _ in copies), waiting=waiting)
+    return Shared(copied=kept.union(one.idx for one, _ in copies), waiting=waiting)
+
+
+def _taken_elsewhere(
+    connection: Connection, run: int, asking: Sequence[Asking], round_: int, now_us: int
+) -> frozenset[int]:
+    """Rows that have an answer now which an earlier run has paid for."""
+    hashes = list({one.hash for one in asking})
+    found = {bytes(row.hash): row for row in connection.execute(collapse_queries.answered_elsewhere(run, hashes))}
+    rows = [one for one in asking if one.hash in found]
+    # A row is its own key here: two answers of different runs may have the same number.
+    copies = [(one, number) for number, one in enumerate(rows)]
+    copy(connection, run, copies, {number: found[one.hash] for number, one in enumerate(rows)}, round_, now_us)
+    return frozenset(one.idx for one in rows)
 
 
 def lead(connection: Connection, run: int, leaders: Mapping[bytes, int]) -> None:
@@ -131,6 +150,7 @@ def _copied(run: int, one: Asking, answer: Any, round_: int, now_us: int) -> dic
         attempts=0,
         latency_us=None,
         same_as=answer.idx,
+        same_run=answer._mapping.get("label"),
     )
     return result_row(run, told, 0, now_us)
 

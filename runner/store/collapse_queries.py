@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Select, Update, and_, bindparam, select, update
 
-from runner.domain.states import RIDING_BATCH
+from runner.domain.states import RIDING_BATCH, RowStatus
 from runner.store.queries import insert_absent
-from runner.store.tables import batches, bodies, chunks, riders
+from runner.store.tables import answers, batches, bodies, chunks, results, riders, runs
 
 
 def insert_bodies(dialect: str) -> Any:
@@ -18,6 +18,25 @@ def insert_bodies(dialect: str) -> Any:
 
 def leaders_of(run: int, hashes: Sequence[bytes]) -> Select[Any]:
     return select(bodies.c.hash, bodies.c.leader_idx).where(bodies.c.run == run, bodies.c.hash.in_(hashes))
+
+
+def answered_elsewhere(run: int, hashes: Sequence[bytes]) -> Select[Any]:
+    """Answers that other runs have for these bodies, the newest run last."""
+    leader = and_(results.c.run == bodies.c.run, results.c.idx == bodies.c.leader_idx)
+    return (
+        select(bodies.c.hash, runs.c.label, results, answers.c.message)
+        .select_from(bodies)
+        .join(results, leader)
+        .join(answers, and_(answers.c.run == results.c.run, answers.c.idx == results.c.idx))
+        .join(runs, runs.c.id == bodies.c.run)
+        .where(
+            bodies.c.hash.in_(hashes),
+            bodies.c.run != run,
+            results.c.status == RowStatus.SUCCEEDED,
+            results.c.same_run.is_(None),
+        )
+        .order_by(bodies.c.run)
+    )
 
 
 def set_leader(run: int) -> Update:

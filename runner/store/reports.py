@@ -234,4 +234,5 @@ def result_of(row: Any) -> RowResult:
         organization=row.organization,
         workspace=row.workspace,
         same_as=row.same_as,
+        same_run=row.same_run,
     )

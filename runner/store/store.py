@@ -251,10 +251,19 @@ class Store:
         return verdicts
 
     def share(
-        self, run: int, asking: Sequence[collapse.Asking], under_way: Collection[int], round_: int, now_us: int
+        self,
+        run: int,
+        asking: Sequence[collapse.Asking],
+        under_way: Collection[int],
+        round_: int,
+        now_us: int,
+        *,
+        elsewhere: bool = False,
     ) -> collapse.Shared:
-        """What becomes of free rows in our hands that ask what others ask."""
-        return self.database.write(lambda c: collapse.share(c, run, asking, under_way, round_, now_us))
+        """What becomes of free rows in our hands that ask what others ask; `elsewhere` in earlier runs too."""
+        return self.database.write(
+            lambda c: collapse.share(c, run, asking, under_way, round_, now_us, elsewhere=elsewhere)
+        )
 
     def copy_from(
         self, run: int, leader: int, rows: Sequence[collapse.Asking], round_: int, now_us: int

@@ -106,6 +106,55 @@ def _fields(request: Any) -> dict[str, Any]:
     return {name: getattr(request, name) for name in request.__slots__}
 
 
+async def test_answers_of_earlier_runs_are_taken_where_the_job_says_so(house: House) -> None:
+    """The second run asks only what the first did not; its copies name whose they are."""
+    service = Direct(house.clock)
+    first = house.new_run(alike(6, 3), **{**JOB, "name": "first", "answer_cache": True})
+    await house.work(first, service)
+    calls = service.simulator.ledger.counts["accepted"]
+    second = house.new_run(alike(10, 5), **{**JOB, "name": "second", "answer_cache": True})
+    await house.work(second, service)
+    assert (calls, service.simulator.ledger.counts["accepted"]) == (3, 5)
+    copies = [row.result for row in house.rows(second) if row.result.same_run is not None]
+    assert {(one.same_run, one.cost_pico, one.status) for one in copies} == {(first.label, 0, "succeeded")}
+    assert sorted(one.idx for one in copies) == [0, 1, 2, 5, 6, 7]
+    answers = [row.message for row in house.rows(second)]
+    assert answers[:3] == [row.message for row in house.rows(first)][:3]
+    assert answers[:5] == answers[5:]
+
+    third = house.new_run(alike(10, 5), **{**JOB, "name": "third"})
+    await house.work(third, service)
+    assert service.simulator.ledger.counts["accepted"] == 10
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"api_version": "2023-06-01"},
+        {"betas": ("files-api-2025-04-14",)},
+        {"model": "claude-sonnet-5-5"},
+        {"system": "Be brief."},
+    ],
+    ids=str,
+)
+async def test_what_was_asked_otherwise_is_no_answer(house: House, other: dict[str, Any]) -> None:
+    service = Direct(house.clock)
+    told = {**JOB, "answer_cache": True}
+    await house.work(house.new_run(alike(2, 2), **told), service)
+    await house.work(house.new_run(alike(2, 2), **{**told, **other}), service)
+    assert service.simulator.ledger.counts["accepted"] == 4
+
+
+async def test_a_failure_is_never_an_answer_of_an_earlier_run(house: House) -> None:
+    service = Direct(house.clock)
+    told = {**JOB, "answer_cache": True}
+    rows = alike(2, 2, "[[sim:refusal]]")
+    await house.work(house.new_run(rows, **{**told, "name": "first"}), service)
+    before = service.simulator.ledger.counts["accepted"]
+    await house.work(house.new_run(rows, **{**told, "name": "second"}), service)
+    assert service.simulator.ledger.counts["accepted"] == before + 2
+
+
 async def test_a_refused_answer_is_never_copied(house: House) -> None:
     service = Direct(house.clock)
     run = house.new_run(alike(6, 2, "[[sim:refusal]]"), **JOB)
