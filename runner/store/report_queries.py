@@ -63,6 +63,10 @@ def results_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
     )
 
 
+def copied_rows(run: int) -> Select[Any]:
+    return select(func.count()).where(results.c.run == run, results.c.same_as.is_not(None))
+
+
 def results_among(run: int, idxs: Sequence[int], status: RowStatus) -> Select[Any]:
     """Those of some rows that ended so, with their messages."""
     return (

@@ -275,6 +275,10 @@ class Store:
         """From now on this row leads for a body."""
         self.database.write(lambda c: collapse.lead(c, run, {hash_: idx}))
 
+    def copied_rows(self, run: int) -> int:
+        """How many rows have another's answer."""
+        return self.database.read(lambda c: c.execute(report_queries.copied_rows(run)).scalar()) or 0
+
     def unfinished_chunks(self, run: int) -> int:
         return self.database.read(lambda c: c.execute(report_queries.unfinished_chunks(run)).scalar()) or 0
 
