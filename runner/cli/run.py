@@ -9,6 +9,7 @@ import click
 
 from runner.cli.command import command
 from runner.cli.context import Context
+from runner.cli.cut_off import say_cut_off, with_room
 from runner.cli.job_argument import job_of
 from runner.cli.launch import Wish, check_model, launch, opened_input, relaunch, settled
 from runner.cli.messages import say
@@ -163,14 +164,24 @@ def resume(context: Context, label: str, output_path: str | None) -> int:
             return work(context, store, relaunch(was, job, store, open_))
 
 
-@command("retry", examples=("runner retry latest", "runner retry r_7f3k2m --max-usd 60"))
+@command("retry", examples=("runner retry latest", "runner retry r_7f3k2m --max-usd 60 --max-tokens 4000"))
 @click.argument("label", metavar="RUN")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Ask answers that were cut off again too, with this many tokens.",
+)
 @pace_options
 @output_option
 @json_option
 @progress_option
-def retry(context: Context, label: str, output_path: str | None) -> int:
-    """Ask the rows of a finished run again that did not succeed. What succeeded stays as it is."""
+def retry(context: Context, label: str, output_path: str | None, max_tokens: int | None) -> int:
+    """Ask the rows of a finished run again that did not succeed. What succeeded stays as it is.
+
+    Answers that were cut off would be cut off again: they are asked only with more room (--max-tokens, or
+    limits.truncated_max_tokens of the job), and what that may cost is said first.
+    """
     with found(context, label, output_path) as (store, was, job):
         if was.state not in FINISHED_RUN:
             raise UsageInvalid(
@@ -178,5 +189,7 @@ def retry(context: Context, label: str, output_path: str | None) -> int:
                 name="run-state",
                 hints=(f"runner resume {was.label}",),
             )
+        roomier = with_room(job, max_tokens)
+        say_cut_off(context, store, was, roomier)
         with ExitStack() as open_:
-            return work(context, store, relaunch(was, job, store, open_), retry=True)
+            return work(context, store, relaunch(was, roomier, store, open_), retry=True)

@@ -40,7 +40,10 @@ class OnBadRow(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """How fast, how long and how wrong a run may go. Minutes-based limits as the API states them."""
+    """How fast, how long and how wrong a run may go. Minutes-based limits as the API states them.
+
+    `truncated_max_tokens`: in later rounds answers may be so long, and those that were cut off are asked again.
+    """
 
     concurrency: int = DEFAULT_CONCURRENCY
     rpm: int | None = None
@@ -52,6 +55,7 @@ class Limits:
     max_failures: int | None = None
     max_failures_share: float | None = None
     stall_s: float = 900.0
+    truncated_max_tokens: int | None = None
 
     def policy(self) -> RetryPolicy:
         return RetryPolicy(max_attempts=self.max_attempts, max_turns=self.max_turns)

@@ -137,11 +137,14 @@ def _taken_up(run: Run, parts: Parts) -> Run:
     """The run as it is now that it is ours, set going: a new round of its failed rows if asked, with what may change
     taken from the present job."""
     store = parts.store
+    limits = (parts.job or run.job).limits
     if parts.retry:
-        store.open_round(run.id)
+        store.open_round(run.id, limits.truncated_max_tokens or 0)
     run = store.run_by_id(run.id)
     if run.state in FINISHED_RUN:
         return run
+    if run.round > 1 and limits.truncated_max_tokens is not None:
+        parts.renderer.leave_room(limits.truncated_max_tokens)
     store.release_running(run.id)
     store.book_left_over(run.id, parts.clock.now_us(), parts.prices.version)
     return store.resume_run(run, parts.job or run.job)

@@ -263,4 +263,5 @@ def _limits(told: LimitsSection) -> Limits:
         row_timeout_s=told.row_timeout,
         max_failures=failures if isinstance(failures, int) else None,
         max_failures_share=failures if isinstance(failures, float) else None,
+        truncated_max_tokens=told.truncated_max_tokens,
     )

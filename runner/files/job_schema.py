@@ -188,6 +188,7 @@ class LimitsSection(Section):
     max_turns: Annotated[int, Field(ge=1, le=100)] = Limits().max_turns
     row_timeout: Annotated[float, BeforeValidator(_seconds)] = Limits().row_timeout_s
     max_failures: Annotated[int | float | None, BeforeValidator(_failures)] = None
+    truncated_max_tokens: Count | None = None
 
 
 class BatchSection(Section):

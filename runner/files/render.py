@@ -61,9 +61,14 @@ class Renderer:
         self._only_batches = job.mode is Mode.BATCH
         if self._only_batches and self.batch_refuses is not None:
             raise not_in_batches(self.batch_refuses)
+        self._least_tokens = 0
         self._model = job.model or job.request.get("model")
         if self._messages is not None and not self._model:
             raise no_model()
+
+    def leave_room(self, max_tokens: int) -> None:
+        """From now on no request has fewer `max_tokens`: its answer was cut off before."""
+        self._least_tokens = max_tokens
 
     @property
     def one_model(self) -> bool:
@@ -134,6 +139,8 @@ class Renderer:
         if _is_blank(body["system"]):
             del body["system"]
         body.pop("stream", None)
+        if body["max_tokens"] < self._least_tokens:
+            body["max_tokens"] = self._least_tokens
         if not batch and body["max_tokens"] > STREAM_ABOVE_TOKENS:
             body["stream"] = True
         return body

@@ -10,6 +10,9 @@ from sqlalchemy import Select, and_, func, select
 from runner.domain.states import ChunkState, RowStatus
 from runner.store.tables import answers, attempts, budgets, chunks, payloads, results
 
+# Why an answer stops that has used up its max_tokens.
+CUT_OFF = "max_tokens"
+
 
 def tally_of(run: int) -> Select[Any]:
     return select(
@@ -65,6 +68,22 @@ def results_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
 
 def copied_rows(run: int) -> Select[Any]:
     return select(func.count()).where(results.c.run == run, results.c.same_as.is_not(None))
+
+
+def cut_off(run: int, max_tokens: float) -> Select[Any]:
+    """Truncated rows that would have more room with this `max_tokens`, by model: how many, and their longest
+    prompt."""
+    prompt = results.c.input_tokens + results.c.cache_write_5m + results.c.cache_write_1h + results.c.cache_read
+    return (
+        select(results.c.model, func.count().label("rows"), func.max(prompt).label("prompt_tokens"))
+        .where(
+            results.c.run == run,
+            results.c.status == RowStatus.TRUNCATED,
+            results.c.stop_reason == CUT_OFF,
+            results.c.output_tokens < max_tokens,
+        )
+        .group_by(results.c.model)
+    )
 
 
 def results_among(run: int, idxs: Sequence[int], status: RowStatus) -> Select[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,15 @@ class FailedTries:
 
     reason: str
     tries: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutOff:
+    """Rows of one model whose answers were cut off by `max_tokens`, and the longest of their prompts."""
+
+    model: str
+    rows: int
+    prompt_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +142,14 @@ def failed_tries(connection: Connection, run: int) -> list[FailedTries]:
     groups = connection.execute(report_queries.attempt_groups(run))
     found = [FailedTries(reason=str(group.error_type or group.kind), tries=group.tries) for group in groups]
     return sorted(found, key=lambda tries: (-tries.tries, tries.reason))
+
+
+def cut_off(connection: Connection, run: int, max_tokens: float) -> list[CutOff]:
+    found = connection.execute(report_queries.cut_off(run, min(max_tokens, sys.maxsize)))
+    return [
+        CutOff(model=row.model or "", rows=row._mapping["rows"], prompt_tokens=row.prompt_tokens or 0)
+        for row in found
+    ]
 
 
 def attempts(connection: Connection, run: int, idx: int) -> list[PastAttempt]:

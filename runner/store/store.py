@@ -5,6 +5,7 @@ All calls block; async callers run them in a worker thread. Nothing is sent and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -137,12 +138,13 @@ class Store:
         """The output is written; the same command need not write it again while it stands."""
         self.database.write(lambda c: c.execute(queries.set_run(run, output=path, exported_us=now_us)))
 
-    def open_round(self, run: int) -> int:
-        """Set every row that failed to go again; how many that are."""
+    def open_round(self, run: int, max_tokens: float = math.inf) -> int:
+        """Set every row that failed to go again; how many that are. Those that were cut off only where `max_tokens`
+        leaves them more room than they had."""
         moved: list[int] = []  # a replay finds nothing left to move: the first time counts
 
         def work(connection: Connection) -> None:
-            moved.append(claims.open_round(connection, run))
+            moved.append(claims.open_round(connection, run, max_tokens))
 
         self.database.write(work)
         return max(moved)
@@ -274,6 +276,10 @@ class Store:
     def lead(self, run: int, hash_: bytes, idx: int) -> None:
         """From now on this row leads for a body."""
         self.database.write(lambda c: collapse.lead(c, run, {hash_: idx}))
+
+    def cut_off(self, run: int, max_tokens: float = math.inf) -> list[reports.CutOff]:
+        """Truncated rows that would have more room with this `max_tokens`, by model."""
+        return self.database.read(lambda c: reports.cut_off(c, run, max_tokens))
 
     def copied_rows(self, run: int) -> int:
         """How many rows have another's answer."""
