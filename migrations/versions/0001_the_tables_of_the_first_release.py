@@ -244,6 +244,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_bodies_run_runs")),
         sa.PrimaryKeyConstraint("run", "hash", name=op.f("pk_bodies")),
     )
+    with op.batch_alter_table("bodies", schema=None) as batch_op:
+        batch_op.create_index("ix_bodies_hash", ["hash"], unique=False)
+
     op.create_table(
         "chunks",
         sa.Column("run", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
@@ -379,6 +382,8 @@ def upgrade() -> None:
         sa.Column("batch", sa.Text(), nullable=True),
         sa.Column("error_type", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
+        sa.Column("same_as", sa.BigInteger(), nullable=True),
+        sa.Column("same_run", sa.Text(), nullable=True),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_results_run_runs")),
         sa.PrimaryKeyConstraint("run", "idx", name=op.f("pk_results")),

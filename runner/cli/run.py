@@ -11,6 +11,7 @@ import click
 
 from runner.cli.command import command
 from runner.cli.context import Context
+from runner.cli.cut_off import say_cut_off, with_room
 from runner.cli.headers import header_warnings, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
 from runner.cli.job_sample import job_warnings
@@ -221,15 +222,25 @@ def resume(context: Context, label: str, output_path: str | None, detach: bool) 
             return detached(context, store, launched) if detach else work(context, store, launched)
 
 
-@command("retry", examples=("runner retry latest", "runner retry r_7f3k2m --max-usd 60"))
+@command("retry", examples=("runner retry latest", "runner retry r_7f3k2m --max-usd 60 --max-tokens 4000"))
 @click.argument("label", metavar="RUN")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Ask answers that were cut off again too, with this many tokens.",
+)
 @pace_options
 @output_option
 @detach_option
 @json_option
 @progress_option
-def retry(context: Context, label: str, output_path: str | None, detach: bool) -> int:
-    """Ask the rows of a finished run again that did not succeed. What succeeded stays as it is."""
+def retry(context: Context, label: str, output_path: str | None, max_tokens: int | None, detach: bool) -> int:
+    """Ask the rows of a finished run again that did not succeed. What succeeded stays as it is.
+
+    Answers that were cut off would be cut off again: they are asked only with more room (--max-tokens, or
+    limits.truncated_max_tokens of the job), and what that may cost is said first.
+    """
     with found(context, label, output_path) as (store, was, job):
         if was.state not in FINISHED_RUN:
             raise UsageInvalid(
@@ -237,8 +248,10 @@ def retry(context: Context, label: str, output_path: str | None, detach: bool) -
                 name="run-state",
                 hints=(f"runner resume {was.label}",),
             )
+        roomier = with_room(job, max_tokens)
+        say_cut_off(context, store, was, roomier)
         with ExitStack() as open_:
-            launched = relaunch(was, job, store, open_, context.settings.home)
+            launched = relaunch(was, roomier, store, open_, context.settings.home)
             if detach:
                 return detached(context, store, launched, retry=True)
             return work(context, store, launched, retry=True)

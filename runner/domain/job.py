@@ -49,7 +49,10 @@ class OnBadRow(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """How fast, how long and how wrong a run may go. Minutes-based limits as the API states them."""
+    """How fast, how long and how wrong a run may go. Minutes-based limits as the API states them.
+
+    `truncated_max_tokens`: in later rounds answers may be so long, and those that were cut off are asked again.
+    """
 
     concurrency: int = DEFAULT_CONCURRENCY
     rpm: int | None = None
@@ -61,6 +64,7 @@ class Limits:
     max_failures: int | None = None
     max_failures_share: float | None = None
     stall_s: float = 900.0
+    truncated_max_tokens: int | None = None
 
     def policy(self) -> RetryPolicy:
         return RetryPolicy(max_attempts=self.max_attempts, max_turns=self.max_turns)
@@ -226,7 +230,9 @@ class Job:
     """Everything a run needs to know but its rows, its key and its store.
 
     `request` is the Messages API body, names untouched; `prompt` and `system` are the short forms. The last group
-    of fields may change when a run is resumed; everything above it is the run's identity.
+    of fields may change when a run is resumed; everything above it is the run's identity. With `ask_once` rows whose
+    requests are the same are asked once, and all have the answer; repeats of a row are asked each. With
+    `answer_cache` answers of earlier runs that had one of the two are taken too.
     """
 
     name: str
@@ -239,6 +245,8 @@ class Job:
     match: Match = Match.ALL
     repeat: int = 1
     answer: AnswerSpec = AnswerSpec()
+    ask_once: bool = False
+    answer_cache: bool = False
     input: InputSpec = InputSpec()
     api_version: str = CURRENT_API_VERSION
     betas: tuple[str, ...] = ()
@@ -267,6 +275,11 @@ class Job:
     def place_in_fan(self, place: int) -> tuple[int, int]:
         """Variant and repeat of a record's row at this place."""
         return divmod(place, self.repeat)
+
+    @property
+    def collapses(self) -> bool:
+        """Whether rows that ask the same are looked for."""
+        return self.ask_once or self.answer_cache
 
     def identity(self) -> str:
         """A hash that two jobs share exactly when they ask the same thing: hex, 32 characters.

@@ -150,11 +150,12 @@ class PriceBook:
         standard = self._rates_of(told.facts, told.band, usage, batch=False) if batch else told.rates
         if standard is None:
             return None
-        return Price(
-            cost_pico=told.rates.of(usage) + told.fees_pico,
-            unbatched_pico=standard.of(usage) + told.fees_pico,
-            list_pico=standard.uncached(usage) + told.fees_pico,
-        )
+        cost = told.rates.of(usage)
+        unbatched = standard.of(usage) if batch else cost
+        cached = usage.prompt_tokens > usage.input_tokens
+        listed = standard.uncached(usage) if cached else unbatched
+        fees = told.fees_pico
+        return Price(cost_pico=cost + fees, unbatched_pico=unbatched + fees, list_pico=listed + fees)
 
     def _told(self, model: str, usage: Usage, *, batch: bool) -> _Told | None:
         facts = self.find(model)

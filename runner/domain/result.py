@@ -11,7 +11,9 @@ from runner.domain.value import hot_value
 
 @hot_value
 class RowResult:
-    """One row's one result. `cost_pico` is None when a price is not known; `latency_us` is of the last try."""
+    """One row's one result. `cost_pico` is None when a price is not known; `latency_us` is of the last try. `same_as`
+    is the row that asked the same and whose answer this is a copy of, which cost nothing more; `same_run` is its run,
+    where that is an earlier one."""
 
     idx: int
     record: int
@@ -33,6 +35,8 @@ class RowResult:
     error_message: str | None
     organization: str | None = None
     workspace: str | None = None
+    same_as: int | None = None
+    same_run: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from runner.clock import SECOND, Clock
 from runner.domain.decide import RowHistory
 from runner.domain.prefix import Prefix
+from runner.engine.collapse import Waiting
 from runner.engine.stop import Stop
 from runner.store.claims import ClaimedChunk, PastTries, StoredTurn
 from runner.store.group import Fence
@@ -69,6 +70,7 @@ class Feeder:
         repeats: int,
         slots: int,
         staged_all: Callable[[], bool],
+        waiting: Waiting | None = None,
     ) -> None:
         self._claim = claim
         self._clock = clock
@@ -76,6 +78,8 @@ class Feeder:
         self._fan = fan
         self._repeats = repeats
         self._staged_all = staged_all
+        self._waiting = waiting
+        self._followers: dict[int, Work] = {}  # rows that wait for one that asks the same
         self._most_in_hand = max(MIN_ROWS_IN_HAND, ROWS_IN_HAND_PER_SLOT * slots)
         self._fresh: deque[Work] = deque()
         self._later: list[tuple[int, int, Work]] = []
@@ -91,9 +95,11 @@ class Feeder:
         """Rows that wait for their next try."""
         return len(self._later)
 
-    def ended(self) -> None:
+    def ended(self, idx: int, *, succeeded: bool = False) -> None:
         """A row left our hands: its result is stored, or its chunk is no longer ours."""
         self._in_hand -= 1
+        if self._waiting is not None:
+            self._waiting.ended(idx, succeeded=succeeded)
         self._changed.set()
 
     def again(self, work: Work, at_us: int) -> None:
@@ -106,6 +112,7 @@ class Feeder:
         """Feed until every row has ended or the run is to stop; then the queue is closed."""
         with self._queue:
             while not self._stop.is_asked():
+                await self._share_answers()
                 work = self._next_due() or (self._fresh.popleft() if self._fresh else None)
                 if work is not None:
                     await self._hand_out(work)
@@ -117,6 +124,16 @@ class Feeder:
     def look_again(self) -> None:
         """There may be something to claim."""
         self._changed.set()
+
+    async def _share_answers(self) -> None:
+        """Rows whose leader has ended have its answer, or one of them asks in its place."""
+        if self._waiting is None:
+            return
+        copied, lead = await self._waiting.settled()
+        for idx in copied:
+            del self._followers[idx]
+        self._in_hand -= len(copied)
+        self._fresh.extend(self._followers.pop(idx) for idx in lead)
 
     def close(self) -> None:
         """Nobody is fed: for one that may never have been served."""
@@ -141,13 +158,19 @@ class Feeder:
         chunk = await self._claim()
         if chunk is None:
             return False
-        rows = [
-            self._work(chunk, idx)
-            for idx in range(chunk.first_idx, chunk.first_idx + chunk.n)
-            if idx not in chunk.taken
-        ]
-        self._fresh.extend(rows)
-        self._in_hand += len(rows)
+        copied: frozenset[int] = frozenset()
+        follows: frozenset[int] = frozenset()
+        if self._waiting is not None:
+            copied, follows = await self._waiting.opened(chunk)
+        for idx in range(chunk.first_idx, chunk.first_idx + chunk.n):
+            if idx in chunk.taken or idx in copied:
+                continue
+            work = self._work(chunk, idx)
+            self._in_hand += 1
+            if idx in follows:
+                self._followers[idx] = work
+            else:
+                self._fresh.append(work)
         return True
 
     def _work(self, chunk: ClaimedChunk, idx: int) -> Work:

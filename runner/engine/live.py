@@ -189,7 +189,7 @@ class Live:
     async def _end_unsendable(self, work: Work, bad: BadRow) -> None:
         now_us = self._clock.now_us()
         await self._writer.submit(unsendable(work, None, self._round, bad.reason, now_us))
-        self._ended(RowStatus.ERRORED, "bad_row")
+        self._ended(work, RowStatus.ERRORED, "bad_row")
 
     async def _reserve(self, ready: Ready) -> Call | None:
         """Write the send and its reservation; None when the call is not to be made."""
@@ -231,7 +231,7 @@ class Live:
 
     def _not_admitted(self, work: Work, verdict: Verdict) -> None:
         if verdict is Verdict.FENCED:
-            self._feeder.ended()
+            self._feeder.ended(work.idx)
         elif verdict is Verdict.UNBOUNDED:
             self._stop.pause_for(
                 PauseReason.BUDGET,
@@ -320,7 +320,7 @@ class Live:
 
     def _carry_out(self, call: Call, decision: Decision) -> None:
         if isinstance(decision, Finish):
-            self._ended(decision.status, decision.error_type)
+            self._ended(call.work, decision.status, decision.error_type)
         elif isinstance(decision, PauseRun):
             self._stop.pause_for(decision.reason, decision.message)
         elif isinstance(decision, TryAgain):
@@ -350,11 +350,11 @@ class Live:
             )
         return until_us if fresh or told else None
 
-    def _ended(self, status: RowStatus, error_type: str | None) -> None:
+    def _ended(self, work: Work, status: RowStatus, error_type: str | None) -> None:
         succeeded = status is RowStatus.SUCCEEDED
         failure = None if succeeded else (error_type or status)
         self._meter.ended(self._clock.monotonic(), failure=failure)
-        self._feeder.ended()
+        self._feeder.ended(work.idx, succeeded=succeeded)
         if not succeeded:
             self._check_failures()
 

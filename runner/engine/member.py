@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from runner.domain.run import Run
 from runner.domain.states import PauseReason, RunState
+from runner.engine.collapse import Waiting
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Feeder
 from runner.engine.run import Engine, Parts, RunEnd, first_of_group
@@ -92,7 +93,7 @@ class Member(Engine):
 
     # --- the engine, as far as it is another one here
 
-    def _new_feeder(self, claim: object) -> Feeder:
+    def _new_feeder(self, claim: object, *, waits: bool = False) -> Feeder:
         del claim
         return Feeder(
             self._claim,
@@ -102,6 +103,7 @@ class Member(Engine):
             repeats=self._run.job.repeat,
             slots=self._run.job.limits.concurrency,
             staged_all=lambda: self._leaving,
+            waiting=Waiting(self._collapse) if waits and self._run.job.collapses else None,
         )
 
     async def _work(self) -> None:

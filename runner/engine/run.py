@@ -32,6 +32,7 @@ from runner.engine.batch.choosing import chosen, deadline_of
 from runner.engine.batch.common import Common
 from runner.engine.batch.events import BatchEvent, Tell, silence
 from runner.engine.batch.lane import Lane, LaneParts
+from runner.engine.collapse import Collapse, Waiting
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
 from runner.engine.file_desk import FileDesk
@@ -154,11 +155,14 @@ def _taken_up(run: Run, parts: Parts) -> Run:
     """The run as it is now that it is ours, set going: a new round of its failed rows if asked, with what may change
     taken from the present job."""
     store = parts.store
+    limits = (parts.job or run.job).limits
     if parts.retry:
-        store.open_round(run.id)
+        store.open_round(run.id, limits.truncated_max_tokens or 0)
     run = store.run_by_id(run.id)
     if run.state in FINISHED_RUN:
         return run
+    if run.round > 1 and limits.truncated_max_tokens is not None:
+        parts.renderer.leave_room(limits.truncated_max_tokens)
     store.release_running(run.id)
     store.book_left_over(run.id, parts.clock.now_us(), parts.prices.version)
     return store.resume_run(run, parts.job or run.job)
@@ -207,13 +211,15 @@ class Engine:
         )
         self._keeper = Keeper(parts.store, self._scopes, clock, self._writes)
         self._live_passes = 0
-        self._feeder = self._new_feeder(self._claim)
+        self._collapse = Collapse(parts.store, run, parts.renderer, self._meter, clock, self._writes)
+        self._feeder = self._new_feeder(self._claim, waits=True)
         # What auto means is chosen once the first rows are there to be judged by.
         self._lane = None if run.job.mode is Mode.AUTO else self._new_lane(run.job.mode)
         if run.state is RunState.CANCELING and not parts.store.has_riding(run.id):
             self._stop.cancel()
 
-    def _new_feeder(self, claim: Claim) -> Feeder:
+    def _new_feeder(self, claim: Claim, *, waits: bool = False) -> Feeder:
+        """With `waits` rows may wait there for others that ask the same."""
         return Feeder(
             claim,
             self._parts.clock,
@@ -222,6 +228,7 @@ class Engine:
             repeats=self._run.job.repeat,
             slots=self._run.job.limits.concurrency,
             staged_all=lambda: self._ingest.done,
+            waiting=Waiting(self._collapse) if waits and self._run.job.collapses else None,
         )
 
     def _new_live(self, feeder: Feeder) -> Live:
@@ -277,6 +284,7 @@ class Engine:
             tell=batching.tell,
             files=batching.files,
             check_failures=self._check_failures,
+            collapse=self._collapse if run.job.collapses else None,
         )
         parts = LaneParts(
             writer=self._writer,
@@ -372,7 +380,7 @@ class Engine:
         await lane.live_decided.wait()
         while lane.goes_live and not self._stop.is_asked():
             since, done = lane.changed, lane.done
-            self._feeder = self._new_feeder(self._claim)
+            self._feeder = self._new_feeder(self._claim, waits=True)
             await self._live_pass(self._feeder)
             if done:
                 return

@@ -69,8 +69,13 @@ class Ask:
         """The columns that its templates name."""
         return frozenset(column for template in self._templates for column in template.columns)
 
-    def body(self, row: Mapping[str, Any], names: Mapping[str, Any], *, batch: bool = False) -> dict[str, Any]:
-        """The request of a row as a value; `betas`, if the row brings any, are still in it. Raises BadRow."""
+    def body(
+        self, row: Mapping[str, Any], names: Mapping[str, Any], *, batch: bool = False, least_tokens: int = 0
+    ) -> dict[str, Any]:
+        """The request of a row as a value; `betas`, if the row brings any, are still in it. Raises BadRow.
+
+        `least_tokens`: no fewer `max_tokens` than these, because answers were cut off before.
+        """
         if batch and self.batch_refuses is not None:
             raise BatchRefuses(self.batch_refuses)
         known = {**row, "row": row, **names} if self._templates else {}
@@ -83,6 +88,8 @@ class Ask:
         if _is_blank(body["system"]):
             del body["system"]
         body.pop("stream", None)
+        if body["max_tokens"] < least_tokens:
+            body["max_tokens"] = least_tokens
         if not batch and body["max_tokens"] > STREAM_ABOVE_TOKENS:
             body["stream"] = True
         return body

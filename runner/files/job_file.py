@@ -154,6 +154,8 @@ def _job(
         match=Match(told.match),
         repeat=told.repeat,
         answer=AnswerSpec() if told.output.reask is None else AnswerSpec(reask=told.output.reask),
+        ask_once=told.ask_once,
+        answer_cache=told.answer_cache,
         input=_input(told.input, input_path, told.seed),
         api_version=told.api_version,
         betas=tuple(told.betas),
@@ -261,4 +263,5 @@ def _limits(told: LimitsSection) -> Limits:
         row_timeout_s=told.row_timeout,
         max_failures=failures if isinstance(failures, int) else None,
         max_failures_share=failures if isinstance(failures, float) else None,
+        truncated_max_tokens=told.truncated_max_tokens,
     )

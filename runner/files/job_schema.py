@@ -60,6 +60,7 @@ class LimitsSection(Section):
     row_timeout: Duration = Limits().row_timeout_s
     row_usd: Usd | None = None
     max_failures: Annotated[int | float | None, BeforeValidator(failures), WithJsonSchema(NUMBER_OR_TEXT)] = None
+    truncated_max_tokens: Count | None = None
 
 
 class BatchSection(Section):
@@ -121,6 +122,8 @@ class JobSection(Section):
     variants: list[VariantSection] = []
     match: Literal["all", "first"] = "all"
     seed: int = 0
+    ask_once: bool = False
+    answer_cache: bool = False
     tags: dict[str, str] = {}
     notify: list[NotifySection] = []
     files: FilesSection | None = None

@@ -64,6 +64,7 @@ def output_line(
             "batch": result.batch,
             "request_id": result.request_id,
             "simulated": simulated,
+            **_copy_of(result),
         },
         "row": msgspec.Raw(exported.row),
     }
@@ -176,6 +177,12 @@ def _usage(usage: Usage | None) -> dict[str, Any] | None:
         },
         "web_search_requests": usage.web_searches,
     }
+
+
+def _copy_of(result: RowResult) -> dict[str, Any]:
+    """Whose answer this is a copy of; nothing for a row that was asked itself."""
+    told = {"same_as": result.same_as, "same_run": result.same_run}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _error(result: RowResult) -> dict[str, Any] | None:

@@ -61,12 +61,17 @@ class Renderer:
         # The first row is rendered in any case: what fails for all rows alike is seen there.
         self._rendered_once = False
         self._only_batches = job.mode is Mode.BATCH
+        self._least_tokens = 0
         self._brings_files = any(ask.brings_files for ask in self._asks)
 
     @property
     def chooses(self) -> bool:
         """Is it a row's own business which variant asks it?"""
         return self._first
+
+    def leave_room(self, max_tokens: int) -> None:
+        """From now on no request has fewer `max_tokens`: its answer was cut off before."""
+        self._least_tokens = max_tokens
 
     @property
     def one_model(self) -> bool:
@@ -178,7 +183,7 @@ class Renderer:
 
     def body(self, row: Mapping[str, Any], *, variant: int = 0, batch: bool = False) -> dict[str, Any]:
         """The request of a row as a value; `betas`, if the row brings any, are still in it."""
-        return self._asks[variant].body(row, self._about_job, batch=batch)
+        return self._asks[variant].body(row, self._about_job, batch=batch, least_tokens=self._least_tokens)
 
 
 def job_of_variant(job: Job, variant: Variant) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -219,20 +220,25 @@ def release_running(connection: Connection, run: int) -> int:
     return connection.execute(queries.release_running(run)).rowcount
 
 
-def open_round(connection: Connection, run: int) -> int:
-    """Move every failed result into the attempts and set its chunk to go again; how many rows that are."""
+def open_round(connection: Connection, run: int, max_tokens: float = math.inf) -> int:
+    """Move every failed result into the attempts and set its chunk to go again; how many rows that are.
+
+    Answers that were cut off go again only where `max_tokens` leaves them more room than they had.
+    """
     moved, seq = 0, -1
     dialect = connection.dialect.name
     round_ = connection.execute(queries.run_by_id(run)).one().round
     while (chunk := connection.execute(queries.chunks_with_failures(run, seq)).first()) is not None:
         seq = chunk.seq
-        failed = connection.execute(queries.failed_results(run, chunk.first_idx, chunk.first_idx + chunk.n)).all()
+        span = (run, chunk.first_idx, chunk.first_idx + chunk.n)
+        failed = connection.execute(queries.failed_results(*span, max_tokens)).all()
+        if not failed:
+            continue
         tries = [_attempt_of_result(run, row) for row in failed]
-        if tries:
-            connection.execute(queries.insert_attempts(dialect), tries)
-            idxs = [row.idx for row in failed]
-            connection.execute(queries.delete_answers(run, idxs))
-            connection.execute(queries.delete_results(run, idxs))
+        connection.execute(queries.insert_attempts(dialect), tries)
+        idxs = [row.idx for row in failed]
+        connection.execute(queries.delete_answers(run, idxs))
+        connection.execute(queries.delete_results(run, idxs))
         connection.execute(queries.reopen_chunk(run, seq, len(failed)))
         moved += len(failed)
     connection.execute(queries.reopen_canceled(run))

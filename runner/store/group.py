@@ -240,6 +240,8 @@ def result_row(run: int, result: RowResult, try_: int, at_us: int) -> dict[str, 
         "batch": plain_text(result.batch),
         "error_type": plain_text(result.error_type),
         "error_message": plain_text(result.error_message),
+        "same_as": result.same_as,
+        "same_run": result.same_run,
         "at_us": at_us,
     }
 

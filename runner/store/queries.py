@@ -8,6 +8,7 @@ several times as much as to run it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from functools import cache
@@ -34,7 +35,7 @@ from sqlalchemy import (
 
 from runner.domain.states import CHUNK_MOVES, RUN_MOVES, ChunkState, RowStatus, leading_to
 from runner.store.among import among
-from runner.store.report_queries import results_in
+from runner.store.report_queries import CUT_OFF, results_in
 from runner.store.tables import (
     answers,
     attempts,
@@ -420,8 +421,13 @@ def tally_chunk() -> Update:
 # --- rounds and cancellation
 
 
-def failed_results(run: int, first_idx: int, end_idx: int) -> Select[Any]:
-    return results_in(run, first_idx, end_idx).where(results.c.status != RowStatus.SUCCEEDED)
+def failed_results(run: int, first_idx: int, end_idx: int, max_tokens: float) -> Select[Any]:
+    """Rows that did not succeed; of those that were cut off by `max_tokens` the ones that have more room now."""
+    failed = results_in(run, first_idx, end_idx).where(results.c.status != RowStatus.SUCCEEDED)
+    if max_tokens == math.inf:
+        return failed
+    roomier = and_(results.c.stop_reason == CUT_OFF, results.c.output_tokens < max_tokens)
+    return failed.where(or_(results.c.status != RowStatus.TRUNCATED, roomier))
 
 
 def delete_results(run: int, idxs: Collection[int]) -> Delete:

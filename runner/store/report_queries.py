@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Select, and_, func, select
 
 from runner.domain.states import ChunkState, RowStatus
 from runner.store.tables import answers, attempts, budgets, chunks, payloads, results
+
+# Why an answer stops that has used up its max_tokens.
+CUT_OFF = "max_tokens"
 
 
 def tally_of(run: int) -> Select[Any]:
@@ -59,6 +63,35 @@ def results_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
         )
         .where(results.c.run == run, results.c.idx >= first_idx, results.c.idx < end_idx)
         .order_by(results.c.idx)
+    )
+
+
+def copied_rows(run: int) -> Select[Any]:
+    return select(func.count()).where(results.c.run == run, results.c.same_as.is_not(None))
+
+
+def cut_off(run: int, max_tokens: float) -> Select[Any]:
+    """Truncated rows that would have more room with this `max_tokens`, by model: how many, and their longest
+    prompt."""
+    prompt = results.c.input_tokens + results.c.cache_write_5m + results.c.cache_write_1h + results.c.cache_read
+    return (
+        select(results.c.model, func.count().label("rows"), func.max(prompt).label("prompt_tokens"))
+        .where(
+            results.c.run == run,
+            results.c.status == RowStatus.TRUNCATED,
+            results.c.stop_reason == CUT_OFF,
+            results.c.output_tokens < max_tokens,
+        )
+        .group_by(results.c.model)
+    )
+
+
+def results_among(run: int, idxs: Sequence[int], status: RowStatus) -> Select[Any]:
+    """Those of some rows that ended so, with their messages."""
+    return (
+        select(results, answers.c.message)
+        .join_from(results, answers, and_(answers.c.run == results.c.run, answers.c.idx == results.c.idx))
+        .where(results.c.run == run, results.c.idx.in_(idxs), results.c.status == status)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,15 @@ class FailedTries:
 
     reason: str
     tries: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutOff:
+    """Rows of one model whose answers were cut off by `max_tokens`, and the longest of their prompts."""
+
+    model: str
+    rows: int
+    prompt_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +132,7 @@ def failures(connection: Connection, run: int) -> list[FailureGroup]:
             rows=row._mapping["rows"],
             attempts=row.attempts,
             first_us=row.first_us,
-            example=_result(connection.execute(report_queries.results_in(run, row.example, row.example + 1)).one()),
+            example=result_of(connection.execute(report_queries.results_in(run, row.example, row.example + 1)).one()),
         )
         for row in groups
     ]
@@ -132,6 +142,14 @@ def failed_tries(connection: Connection, run: int) -> list[FailedTries]:
     groups = connection.execute(report_queries.attempt_groups(run))
     found = [FailedTries(reason=str(group.error_type or group.kind), tries=group.tries) for group in groups]
     return sorted(found, key=lambda tries: (-tries.tries, tries.reason))
+
+
+def cut_off(connection: Connection, run: int, max_tokens: float) -> list[CutOff]:
+    found = connection.execute(report_queries.cut_off(run, min(max_tokens, sys.maxsize)))
+    return [
+        CutOff(model=row.model or "", rows=row._mapping["rows"], prompt_tokens=row.prompt_tokens or 0)
+        for row in found
+    ]
 
 
 def attempts(connection: Connection, run: int, idx: int) -> list[PastAttempt]:
@@ -167,7 +185,7 @@ def exported_chunk(connection: Connection, run: int, seq: int) -> ChunkPage | No
     found = connection.execute(report_queries.results_in(run, chunk.first_idx, chunk.first_idx + chunk.n))
     rows = [
         ExportedRow(
-            result=_result(row),
+            result=result_of(row),
             row=lines[row.record - chunk.first_record],
             message=None if row.message is None else bytes(row.message),
         )
@@ -206,7 +224,8 @@ def answered_keys(connection: Connection, run: int, after: int, limit: int) -> l
     return [(row.idx, bytes(row.key).decode("utf-8", "surrogatepass")) for row in found]
 
 
-def _result(row: Any) -> RowResult:
+def result_of(row: Any) -> RowResult:
+    """A row of the table as a value."""
     usage = None
     if row.output_tokens is not None:
         usage = Usage(
@@ -238,4 +257,6 @@ def _result(row: Any) -> RowResult:
         error_message=row.error_message,
         organization=row.organization,
         workspace=row.workspace,
+        same_as=row.same_as,
+        same_run=row.same_run,
     )

@@ -5,6 +5,7 @@ All calls block; async callers run them in a worker thread. Nothing is sent and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -24,6 +25,7 @@ from runner.failpoints import Failpoint, failpoint
 from runner.store import (
     buckets,
     claims,
+    collapse,
     files,
     group,
     holder,
@@ -138,12 +140,13 @@ class Store(BatchTransactions):
         """The output is written; the same command need not write it again while it stands."""
         self.database.write(lambda c: c.execute(queries.set_run(run, output=path, exported_us=now_us)))
 
-    def open_round(self, run: int) -> int:
-        """Set every row that failed to go again; how many that are."""
+    def open_round(self, run: int, max_tokens: float = math.inf) -> int:
+        """Set every row that failed to go again; how many that are. Those that were cut off only where `max_tokens`
+        leaves them more room than they had."""
         moved: list[int] = []  # a replay finds nothing left to move: the first time counts
 
         def work(connection: Connection) -> None:
-            moved.append(claims.open_round(connection, run))
+            moved.append(claims.open_round(connection, run, max_tokens))
 
         self.database.write(work)
         return max(moved)
@@ -250,6 +253,39 @@ class Store(BatchTransactions):
         verdicts = self.database.write(lambda c: group.commit_group(c, run, scopes, operations))
         failpoint(Failpoint.GROUP_AFTER)
         return verdicts
+
+    def share(
+        self,
+        run: int,
+        asking: Sequence[collapse.Asking],
+        under_way: Collection[int],
+        round_: int,
+        now_us: int,
+        *,
+        elsewhere: bool = False,
+    ) -> collapse.Shared:
+        """What becomes of free rows in our hands that ask what others ask; `elsewhere` in earlier runs too."""
+        return self.database.write(
+            lambda c: collapse.share(c, run, asking, under_way, round_, now_us, elsewhere=elsewhere)
+        )
+
+    def copy_from(
+        self, run: int, leader: int, rows: Sequence[collapse.Asking], round_: int, now_us: int
+    ) -> frozenset[int]:
+        """Give rows that waited for a leader its answer; those that have one now."""
+        return self.database.write(lambda c: collapse.copy_from(c, run, leader, rows, round_, now_us))
+
+    def lead(self, run: int, hash_: bytes, idx: int) -> None:
+        """From now on this row leads for a body."""
+        self.database.write(lambda c: collapse.lead(c, run, {hash_: idx}))
+
+    def cut_off(self, run: int, max_tokens: float = math.inf) -> list[reports.CutOff]:
+        """Truncated rows that would have more room with this `max_tokens`, by model."""
+        return self.database.read(lambda c: reports.cut_off(c, run, max_tokens))
+
+    def copied_rows(self, run: int) -> int:
+        """How many rows have another's answer."""
+        return self.database.read(lambda c: c.execute(report_queries.copied_rows(run)).scalar()) or 0
 
     def unfinished_chunks(self, run: int) -> int:
         return self.database.read(lambda c: c.execute(report_queries.unfinished_chunks(run)).scalar()) or 0

@@ -156,6 +156,8 @@ results = Table(
     Column("batch", Text),
     Column("error_type", Text),
     Column("error_message", Text),
+    Column("same_as", BigInteger),
+    Column("same_run", Text),
     Column("at_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -368,6 +370,7 @@ bodies = Table(
     _run_column(),
     Column("hash", LargeBinary, primary_key=True),
     Column("leader_idx", BigInteger, nullable=False),
+    Index("ix_bodies_hash", "hash"),
 )
 
 schedules = Table(

@@ -27,6 +27,7 @@ class RunFacts:
     submissions: list[Submission]
     duplicates: list[Duplicate]
     estimates: EstimatesTold | None = None
+    copied: int = 0  # rows that have the answer of another which asked the same
 
     @property
     def total(self) -> int | None:
@@ -72,6 +73,7 @@ def run_facts(store: Store, run: Run) -> RunFacts:
         submissions=store.submissions_of(run.id),
         duplicates=store.duplicates_of(run.id),
         estimates=Estimator.from_json(run.estimates).told(),
+        copied=store.copied_rows(run.id) if run.job.collapses else 0,
     )
 
 

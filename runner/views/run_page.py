@@ -19,7 +19,7 @@ from runner.views.money import usd
 from runner.views.numbers import count
 from runner.views.run_facts import RunFacts, pause_of, state_words
 from runner.views.safe_text import safe_line, safe_text
-from runner.views.summary import next_step, rows_words
+from runner.views.summary import copied_words, next_step, rows_words
 from runner.views.tables import facts_lines
 
 SHORT_HASH = 12
@@ -39,6 +39,7 @@ def page_lines(facts: RunFacts, *, worked_on_by: str | None, batches: str = "") 
         ("input", _input(facts)),
         ("output", safe_line(run.output or "none: runner export writes one")),
         ("rows", rows_words(facts) + _reasons(facts)),
+        ("asked once", copied_words(facts)),
         ("batches", batches),
         ("tokens", _tokens(facts.tokens)),
         ("cost", cost_words(facts.money, simulated=job.simulated, in_batches=facts.riding > 0)),
@@ -169,6 +170,7 @@ def page_json(facts: RunFacts, *, worked_on_by: str | None) -> dict[str, Any]:
             "done": facts.tally.done,
             "failed": facts.tally.failed,
             "waiting": facts.waiting,
+            "copied": facts.copied,
         },
         "statuses": [
             {"status": s.status, "error_type": s.error_type, "stop_reason": s.stop_reason, "rows": s.rows}

@@ -8,7 +8,7 @@ from runner.views.cost_words import cost_words, token_words
 from runner.views.durations import duration
 from runner.views.estimate_words import estimate_words
 from runner.views.failure_advice import pause_advice
-from runner.views.numbers import count
+from runner.views.numbers import count, of_rows
 from runner.views.run_facts import RunFacts, state_words
 from runner.views.safe_text import safe_line, safe_text
 from runner.views.tables import facts_lines
@@ -19,6 +19,8 @@ def summary_lines(facts: RunFacts, *, elapsed_s: float | None = None, output: st
     run = facts.run
     simulated = "  SIMULATED" if run.job.simulated else ""
     told = [("rows", rows_words(facts))]
+    if facts.copied:
+        told.append(("asked once", copied_words(facts)))
     if out := out_words(facts.submissions):
         told.append(("batches", out))
     if facts.tokens.prompt_tokens or facts.tokens.output_tokens:
@@ -48,6 +50,14 @@ def rows_words(facts: RunFacts) -> str:
         parts.append(f"{count(facts.waiting - facts.riding)} waiting")
     total = "so far" if facts.total is None else count(facts.total)
     return f"{total}: {', '.join(parts)}" if parts else f"{total}: none has ended"
+
+
+def copied_words(facts: RunFacts) -> str:
+    """`6,000 rows have the answer of another that asked the same`; nothing where none has."""
+    if not facts.copied:
+        return ""
+    verb = "has" if facts.copied == 1 else "have"
+    return f"{of_rows(facts.copied)} {verb} the answer of another that asked the same, and cost nothing"
 
 
 def next_step(facts: RunFacts, output: str | None) -> str | None:

@@ -62,7 +62,7 @@ def test_show_finds_a_run_by_prefix_in_either_store(cli: Cli, run: Run, simulate
     assert "SIMULATED" in cli("show", rehearsal.label).stdout
     told = json.loads(cli("show", run.label, "--json").stdout)
     assert told["schema"] == 1
-    assert told["rows"] == {"total": 4, "done": 2, "failed": 1, "waiting": 1}
+    assert told["rows"] == {"total": 4, "done": 2, "failed": 1, "waiting": 1, "copied": 0}
     assert told["worked_on_by"] is None
 
 

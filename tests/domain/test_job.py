@@ -63,6 +63,8 @@ OTHER_QUESTIONS: dict[str, object] = {
     "input": InputSpec(path="other.jsonl", id="ticket"),
     "api_version": "2023-06-01",
     "betas": (),
+    "ask_once": True,
+    "answer_cache": True,
     "headers": {},
     "base_url": "http://127.0.0.1:8080",
     "simulated": True,

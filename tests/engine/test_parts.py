@@ -185,7 +185,7 @@ async def test_the_feeder_is_bounded_gives_due_rows_first_and_ends_when_all_have
             return
         assert work.idx not in ended
         ended.add(work.idx)
-        feeder.ended()
+        feeder.ended(work.idx)
 
     async with clock.autojump(), anyio.create_task_group() as tasks:
         tasks.start_soon(feeder.serve)

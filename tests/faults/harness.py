@@ -238,6 +238,7 @@ class Case:
     max_attempts: int = 5
     budget_usd: float = 500.0
     batch: Mapping[str, Any] | None = None
+    more: str = ""  # further lines of the job file
     window_s: float = WINDOW_S
     settle_s: float = SETTLE_S
     base_url: str | None = None  # the simulator's own, unless a test puts something in between
@@ -253,6 +254,7 @@ class Case:
             f"version: 1\nname: letters\nmodel: {MODEL}\ninput: {{ path: rows.jsonl }}\n"
             f"output: {{ path: out.jsonl }}\nlimits: {{ {limits} }}\nbudget: {{ usd: {self.budget_usd} }}\n"
             + ("" if self.batch is None else f"mode: batch\nbatch: {json.dumps(dict(self.batch))}\n")
+            + self.more
         )
 
     @property

@@ -90,7 +90,7 @@ def test_a_run_that_is_worked_on_needs_nothing(store: Store, run: Run) -> None:
 
 def test_the_page_as_values(store: Store, run: Run) -> None:
     told = page_json(run_facts(store, run), worked_on_by=None)
-    assert told["rows"] == {"total": 6, "done": 3, "failed": 2, "waiting": 1}
+    assert told["rows"] == {"total": 6, "done": 3, "failed": 2, "waiting": 1, "copied": 0}
     assert told["cost"]["unknown_usd_at_most"] == 0.12
     assert told["cost"]["budget_usd"] == 1.0
 

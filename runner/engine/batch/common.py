@@ -16,6 +16,7 @@ from runner.domain.run import Run
 from runner.domain.submission import Timing
 from runner.engine.batch.calls import BatchCalls, BatchService
 from runner.engine.batch.events import BatchEvent, Tell
+from runner.engine.collapse import Collapse
 from runner.engine.file_desk import FileDesk
 from runner.engine.judge import Judge
 from runner.engine.meter import Meter
@@ -37,6 +38,7 @@ class Common:
 
     `changed` is set anew each time that something happened which others may wait for: rows got off, a batch ended.
     `check_failures` stops a run of which too many rows have failed.
+    `collapse` gives rows that ask what others ask their answers; None: each is asked for itself.
     `epochs` are the fences under which submissions are ours: those of the moment at which we took them up.
     """
 
@@ -57,6 +59,7 @@ class Common:
     tell: Tell
     files: FileDesk | None = None
     check_failures: Callable[[], None] = uncounted
+    collapse: Collapse | None = None
     changed: anyio.Event = field(default_factory=anyio.Event)
     epochs: dict[str, int] = field(default_factory=dict)
 

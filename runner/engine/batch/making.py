@@ -278,7 +278,11 @@ class Maker:
                     await c.until_changed(STAGING_S)
                     continue
                 seq = chunk.fence.seq
-                added = await c.read(spool.add, chunk, self._passed_over(chunk), self._scout.look)
+                passed_over = self._passed_over(chunk)
+                if c.collapse is not None:
+                    told, _ = await c.collapse.shared(chunk, passed_over, set(spool.packer.idxs), batch=True)
+                    passed_over = passed_over.union(told.copied, told.waiting)
+                added = await c.read(spool.add, chunk, passed_over, self._scout.look)
                 await self._settle_misfits(chunk, added)
                 if not added.riding:
                     unused.append(chunk.fence)
