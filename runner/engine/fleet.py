@@ -171,7 +171,7 @@ class FleetMember:
                     if self._members.get(run_id) is member:
                         del self._members[run_id]
                     self._share()
-            self._told(end)
+            await self._left(end, ours=member.moved)
         except StoreFault:
             raise
         except RunnerError as error:
@@ -186,7 +186,7 @@ class FleetMember:
             return
         try:
             async with self._parts.parts_of(found) as parts:
-                self._told(await work_on(found, parts))
+                await self._left(await work_on(found, parts), ours=True)
         except (RunLocked, UsageInvalid):
             return  # somebody else has it, or it has ended meanwhile
         except StoreFault:
@@ -203,10 +203,11 @@ class FleetMember:
         except UsageInvalid:
             return
 
-    def _told(self, end: RunEnd) -> None:
+    async def _left(self, end: RunEnd, *, ours: bool) -> None:
+        """Of all members that part from a run, the one that ended or paused it tells of that."""
         log.info("run_parted", extra={"run": end.run.label, "job": end.run.job.name, "state": end.run.state})
-        if end.run.state is not RunState.RUNNING:
-            self._parts.on_end(end)
+        if ours:
+            await to_thread.run_sync(self._parts.on_end, end)
 
     def _share(self) -> None:
         """The calls of this process, shared between the runs that are here."""

@@ -65,6 +65,7 @@ class Member(Engine):
         self._mine: dict[Fence, _Offer] = {}
         self._idle_since_s = parts.clock.monotonic()
         self._leaving = False
+        self.moved = False  # whether it was this member that ended or paused the run
 
     @property
     def is_leaving(self) -> bool:
@@ -184,7 +185,7 @@ class Member(Engine):
         pause = self._stop.pause
         if pause is None or not _is_of_the_run(pause) or run.state is not RunState.RUNNING:
             return run
-        return _unless_moved(store, run, lambda: store.pause_run(run.id, pause.reason, pause.message))
+        return self._move(store, run, lambda: store.pause_run(run.id, pause.reason, pause.message))
 
     def _ended(self, store: Store) -> Run:
         """The last chunk may have been ours."""
@@ -192,19 +193,20 @@ class Member(Engine):
         if run.state is not RunState.RUNNING or store.unfinished_chunks(run.id):
             return run
         clock, prices = self._parts.clock, self._parts.prices
-        return _unless_moved(store, run, lambda: ended_run(run, self._stop, None, store, clock, prices))
+        return self._move(store, run, lambda: ended_run(run, self._stop, None, store, clock, prices))
+
+    def _move(self, store: Store, run: Run, move: Callable[[], Run]) -> Run:
+        """Another member may have made the same move in between."""
+        try:
+            moved = move()
+        except UsageInvalid:
+            now = store.run_by_id(run.id)
+            if now.state is RunState.RUNNING:
+                raise
+            return now
+        self.moved = True
+        return moved
 
 
 def _is_of_the_run(pause: Pause) -> bool:
     return pause.signal_number is None and pause.reason is not PauseReason.REQUESTED
-
-
-def _unless_moved(store: Store, run: Run, move: Callable[[], Run]) -> Run:
-    """Another member may have made the same move in between."""
-    try:
-        return move()
-    except UsageInvalid:
-        now = store.run_by_id(run.id)
-        if now.state is RunState.RUNNING:
-            raise
-        return now

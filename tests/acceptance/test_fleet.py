@@ -167,6 +167,7 @@ name: hourly
 input: {{ path: rows.jsonl }}
 model: {MODEL}
 limits: {{ concurrency: 16 }}
+notify: [{{ on: [finished], command: [tee, -a, {{TOLD}}] }}]
 output: {{ path: out.jsonl }}
 """
 
@@ -174,7 +175,8 @@ output: {{ path: out.jsonl }}
 def test_the_whole_topology_as_processes_fires_a_schedule_and_replaces_a_worker(fleet: Fleet, api: Api) -> None:
     """Database, upgrade, scheduler, two workers; a fire is due; one of the workers is replaced in mid-run."""
     desk = fleet.desk
-    desk.write("job.yaml", [JOB])
+    told = desk.folder / "told.jsonl"
+    desk.write("job.yaml", [JOB.replace("{TOLD}", str(told))])
     desk.type("schedule", "add", "job.yaml", "--cron", "0 3 * * *").check(0)
     first = fleet.start("--slots", "16", "--health", "0", "--no-schedules")
     fleet.start("--slots", "16", "--no-schedules")
@@ -187,6 +189,7 @@ def test_the_whole_topology_as_processes_fires_a_schedule_and_replaces_a_worker(
         fleet.start("--slots", "16", "--no-schedules")
         until((desk.folder / "out.jsonl").exists, within_s=60)
         until(lambda: _newest_fire(desk)["state"] == "done")
+        assert told.read_text().count('"occasions"') == 1, "whoever ended the run tells, and nobody else"
         check_every_row_once(desk)
         check_books(desk, api, most_unknown=0)
     finally:
