@@ -37,8 +37,8 @@ class Renderer:
     """A job's ways to ask, ready for rows.
 
     `dropped_fields` gathers what rows brought that has no counterpart in a Messages request. `batch_refuses` is the
-    first of the job's own fields that a batch refuses, None where a batch takes them all. With `brings_files` rows may
-    bring files that are uploaded.
+    first of the job's own fields that a batch refuses, None where a batch takes them all. With `brings_files` rows
+    may bring files that are uploaded.
     """
 
     def __init__(self, job: Job) -> None:
