@@ -85,6 +85,19 @@ class FileDesk:
             ids[attachment.mark] = found
         return replace(request, body=with_ids(request.body, ids))
 
+    async def bring(self, attachments: Iterable[Attachment], *, margin_s: float) -> None:
+        """All of these to the service, side by side. What fails is met again by whoever needs it."""
+        waiting = iter({one.mark: one for one in attachments}.values())
+
+        async def carrier() -> None:
+            for attachment in waiting:
+                if isinstance(await self._id_of(attachment, margin_s), Failure):
+                    return
+
+        async with anyio.create_task_group() as carriers:
+            for _ in range(MOST_AT_ONCE):
+                carriers.start_soon(carrier)
+
     async def forget(self, attachments: Iterable[Attachment]) -> None:
         """The service has not got these any more: they are uploaded again when they are next needed."""
         gone = set()

@@ -37,7 +37,8 @@ class Renderer:
     """A job's ways to ask, ready for rows.
 
     `dropped_fields` gathers what rows brought that has no counterpart in a Messages request. `batch_refuses` is the
-    first of the job's own fields that a batch refuses, None where a batch takes them all.
+    first of the job's own fields that a batch refuses, None where a batch takes them all. With `brings_files` rows
+    may bring files that are uploaded.
     """
 
     def __init__(self, job: Job) -> None:
@@ -62,7 +63,7 @@ class Renderer:
         self._rendered_once = False
         self._only_batches = job.mode is Mode.BATCH
         self._least_tokens = 0
-        self._brings_files = any(ask.brings_files for ask in self._asks)
+        self.brings_files = any(ask.brings_files for ask in self._asks)
 
     @property
     def chooses(self) -> bool:
@@ -172,7 +173,7 @@ class Renderer:
             inference_geo=body.get("inference_geo"),
             speed=body.get("speed"),
             betas=betas,
-            attachments=self._attachments(encoded) if self._brings_files else (),
+            attachments=self._attachments(encoded) if self.brings_files else (),
         )
 
     def _attachments(self, body: bytes) -> tuple[Attachment, ...]:

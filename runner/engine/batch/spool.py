@@ -6,12 +6,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from anyio import from_thread
 
+from runner.domain.attachment import Attachment
 from runner.domain.outcome import Failure, FailureKind
 from runner.domain.packing import BODY_HEAD, BODY_SEPARATOR, BODY_TAIL, Fits, Full, Limit, Packer, TooLarge, entry
 from runner.domain.pricing import PriceBook
@@ -105,6 +107,7 @@ class Spool:
         """Write the chunk's rows that are free, in order, as far as they fit."""
         added = Added()
         idxs: list[int] = []
+        self._bring_files(chunk, passed_over)
         for idx in range(chunk.first_idx, chunk.first_idx + chunk.n):
             if idx in chunk.taken or idx in passed_over:
                 continue
@@ -135,6 +138,19 @@ class Spool:
             self._riders.append(Rider(fence=chunk.fence, first_idx=chunk.first_idx, n=chunk.n, idxs=idxs))
         added.riding = len(idxs)
         return added
+
+    def _bring_files(self, chunk: ClaimedChunk, passed_over: frozenset[int]) -> None:
+        """The files of the chunk's rows side by side, before its rows are written one after the other."""
+        if self._desk is None or not self._renderer.brings_files:
+            return
+        desk, found = self._desk, list[Attachment]()
+        for idx in range(chunk.first_idx, chunk.first_idx + chunk.n):
+            if idx not in chunk.taken and idx not in passed_over:
+                row = self._row(chunk, idx)
+                with suppress(BadRow):
+                    variant = self._renderer.variant_at(row, idx)
+                    found += self._renderer.request(row, variant=variant, batch=True).attachments
+        from_thread.run(lambda: desk.bring(found, margin_s=BATCH_MARGIN_S))
 
     def _with_files(self, request: MessagesRequest) -> MessagesRequest:
         """Its files at the service first. Runs in a worker thread, and waits there for the uploads."""
