@@ -32,6 +32,7 @@ from runner.engine.batch.events import BatchEvent, Tell, silence
 from runner.engine.batch.lane import Lane, LaneParts
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
+from runner.engine.holding import beat, first_of
 from runner.engine.ingest import Ingest
 from runner.engine.keeper import Keeper
 from runner.engine.live import Live, Service
@@ -45,7 +46,7 @@ from runner.files.check import InputReport
 from runner.files.render import Renderer
 from runner.files.source import Input
 from runner.store.claims import ClaimedChunk
-from runner.store.holder import HEARTBEAT_S, Hold, taken_over
+from runner.store.holder import Hold, taken_over
 from runner.store.store import Store
 
 # What supervisors give a process to end is 30 s or more; stay below it.
@@ -125,7 +126,7 @@ async def work_on(run: Run, parts: Parts) -> RunEnd:
         try:
             await engine.serve()
         except* RunnerError as group:
-            error = _first(group)
+            error = first_of(group)
         return await to_thread.run_sync(engine.conclude, error)
     finally:
         with anyio.CancelScope(shield=True):
@@ -143,15 +144,6 @@ def _taken_up(run: Run, parts: Parts) -> Run:
         return run
     store.release_running(run.id)
     return store.resume_run(run, parts.job or run.job)
-
-
-def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, RunnerError):
-        raise TypeError("a group of RunnerError holds nothing else")
-    return error
 
 
 class _Engine:
@@ -266,7 +258,8 @@ class _Engine:
         """Everything at once; ends when the rows have ended, or soon after the run was asked to stop."""
         async with anyio.create_task_group() as helpers:
             await helpers.start(self._writer.serve)
-            for helper in (self._beat, self._look, self._tell, self._keeper.serve, *self._parts.beside):
+            helpers.start_soon(beat, self._hold, self._run, self._parts.clock)
+            for helper in (self._look, self._tell, self._keeper.serve, *self._parts.beside):
                 helpers.start_soon(helper)
             async with self._workers() as workers:
                 if self._parts.signals:
@@ -439,12 +432,6 @@ class _Engine:
         return self._meter.in_flight > 0 or (self._lane is not None and self._lane.sending)
 
     # --- beside the work
-
-    async def _beat(self) -> None:
-        while True:
-            await anyio.sleep(HEARTBEAT_S)
-            if not await to_thread.run_sync(self._hold.extend, self._parts.clock.now_us()):
-                raise taken_over(self._run)
 
     async def _look(self) -> None:
         while True:
