@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio
-from anyio import to_thread
 
 from runner.api.batches import Batches
 from runner.api.client import Client
@@ -25,12 +24,13 @@ from runner.domain.submission import Whose, verify_first_line
 from runner.engine.batch.calls import SHORT_PATIENCE_S, BatchCalls, is_missing
 from runner.engine.batch.common import Common
 from runner.engine.batch.sweep import Swept, sweep
+from runner.engine.holding import beat, first_of
 from runner.engine.judge import Judge
 from runner.engine.meter import Meter
 from runner.engine.stop import Stop
 from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RunLocked, RunnerError, Stalled, UsageInvalid
 from runner.files.render import Renderer
-from runner.store.holder import HEARTBEAT_S, Hold, taken_over
+from runner.store.holder import Hold
 from runner.store.store import Store
 from runner.store.submissions import Submission
 from runner.views.batch_page import BatchRow
@@ -352,29 +352,14 @@ async def _while_held(common: Common, hold: Hold, work: Callable[[Common], Await
     """The lease of a run has to be extended while we work on it."""
     told: list[T] = []
 
-    async def beat() -> None:
-        while True:
-            await anyio.sleep(HEARTBEAT_S)
-            if not await to_thread.run_sync(hold.extend, common.clock.now_us()):
-                raise taken_over(common.run)
-
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(beat)
+            tasks.start_soon(beat, hold, common.run, common.clock)
             told.append(await work(common))
             tasks.cancel_scope.cancel()
     except* RunnerError as group:
-        raise _first(group) from None
+        raise first_of(group) from None
     return told[0]
-
-
-def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, RunnerError):
-        raise TypeError("a group of RunnerError holds nothing else")
-    return error
 
 
 _ERROR_OF_TROUBLE: dict[AccountTrouble, type[RunnerError]] = {

@@ -18,7 +18,8 @@ from runner.domain.states import PauseReason, RunState
 from runner.engine.collapse import Waiting
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Feeder
-from runner.engine.run import Engine, Parts, RunEnd, first_of_group
+from runner.engine.holding import first_of
+from runner.engine.run import Engine, Parts, RunEnd
 from runner.engine.stop import Pause
 from runner.errors import RunnerError, StoreFault, UsageInvalid
 from runner.store.claims import ClaimedChunk
@@ -160,7 +161,7 @@ class Member(Engine):
         try:
             await self.serve()
         except* RunnerError as group:
-            error = first_of_group(group)
+            error = first_of(group)
         return await to_thread.run_sync(self.conclude, error)
 
     def conclude(self, error: RunnerError | None) -> RunEnd:

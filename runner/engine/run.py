@@ -36,6 +36,7 @@ from runner.engine.collapse import Collapse, Waiting
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
 from runner.engine.file_desk import FileDesk
+from runner.engine.holding import beat, first_of
 from runner.engine.ingest import Ingest
 from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
@@ -50,7 +51,7 @@ from runner.files.check import InputReport
 from runner.files.render import Renderer
 from runner.files.source import Input
 from runner.store.claims import ClaimedChunk
-from runner.store.holder import HEARTBEAT_S, Hold, taken_over
+from runner.store.holder import Hold, taken_over
 from runner.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ async def work_on(run: Run, parts: Parts) -> RunEnd:
         try:
             await engine.serve()
         except* RunnerError as group:
-            error = first_of_group(group)
+            error = first_of(group)
         end = await to_thread.run_sync(engine.conclude, error)
         log.info("run_left", extra=_left(end))
         return end
@@ -166,16 +167,6 @@ def _taken_up(run: Run, parts: Parts) -> Run:
     store.release_running(run.id)
     store.book_left_over(run.id, parts.clock.now_us(), parts.prices.version)
     return store.resume_run(run, parts.job or run.job)
-
-
-def first_of_group(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
-    """The one that is told."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, RunnerError):
-        raise TypeError("a group of RunnerError holds nothing else")
-    return error
 
 
 class Engine:
@@ -476,10 +467,7 @@ class Engine:
     # --- beside the work
 
     async def _beat(self) -> None:
-        while True:
-            await anyio.sleep(HEARTBEAT_S)
-            if not await to_thread.run_sync(self._hold.extend, self._parts.clock.now_us()):
-                raise taken_over(self._run)
+        await beat(self._hold, self._run, self._parts.clock)
 
     async def _look(self) -> None:
         while True:

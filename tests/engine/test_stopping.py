@@ -128,7 +128,7 @@ async def test_a_run_that_was_taken_over_is_left_alone(house: House, monkeypatch
         def release(self) -> None:
             pass
 
-    monkeypatch.setattr("runner.engine.run.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("runner.engine.holding.HEARTBEAT_S", 0.05)
     monkeypatch.setattr(house.store, "hold", lambda _run, _now: Lost())
     run = house.new_run(prompts(300))
     service = Slow(house, run.id, ask_at=10_000, latency_s=0.05)
