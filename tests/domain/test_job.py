@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 from runner.domain.job import (
     CHANGEABLE_FIELDS,
     IDENTITY_FIELDS,
+    AnswerSpec,
     AutoSpec,
     BatchSpec,
     DeleteAfter,
     InputSpec,
     Job,
     Limits,
+    Match,
     Mode,
+    NotifySpec,
     OnBadRow,
     OutputSpec,
+    Variant,
     WarmCache,
 )
 from runner.domain.packing import Packer
@@ -49,7 +53,10 @@ OTHER_QUESTIONS: dict[str, object] = {
     "system": None,
     "request": {"max_tokens": 101},
     "params": {"date": "2026-11-22", "n": 3},
+    "variants": (Variant(name="dear", model="claude-opus-5-5"),),
+    "match": Match.FIRST,
     "repeat": 2,
+    "answer": AnswerSpec(reask=0),
     "input": InputSpec(path="other.jsonl", id="ticket"),
     "api_version": "2023-06-01",
     "betas": (),
@@ -65,6 +72,8 @@ OTHER_WAYS: dict[str, object] = {
     "tags": {},
     "batch": BatchSpec(max_requests=10, on_unknown=OnUnknown.RESUBMIT),
     "auto": AutoSpec(threshold=1, finish_by="6h"),
+    "notify": (NotifySpec(on=("failed",), webhook="${HOOK}"),),
+    "later": ("schedule",),
 }
 
 
