@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -30,7 +30,7 @@ from runner.cli.options import (
 from runner.cli.sending import check_credential
 from runner.cli.working import found, work
 from runner.domain.deadline import check_deadline
-from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow
+from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow, Variant
 from runner.domain.pricing import shipped_prices
 from runner.domain.states import FINISHED_RUN
 from runner.errors import UsageInvalid
@@ -186,14 +186,35 @@ def resume(context: Context, label: str, output_path: str | None) -> int:
             return work(context, store, relaunch(was, job, store, open_, context.settings.home))
 
 
-@command("retry", examples=("runner retry latest", "runner retry r_7f3k2m --max-usd 60"))
+@command(
+    "retry",
+    examples=(
+        "runner retry latest",
+        "runner retry r_7f3k2m --max-usd 60",
+        "runner retry latest -m claude-sonnet-5-5 --set request.max_tokens=4000",
+    ),
+)
 @click.argument("label", metavar="RUN")
+@click.option("-m", "--model", metavar="ID", help="Ask these rows of another model.")
+@set_option
+@click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @pace_options
 @output_option
 @json_option
 @progress_option
-def retry(context: Context, label: str, output_path: str | None) -> int:
-    """Ask the rows of a finished run again that did not succeed. What succeeded stays as it is."""
+def retry(
+    context: Context,
+    label: str,
+    output_path: str | None,
+    model: str | None,
+    set_values: Mapping[str, Any],
+    any_model: bool,
+) -> int:
+    """Ask the rows of a finished run again that did not succeed. What succeeded stays as it is.
+
+    They are asked as before, or otherwise with -m and --set, which takes prompt, system and request.*: the run, its
+    results and its costs stay one.
+    """
     with found(context, label, output_path) as (store, was, job):
         if was.state not in FINISHED_RUN:
             raise UsageInvalid(
@@ -201,5 +222,30 @@ def retry(context: Context, label: str, output_path: str | None) -> int:
                 name="run-state",
                 hints=(f"runner resume {was.label}",),
             )
+        asked = replace(job, instead=_asked_otherwise(model, set_values))
+        check_model(asked, shipped_prices(), any_model=any_model)
         with ExitStack() as open_:
-            return work(context, store, relaunch(was, job, store, open_, context.settings.home), retry=True)
+            return work(context, store, relaunch(was, asked, store, open_, context.settings.home), retry=True)
+
+
+def _asked_otherwise(model: str | None, set_values: Mapping[str, Any]) -> Variant | None:
+    """What a retry asks otherwise than the run did; None where that is nothing."""
+    texts: dict[str, str] = {}
+    request: dict[str, Any] = {}
+    for path, value in set_values.items():
+        section, *keys = path.split(".")
+        if section in ("prompt", "system") and not keys and isinstance(value, str):
+            texts[section] = value
+        elif section == "request" and keys:
+            here = request
+            for key in keys[:-1]:
+                here = here.setdefault(key, {})
+            here[keys[-1]] = value
+        else:
+            raise UsageInvalid(
+                f"--set {path}: a retry may ask otherwise by prompt, system and request.*.",
+                hints=("everything else of the run stays as it was",),
+            )
+    if model is None and not set_values:
+        return None
+    return Variant(name="retry", model=model, request=request, **texts)

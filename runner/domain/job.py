@@ -245,6 +245,8 @@ class Job:
     batch: BatchSpec = BatchSpec()
     auto: AutoSpec = AutoSpec()
     notify: tuple[NotifySpec, ...] = ()
+    # What a retry asks otherwise: it goes over the job and its variants for the rows that are asked from now on.
+    instead: Variant | None = None
     # Blocks of the file that this version checks and cannot yet carry out.
     later: tuple[str, ...] = ()
 
@@ -289,6 +291,7 @@ class Job:
         told["match"] = Match(told.get("match", Match.ALL))
         told["answer"] = AnswerSpec(**told.get("answer", {}))
         told["notify"] = tuple(_with_tuples(NotifySpec, one) for one in told.get("notify", ()))
+        told["instead"] = Variant(**told["instead"]) if told.get("instead") else None
         told["later"] = tuple(told.get("later", ()))
         told["limits"] = Limits(**told["limits"])
         told["mode"] = Mode(told["mode"])
@@ -319,5 +322,5 @@ def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
     return BatchSpec(**{name: words[name](value) if name in words else value for name, value in told.items()})
 
 
-CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "notify", "later")
+CHANGEABLE_FIELDS = ("mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "notify", "instead", "later")
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

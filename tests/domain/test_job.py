@@ -73,6 +73,7 @@ OTHER_WAYS: dict[str, object] = {
     "batch": BatchSpec(max_requests=10, on_unknown=OnUnknown.RESUBMIT),
     "auto": AutoSpec(threshold=1, finish_by="6h"),
     "notify": (NotifySpec(on=("failed",), webhook="${HOOK}"),),
+    "instead": Variant(name="retry", model="claude-opus-5-5"),
     "later": ("schedule",),
 }
 
