@@ -137,7 +137,8 @@ def refuse_later_blocks(job: Job) -> None:
 
 def check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
     """Raises JobInvalid for a retired model, one that looks misspelt, or a budget without a price."""
-    for model in dict.fromkeys((job.model, *(variant.model for variant in job.variants))):
+    instead = [job.instead.model] if job.instead else []
+    for model in dict.fromkeys((job.model, *(variant.model for variant in job.variants), *instead)):
         if model is not None:
             _check_model(replace(job, model=model), prices, any_model=any_model)
 
@@ -269,7 +270,7 @@ def _again(run: Run, job: Job, source: Input, renderer: Renderer) -> Launch:
 def relaunch(run: Run, job: Job, store: Store, open_: ExitStack, home: Path) -> Launch:
     """Go on with a run that is named. Its input is compared if it is still there, and needed only while rows of it
     have not been staged."""
-    renderer = Renderer(run.job)
+    renderer = Renderer(replace(run.job, instead=job.instead))
     if run.state is RunState.CANCELING:  # no row of it is asked any more
         return staged_launch(run, job)
     source = _reopened(run, store, home, open_)

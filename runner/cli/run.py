@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import click
@@ -34,7 +34,7 @@ from runner.cli.options import (
 from runner.cli.sending import check_credential
 from runner.cli.working import detached, found, work
 from runner.domain.deadline import check_deadline
-from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow
+from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow, Variant
 from runner.domain.states import FINISHED_RUN
 from runner.errors import UsageInvalid
 
@@ -222,21 +222,43 @@ def resume(context: Context, label: str, output_path: str | None, detach: bool) 
             return detached(context, store, launched) if detach else work(context, store, launched)
 
 
-@command("retry", examples=("runner retry latest", "runner retry r_7f3k2m --max-usd 60 --max-tokens 4000"))
+@command(
+    "retry",
+    examples=(
+        "runner retry latest",
+        "runner retry r_7f3k2m --max-usd 60 --max-tokens 4000",
+        "runner retry latest -m claude-sonnet-5-5 --set request.thinking.type=adaptive",
+    ),
+)
 @click.argument("label", metavar="RUN")
+@click.option("-m", "--model", metavar="ID", help="Ask these rows of another model.")
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
     metavar="N",
     help="Ask answers that were cut off again too, with this many tokens.",
 )
+@set_option
+@click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @pace_options
 @output_option
 @detach_option
 @json_option
 @progress_option
-def retry(context: Context, label: str, output_path: str | None, max_tokens: int | None, detach: bool) -> int:
+def retry(
+    context: Context,
+    label: str,
+    output_path: str | None,
+    model: str | None,
+    max_tokens: int | None,
+    set_values: Mapping[str, Any],
+    any_model: bool,
+    detach: bool,
+) -> int:
     """Ask the rows of a finished run again that did not succeed. What succeeded stays as it is.
+
+    They are asked as before, or otherwise with -m and --set, which takes prompt, system and request.*: the run, its
+    results and its costs stay one.
 
     Answers that were cut off would be cut off again: they are asked only with more room (--max-tokens, or
     limits.truncated_max_tokens of the job), and what that may cost is said first.
@@ -248,10 +270,34 @@ def retry(context: Context, label: str, output_path: str | None, max_tokens: int
                 name="run-state",
                 hints=(f"runner resume {was.label}",),
             )
-        roomier = with_room(job, max_tokens)
-        say_cut_off(context, store, was, roomier)
+        asked = with_room(replace(job, instead=_asked_otherwise(model, set_values)), max_tokens)
+        check_model(asked, context.prices, any_model=any_model)
+        say_cut_off(context, store, was, asked)
         with ExitStack() as open_:
-            launched = relaunch(was, roomier, store, open_, context.settings.home)
+            launched = relaunch(was, asked, store, open_, context.settings.home)
             if detach:
                 return detached(context, store, launched, retry=True)
             return work(context, store, launched, retry=True)
+
+
+def _asked_otherwise(model: str | None, set_values: Mapping[str, Any]) -> Variant | None:
+    """What a retry asks otherwise than the run did; None where that is nothing."""
+    texts: dict[str, str] = {}
+    request: dict[str, Any] = {}
+    for path, value in set_values.items():
+        section, *keys = path.split(".")
+        if section in ("prompt", "system") and not keys and isinstance(value, str):
+            texts[section] = value
+        elif section == "request" and keys:
+            here = request
+            for key in keys[:-1]:
+                here = here.setdefault(key, {})
+            here[keys[-1]] = value
+        else:
+            raise UsageInvalid(
+                f"--set {path}: a retry may ask otherwise by prompt, system and request.*.",
+                hints=("everything else of the run stays as it was",),
+            )
+    if model is None and not set_values:
+        return None
+    return Variant(name="retry", model=model, request=request, **texts)

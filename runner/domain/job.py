@@ -264,6 +264,8 @@ class Job:
     schedule: ScheduleSpec | None = None
     notify: tuple[NotifyRule, ...] = ()
     files: FilesSpec = FilesSpec()
+    # What a retry asks otherwise: it goes over the job and its variants for the rows that are asked from now on.
+    instead: Variant | None = None
     # Blocks of the file that this version checks and cannot yet carry out.
     later: tuple[str, ...] = ()
 
@@ -313,6 +315,7 @@ class Job:
         told["match"] = Match(told.get("match", Match.ALL))
         told["answer"] = AnswerSpec(**told.get("answer", {}))
         told["files"] = _files_of(told.get("files", {}))
+        told["instead"] = Variant(**told["instead"]) if told.get("instead") else None
         told["later"] = tuple(told.get("later", ()))
         told["limits"] = Limits(**told["limits"])
         told["mode"] = Mode(told["mode"])
@@ -351,6 +354,7 @@ def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
 
 
 CHANGEABLE_FIELDS = (
-    "mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "schedule", "notify", "files", "later",
+    "mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "schedule", "notify", "files", "instead",
+    "later",
 )  # fmt: skip
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

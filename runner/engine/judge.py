@@ -22,7 +22,7 @@ from runner.engine.turns import continued, grown, joined
 from runner.files.answer_check import AnswerCheck, Checked, stop_reason_of
 from runner.files.bad_row import BadRow
 from runner.files.message_parts import message_parts, raw_text
-from runner.files.render import Renderer, job_of_variant
+from runner.files.render import Renderer, ways_to_ask
 from runner.store.claims import StoredTurn
 
 INVALID_OUTPUT = "invalid_output"
@@ -48,8 +48,7 @@ class Judge:
         self._renderer = renderer
         self._reask = job.answer.reask
         self._max_turns = job.limits.max_turns
-        jobs = [job_of_variant(job, variant) for variant in job.variants] or [job]
-        self._checks = [AnswerCheck(one.request) for one in jobs]
+        self._checks = [AnswerCheck(one.request) for one in ways_to_ask(job)]
         # Where there is nothing to judge by, answers are not even looked into.
         self.judges = renderer.chooses or any(check.looks for check in self._checks)
 

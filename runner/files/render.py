@@ -52,7 +52,7 @@ class Renderer:
             "job": {"name": job.name, "model": job.model, "tags": dict(job.tags)},
         }
         environment = TemplateEnvironment()
-        jobs = [job_of_variant(job, variant) for variant in job.variants] or [job]
+        jobs = ways_to_ask(job)
         self._asks = [Ask(one, environment, self.dropped_fields.add) for one in jobs]
         self._conditions = [
             Condition(environment, variant.when, f"variants[{n}].when") if variant.when else None
@@ -185,6 +185,12 @@ class Renderer:
     def body(self, row: Mapping[str, Any], *, variant: int = 0, batch: bool = False) -> dict[str, Any]:
         """The request of a row as a value; `betas`, if the row brings any, are still in it."""
         return self._asks[variant].body(row, self._about_job, batch=batch, least_tokens=self._least_tokens)
+
+
+def ways_to_ask(job: Job) -> list[Job]:
+    """The job as each of its variants has it, with what a retry asks otherwise."""
+    jobs = [job_of_variant(job, variant) for variant in job.variants] or [job]
+    return jobs if job.instead is None else [job_of_variant(one, job.instead) for one in jobs]
 
 
 def job_of_variant(job: Job, variant: Variant) -> Job:

@@ -90,7 +90,7 @@ def _settlements(chunk: ClaimedChunk, renderer: Renderer, price_version: str) ->
     usage = Usage(input_tokens=250, output_tokens=25)
     settled = []
     for idx in range(chunk.first_idx, chunk.first_idx + chunk.n):
-        if idx in chunk.ended:
+        if idx in chunk.taken:
             continue
         key = renderer.key(renderer.parse(chunk.lines[idx - chunk.first_record]))
         request_id = f"req_{idx:020}"

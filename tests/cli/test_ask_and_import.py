@@ -158,3 +158,26 @@ def test_rows_that_were_answered_are_not_asked_again_by_the_next_run(cli: Cli, f
     assert cli("run", "j.yaml", "--simulate").exit_code == 0
     rows = table(folder / "o.csv")
     assert [row["id"] for row in rows] == ["b", "c"]
+
+
+def test_a_retry_may_ask_otherwise_and_stays_the_same_run(cli: Cli, folder: Path) -> None:
+    (folder / "j.yaml").write_text(
+        "name: n\nmodel: claude-haiku-5-5\nprompt: '{{ text }}'\ninput: { path: in.csv, id: id }\n"
+        "request: { max_tokens: 2000 }\noutput: { path: o.csv }\n"
+    )
+    (folder / "in.csv").write_text("id,text\na,one\nb,[[sim:max_tokens]] two words and many more\n")
+    assert cli("run", "j.yaml", "--simulate").exit_code == 3
+    refused = cli("retry", "latest", "--set", "name=x")
+    assert (refused.exit_code, "a retry may ask otherwise by prompt" in refused.stderr) == (2, True)
+    assert cli("retry", "latest", "-m", "claude-hiaku-5-5").exit_code == 6
+    done = cli(
+        "retry", "latest", "-m", "claude-sonnet-5-5", "--set", "prompt=again", "--set", "request.max_tokens=3000"
+    )
+    assert done.exit_code == 0, done.stderr
+    rows = table(folder / "o.csv")
+    assert [(row["id"], row["_model"], row["_status"]) for row in rows] == [
+        ("a", "claude-haiku-5-5", "succeeded"),
+        ("b", "claude-sonnet-5-5", "succeeded"),
+    ]
+    assert "again" in rows[1]["_text"]
+    assert json.loads(cli("status", "--json").stdout)["runs"][0]["rows"] == 2

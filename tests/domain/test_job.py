@@ -56,9 +56,9 @@ OTHER_QUESTIONS: dict[str, object] = {
     "system": None,
     "request": {"max_tokens": 101},
     "params": {"date": "2026-11-22", "n": 3},
-    "repeat": 2,
     "variants": (Variant(name="dear", model="claude-opus-5-5"),),
     "match": Match.FIRST,
+    "repeat": 2,
     "answer": AnswerSpec(reask=5),
     "input": InputSpec(path="other.jsonl", id="ticket"),
     "api_version": "2023-06-01",
@@ -80,6 +80,7 @@ OTHER_WAYS: dict[str, object] = {
     "schedule": ScheduleSpec(cron="30 2 * * *"),
     "notify": (NotifyRule(on=(Occasion.FAILED,), command=("page",)),),
     "files": FilesSpec(max_bytes=5, delete_after=FilesStay.RUN),
+    "instead": Variant(name="retry", model="claude-opus-5-5"),
     "later": ("eval",),
 }
 

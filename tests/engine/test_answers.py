@@ -12,6 +12,7 @@ from runner.domain.outcome import Outcome
 from runner.domain.request import MessagesRequest
 from runner.domain.states import PauseReason
 from runner.simulator import Simulator
+from tests.engine.batch_house import batch_job, office
 from tests.engine.house import MODEL, House, Scripted, answered, prompts, served
 
 pytestmark = pytest.mark.anyio
@@ -206,3 +207,31 @@ async def test_a_row_is_asked_by_the_first_variant_that_fits(house: House) -> No
     async with served(house) as api:
         await house.work(run, api)
     assert [(row.result.variant, row.result.model) for row in house.rows(run)] == [(1, MODEL), (0, DEAR)]
+
+
+async def test_answers_of_a_batch_are_held_to_their_schema_too_and_asked_again_live(house: House) -> None:
+    run = house.new_run(prompts(60), **{**CHEAP_FIRST, **batch_job(max_requests=25)})
+    async with office(house, broken_output_share=0.3) as api:
+        end = await api.work(run)
+        assert end.run.state in ("done", "done_with_failures")
+        asked_live = len(api.live)
+        ledger = house.table("ledger")
+        assert len(ledger) == 60 + asked_live
+        assert 20 < asked_live < 90
+        api.books(run).check_budget_row()
+    statuses = house.statuses(run)
+    assert set(statuses) <= {"succeeded", "invalid_output"}
+    assert statuses["succeeded"] >= 55
+    for row in house.rows(run):
+        assert row.result.cost_pico == sum(line.cost_pico for line in ledger if line.idx == row.result.idx)
+
+
+async def test_every_variant_rides_in_a_batch_with_its_own_request(house: House) -> None:
+    variants = (Variant(name="cheap"), Variant(name="dear", model=DEAR))
+    run = house.new_run(prompts(10), variants=variants, repeat=2, **batch_job(max_requests=7))
+    async with office(house) as api:
+        await api.work(run)
+        assert api.live == []
+    assert [(row.result.variant, row.result.repeat, row.result.model) for row in house.rows(run)] == [
+        (variant, repeat, (MODEL, DEAR)[variant]) for _ in range(10) for variant in range(2) for repeat in range(2)
+    ]

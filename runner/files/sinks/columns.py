@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from runner.domain.result import ExportedRow
 from runner.files.message_parts import message_parts, raw_json_inside, raw_text
 from runner.files.output_lines import usd_number
@@ -136,3 +138,14 @@ def found_columns(columns: Columns, rows: Iterable[ExportedRow], *, parse_json: 
         if len(of_rows) + len(of_answers) > MAX_COLUMNS:
             break
     return [*of_rows, *(of_answers if parse_json and of_answers else {"_text": None}), *LAST_COLUMNS]
+
+
+def exact(value: object) -> object:
+    """The value as it is encoded with its numbers' own digits, and without halves of characters."""
+    if isinstance(value, Literal):
+        return msgspec.Raw(str(value).encode())
+    if isinstance(value, dict):
+        return {name: exact(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [exact(part) for part in value]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from runner.files.sinks.columns import Literal
+import msgspec
+
+from runner.files.sinks.columns import Literal, exact
 from runner.files.sinks.writing import Bytes
 
 # Also behind blanks, and in the full width that spreadsheets read alike.
@@ -59,14 +60,4 @@ def inert(text: str) -> str:
 
 def as_json(value: Any) -> str:
     """Maps, lists and truth as JSON, numbers in their own digits."""
-    return json.dumps(_numbers(value), ensure_ascii=False)
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, Literal):
-        return float(value)
-    if isinstance(value, list):
-        return [_numbers(part) for part in value]
-    if isinstance(value, dict):
-        return {name: _numbers(part) for name, part in value.items()}
-    return value
+    return msgspec.json.format(msgspec.json.encode(exact(value)), indent=0).decode()

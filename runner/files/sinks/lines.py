@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from runner.domain.result import ExportedRow
-from runner.files.sinks.columns import Columns, Literal
+from runner.files.sinks.columns import Columns, exact
 from runner.files.sinks.writing import Bytes
 
 Line = Callable[[ExportedRow], bytes]
@@ -40,16 +40,6 @@ def column_line(columns: Columns, names: Sequence[str]) -> Line:
 
     def line(exported: ExportedRow) -> bytes:
         told = dict(zip(names, columns.values(exported, names), strict=True))
-        return msgspec.json.encode(_raw_numbers(told)) + b"\n"
+        return msgspec.json.encode(exact(told)) + b"\n"
 
     return line
-
-
-def _raw_numbers(value: object) -> object:
-    if isinstance(value, Literal):
-        return msgspec.Raw(str(value).encode())
-    if isinstance(value, dict):
-        return {name: _raw_numbers(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_raw_numbers(part) for part in value]
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
