@@ -46,6 +46,7 @@ DEFAULT_MODEL = "claude-haiku-5-5"
 @click.option("-m", "--model", metavar="ID", default=DEFAULT_MODEL, show_default=True, help="The model.")
 @click.option("--system", metavar="TEXT", help="A system prompt.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="The longest that an answer may be.")
+@click.option("--delimiter", metavar="C", help="What stands between the values of a CSV, such as ';'.")
 @click.option("--id", "id_column", metavar="COLUMN", help="The column with each row's own key.")
 @mode_option
 @limit_option
@@ -66,6 +67,7 @@ def ask(
     model: str,
     system: str | None,
     max_tokens: int | None,
+    delimiter: str | None,
     id_column: str | None,
     mode: str | None,
     limit: int | None,
@@ -87,12 +89,18 @@ def ask(
         request={} if max_tokens is None else {"max_tokens": max_tokens},
         params=dict(params),
         mode=Mode(mode or Mode.LIVE),
-        input=InputSpec(path=input_path, id=id_column, limit=limit),
+        input=InputSpec(path=input_path, delimiter=_one_character(delimiter), id=id_column, limit=limit),
         output=OutputSpec(path=absolute_output(output_path)),
     )
     if save_path is not None:
         return _saved(job, save_path, output_path)
     return asked_for(context, job, Asked(new=new, any_model=any_model))
+
+
+def _one_character(delimiter: str | None) -> str | None:
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise UsageInvalid("--delimiter is one character, such as ';'.")
+    return delimiter
 
 
 def _name_of(path: str) -> str:

@@ -55,6 +55,15 @@ def test_a_question_can_be_kept_as_a_job_that_asks_the_same(cli: Cli, folder: Pa
     assert "is there already" in again.stderr
 
 
+def test_another_delimiter_is_asked_for_and_may_be_told(cli: Cli, folder: Path) -> None:
+    (folder / "semi.csv").write_text("a;b\n1;x,y\n")
+    refused = cli("ask", "semi.csv", "{{ b }}", "--simulate")
+    assert (refused.exit_code, "--delimiter" in refused.stderr) == (6, True)
+    assert cli("ask", "semi.csv", "{{ b }}", "--delimiter", ";", "-o", "o.csv", "--simulate").exit_code == 0
+    assert table(folder / "o.csv")[0]["b"] == "x,y"
+    assert cli("ask", "semi.csv", "{{ b }}", "--delimiter", "semicolon", "--simulate").exit_code == 2
+
+
 OPENAI = {
     "custom_id": "q1",
     "method": "POST",

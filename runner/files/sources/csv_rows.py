@@ -80,7 +80,9 @@ def _names(header: list[str] | None, place: str, delimiter: str, *, told_delimit
         if other is not None:
             raise InputInvalid(
                 f"{place} has one column by {delimiter!r}, and its header holds {other!r}.",
-                hints=(f"fix: input: {{ delimiter: {_encode(other).decode()} }} in the job",),
+                hints=(
+                    f"fix: input: {{ delimiter: {_encode(other).decode()} }} in the job, or runner ask --delimiter",
+                ),
             )
     for number, name in enumerate(header, 1):
         if not name.strip():
