@@ -287,7 +287,7 @@ def spending_since(connection: Connection, day: int) -> list[Spending]:
             batch=row.batch,
             sums=sums_of(row.kind, {name: row._mapping[name] for name in ledger_queries.SUMS}),
             tags=jobs[row.run].tags,
-            schedule=known[row.run].name,
+            schedule=known[row.run].schedule,
             workspace=known[row.run].workspace,
         )
         for row in connection.execute(ledger_queries.spending_since(day))

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Insert, Select, func, insert, select
 
 from runner.store.among import among
-from runner.store.tables import budgets, ledger, runs, schedules, spending
+from runner.store.tables import budgets, fires, ledger, runs, schedules, spending
 
 # What a line of the ledger adds to its day's sums.
 SUMS = (
@@ -79,10 +79,15 @@ def spending_since(day: int) -> Select[Any]:
 def runs_spending_since(day: int) -> Select[Any]:
     """The runs that spent something, with what they are reported by."""
     spenders = select(spending.c.run).where(spending.c.day >= day)
-    return (
-        select(runs.c.id, runs.c.label, runs.c.job_name, runs.c.job, runs.c.workspace, schedules.c.name)
-        .join(schedules, schedules.c.id == runs.c.schedule, isouter=True)
-        .where(runs.c.id.in_(spenders))
+    schedule = (
+        select(func.min(schedules.c.name))
+        .join(fires, fires.c.schedule == schedules.c.id)
+        .where(fires.c.run == runs.c.id)
+        .scalar_subquery()
+        .label("schedule")
+    )
+    return select(runs.c.id, runs.c.label, runs.c.job_name, runs.c.job, runs.c.workspace, schedule).where(
+        runs.c.id.in_(spenders)
     )
 
 
