@@ -296,7 +296,7 @@ def ask(connection: Connection, submission: str, question: str | None) -> None:
 
 def ended(connection: Connection, submission: str, batch: BatchStatus) -> None:
     """The batch has ended; its results are to be fetched."""
-    move(connection, submission, "ended", **_of_status(batch))
+    move(connection, submission, "ended", question=None, **_of_status(batch))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -352,7 +352,9 @@ def ingest(
 def ingested(connection: Connection, submission: str, epoch: int, now_us: int, scopes: Sequence[str]) -> bool:
     """All lines are stored: rows that have not ended get off, and what is left of the reservation is given back."""
     found = connection.execute(batch_queries.locked_batch(), {"of_submission": submission}).one()
-    if found.epoch != epoch or not move(connection, submission, "all lines stored", ingested_us=now_us):
+    if found.epoch != epoch or not move(
+        connection, submission, "all lines stored", ingested_us=now_us, question=None
+    ):
         return bool(found.state == BatchState.INGESTED and found.epoch == epoch)
     _let_off(connection, submission, scopes)
     return True

@@ -291,6 +291,7 @@ class Life:
         final = {BatchState.INGESTED, BatchState.ABSENT, BatchState.REFUSED, BatchState.NOT_SENT}
         assert states <= final, states
         assert {(chunk.state, chunk.riding) for chunk in self.house.table("chunks")} == {("done", 0)}
+        assert not [one for one in api.submissions(run) if one.question is not None]
         assert not self.house.table("candidates")
         assert not self.house.table("sends")
         assert api.spool_left() == []

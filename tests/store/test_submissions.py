@@ -290,6 +290,13 @@ def test_moves_that_a_state_does_not_have_are_passed_over(store: Store) -> None:
     assert state(store, A) is BatchState.ACCEPTED
 
 
+def test_a_batch_that_is_read_leaves_no_question(store: Store) -> None:
+    run = half_read(store)
+    store.ask_about(A, "where are its results?")
+    assert store.ingested(run.id, A, 1, NOW_US)
+    assert store.submission(A).question is None
+
+
 def test_an_accepted_batch_that_is_let_go_is_nobodys_any_more(store: Store) -> None:
     """Somebody has deleted it, or it is out of reach. If it turns up again, the sweep has to see it as a stranger."""
     run = accepted(store)
