@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,16 +40,36 @@ def opened_door(
     spec = job.input
     if len(spec.doors) != 1:
         raise UsageInvalid("there is no input.", hints=("give one with -i FILE, or input: { path: ... } in the job",))
-    spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (
-        tempfile.TemporaryDirectory(dir=spool, prefix="input-") as folder,
-        _opened(job, Path(folder), stdin, rows_of_run) as source,
-    ):
+    with ExitStack() as open_:
+        folder = Path() if is_local(spec) else open_.enter_context(_private_folder(spool))
+        source = open_.enter_context(_opened(job, folder, stdin, rows_of_run))
         selection = Selection.of(job, answered)
         if selection is not None:
             selection.prepare(source)
             source.keep = selection.kept
         yield source
+
+
+@contextmanager
+def _private_folder(spool: Path) -> Iterator[Path]:
+    """For as long as this process needs it; what killed ones left there is taken away."""
+    spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in spool.glob("input-*-*"):
+        owner = left.name.split("-")[1]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=spool, prefix=f"input-{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def place_of(job: Job) -> str:

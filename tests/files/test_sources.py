@@ -346,3 +346,14 @@ def test_a_dataset_of_hugging_face_is_read_as_it_streams(tmp_path: Path, monkeyp
     job = Job(name="t", input=InputSpec(dataset=str(tmp_path / "set"), split="train"))
     with opened_door(job, tmp_path / "spool") as source:
         assert rows_of(source) == ROWS
+
+
+def test_what_a_killed_process_left_in_the_spool_is_taken_away(tmp_path: Path) -> None:
+    dead, alive = tmp_path / "spool" / "input-999999999-x", tmp_path / "spool" / "input-1-x"
+    for folder in (dead, alive):
+        folder.mkdir(parents=True)
+        (folder / "stdin").write_bytes(b"somebody's rows")
+    with opened_door(Job(name="t", input=InputSpec(path="-")), tmp_path / "spool", stdin=io.BytesIO(b"{}")) as source:
+        assert rows_of(source) == [{}]
+        assert not dead.exists()
+    assert list((tmp_path / "spool").iterdir()) == [alive]
