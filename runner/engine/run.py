@@ -373,9 +373,12 @@ class Engine:
             since, done = lane.changed, lane.done
             self._feeder = self._new_feeder(self._claim, waits=True)
             await self._live_pass(self._feeder)
+            seen_all = not since.is_set()
+            lane.wake()  # that we have ended is news for the lane; only what else has happened is news for us
             if done:
                 return
-            await lane.until_changed(since)
+            if seen_all:
+                await lane.until_changed(lane.changed)
 
     async def _ask_live(self, chunks: list[ClaimedChunk]) -> None:
         """Ask the free rows of chunks in hand, and return when they have ended."""
@@ -385,6 +388,8 @@ class Engine:
             return left.pop(0) if left else None
 
         await self._live_pass(self._new_feeder(next_chunk))
+        if self._lane is not None:
+            self._lane.wake()
 
     async def _live_pass(self, feeder: Feeder) -> None:
         live = self._new_live(feeder)
@@ -396,8 +401,6 @@ class Engine:
         finally:
             feeder.close()
             self._live_passes -= 1
-            if self._lane is not None:
-                self._lane.wake()
 
     async def _claim(self) -> ClaimedChunk | None:
         return await to_thread.run_sync(
