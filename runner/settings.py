@@ -49,6 +49,9 @@ class Settings:
     tier: str | None = None
     concurrency: int | None = None
     max_usd: Decimal | None = None
+    max_usd_day: Decimal | None = None
+    max_usd_month: Decimal | None = None
+    confirm_usd: Decimal | None = None
     batch_poll_s: float | None = None
     batch_window_s: float | None = None
     batch_settle_s: float | None = None

@@ -61,6 +61,11 @@ def _money(told: str) -> Decimal:
     return amount
 
 
+def _cap(told: str) -> Decimal:
+    """An amount, or `none`, which takes away a cap that was set before: infinitely much."""
+    return Decimal("Infinity") if told.strip().lower() == "none" else _money(told)
+
+
 def _truth(told: str) -> bool:
     word = told.strip().lower()
     if word in ("1", "true", "yes", "on"):
@@ -108,6 +113,9 @@ SETTINGS: Mapping[str, Setting] = {
     "tier": Setting("RUNNER_TIER", _one_of(TIERS)),
     "concurrency": Setting("RUNNER_CONCURRENCY", _positive),
     "max_usd": Setting("RUNNER_MAX_USD", _money),
+    "max_usd_day": Setting("RUNNER_MAX_USD_DAY", _cap),
+    "max_usd_month": Setting("RUNNER_MAX_USD_MONTH", _cap),
+    "confirm_usd": Setting("RUNNER_CONFIRM_USD", _cap),
     "batch_poll_s": Setting("RUNNER_BATCH_POLL_S", _seconds),
     "batch_window_s": Setting("RUNNER_BATCH_WINDOW_S", _seconds),
     "batch_settle_s": Setting("RUNNER_BATCH_SETTLE_S", _seconds),

@@ -129,7 +129,7 @@ def check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
             hints.append("if it is newer than this runner: --any-model (its cost will be unknown)")
         name = "retired-model" if problem.retired else "unknown-model"
         raise JobInvalid(problem.sentence, name=name, hints=hints)
-    if job.budget_pico is not None:
+    if job.budget_pico is not None or job.budget.has_cap:
         raise JobInvalid(
             f"no price is known for {problem.model}, so a budget cannot be kept.",
             name="no-price",
@@ -175,6 +175,7 @@ def launch(job: Job, wish: Wish, source: Input, store: Store, clock: Clock) -> L
     The same question over the same input is the same run: gone on with if it has not ended, found done if it has.
     """
     renderer = Renderer(job)
+    store.set_job_caps(job.name, job.budget.per_day_pico, job.budget.per_month_pico)
     while True:
         try:
             return _found_or_made(job, wish, source, renderer, store, clock)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from runner.cli.batch_news import teller
+from runner.cli.caps import write_caps
 from runner.cli.context import Context
 from runner.cli.job_argument import absolute_output
 from runner.cli.keys import keys_can_be_read
@@ -62,6 +63,7 @@ def worked(
     context: Context, store: Store, launched: Launch, *, retry: bool = False, waits: bool = True, shown: bool = True
 ) -> RunEnd:
     """Work on the run and show how it goes, without a word about its end."""
+    write_caps(context.settings, store)
     with _progress(context, shown=shown) as view:
         sending = Sending(
             settings=context.settings,

@@ -30,6 +30,7 @@ from runner.engine.batch.choosing import chosen, deadline_of
 from runner.engine.batch.common import Common
 from runner.engine.batch.events import BatchEvent, Tell, silence
 from runner.engine.batch.lane import Lane, LaneParts
+from runner.engine.budget_watch import BudgetWatch
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
 from runner.engine.ingest import Ingest
@@ -172,6 +173,8 @@ class _Engine:
         self._meter.done, self._meter.failed = before.done, before.failed
         money = parts.store.money(run.id)
         self._meter.spent_pico, self._meter.committed_pico = money.spent_pico, money.committed_pico
+        tell = parts.batches.tell if parts.batches is not None else silence
+        self._budgets = BudgetWatch(run, parts.store, clock, self._stop, tell)
         self._remembered_us: dict[Scope, int] = {}
         self._pace = parts.pace or Pace(limits.concurrency)
         self._estimator = Estimator.from_json(run.estimates)
@@ -216,6 +219,7 @@ class _Engine:
             renderer=self._parts.renderer,
             prices=self._parts.prices,
             meter=self._meter,
+            budgets=self._budgets,
             clock=self._parts.clock,
             stop=self._stop,
             check_failures=self._check_failures,
@@ -261,7 +265,8 @@ class _Engine:
         """Everything at once; ends when the rows have ended, or soon after the run was asked to stop."""
         async with anyio.create_task_group() as helpers:
             await helpers.start(self._writer.serve)
-            for helper in (self._beat, self._look, self._tell, self._keeper.serve, *self._parts.beside):
+            own = (self._beat, self._look, self._tell, self._keeper.serve, self._budgets.serve)
+            for helper in (*own, *self._parts.beside):
                 helpers.start_soon(helper)
             async with self._workers() as workers:
                 if self._parts.signals:
@@ -271,6 +276,7 @@ class _Engine:
                     workers.start_soon(self._read_input)
                 workers.start_soon(self._work)
             helpers.cancel_scope.cancel()
+        await self._budgets.look()
         if self._parts.on_progress is not None:
             self._parts.on_progress(self.progress())
 

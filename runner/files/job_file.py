@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from runner.domain.budget import Reserve
 from runner.domain.job import (
     CURRENT_API_VERSION,
     AutoSpec,
     BatchSpec,
+    BudgetSpec,
     DeleteAfter,
     InputSpec,
     Job,
@@ -27,7 +29,7 @@ from runner.domain.nearest import did_you_mean, suggest
 from runner.domain.submission import OnUnknown
 from runner.errors import JobInvalid
 from runner.files.job_problems import problems_of
-from runner.files.job_schema import BatchSection, JobSection, LimitsSection
+from runner.files.job_schema import BatchSection, BudgetSection, JobSection, LimitsSection
 from runner.files.job_templates import rendered_path, template_problems, template_texts
 from runner.files.job_yaml import MAX_FILE_BYTES, Document, Place, Problem, YamlInvalid, read_yaml
 from runner.files.job_yaml import Path as KeyPath
@@ -225,6 +227,7 @@ def _job(
         output=OutputSpec(path=output_path),
         limits=_limits(told.limits),
         budget_pico=told.budget.usd if told.budget else None,
+        budget=_budget(told.budget) if told.budget else BudgetSpec(),
         tags=told.tags,
         batch=_batch(told.batch),
         auto=AutoSpec(threshold=told.auto.threshold, finish_by=told.auto.finish_by),
@@ -234,6 +237,15 @@ def _job(
 def _name_of(path: str) -> str:
     """A job without a name is called as its file is."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in Path(path).stem)[:64]
+
+
+def _budget(told: BudgetSection) -> BudgetSpec:
+    return BudgetSpec(
+        per_day_pico=told.per.day,
+        per_month_pico=told.per.month,
+        warn_share=told.warn_at,
+        reserve=Reserve(told.reserve),
+    )
 
 
 def _batch(told: BatchSection) -> BatchSpec:
@@ -261,4 +273,5 @@ def _limits(told: LimitsSection) -> Limits:
         row_timeout_s=told.row_timeout,
         max_failures=failures if isinstance(failures, int) else None,
         max_failures_share=failures if isinstance(failures, float) else None,
+        row_pico=told.row_usd,
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from runner.domain.budget import DEFAULT_WARN_SHARE
 from runner.domain.deadline import FORMS, check_deadline
 from runner.domain.job import API_VERSIONS, DEFAULT_AUTO_THRESHOLD, DEFAULT_CONCURRENCY, BatchSpec, Limits
 from runner.domain.pace import MOST_CALLS
@@ -142,6 +143,23 @@ def pico(value: Any) -> int:
     return int(amount)
 
 
+def _pico_or_none(value: Any) -> int | None:
+    return None if value is None else pico(value)
+
+
+def _share(value: Any) -> float:
+    """`80%`, or a share such as 0.8."""
+    share = value
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            share = float(value.strip()[:-1]) / 100
+        except ValueError:
+            share = None
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+        raise ValueError("must be a percentage such as 80%")
+    return float(share)
+
+
 def _amount_alone(value: Any) -> Any:
     """`budget: 5` is short for `budget: { usd: 5 }`."""
     return value if value is None or isinstance(value, dict) else {"usd": value}
@@ -173,10 +191,21 @@ class OutputSection(Section):
     path: str | None = None
 
 
-class BudgetSection(Section):
-    """`usd` is held in pico-dollars."""
+class PerSection(Section):
+    """Caps of all runs of the job together."""
 
-    usd: Annotated[int, BeforeValidator(pico)]
+    day: Annotated[int | None, BeforeValidator(_pico_or_none)] = None
+    month: Annotated[int | None, BeforeValidator(_pico_or_none)] = None
+
+
+class BudgetSection(Section):
+    """Amounts are held in pico-dollars, `warn_at` as a share."""
+
+    usd: Annotated[int | None, BeforeValidator(_pico_or_none)] = None
+    per: PerSection = PerSection()
+    warn_at: Annotated[float, BeforeValidator(_share)] = DEFAULT_WARN_SHARE
+    reserve: Literal["worst", "likely"] = "worst"
+    on_reach: Literal["pause"] = "pause"
 
 
 class LimitsSection(Section):
@@ -188,6 +217,7 @@ class LimitsSection(Section):
     max_turns: Annotated[int, Field(ge=1, le=100)] = Limits().max_turns
     row_timeout: Annotated[float, BeforeValidator(_seconds)] = Limits().row_timeout_s
     max_failures: Annotated[int | float | None, BeforeValidator(_failures)] = None
+    row_usd: Annotated[int | None, BeforeValidator(_pico_or_none)] = None
 
 
 class BatchSection(Section):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
+from runner.domain.budget import BudgetKey, Changes, Level, Payer, day_of, run_scope
 from runner.domain.job import Job
 from runner.domain.listings import Listing
 from runner.domain.outcome import Usage
@@ -25,6 +26,7 @@ from runner.failpoints import Failpoint, failpoint
 from runner.store import (
     batch_queries,
     buckets,
+    budgets,
     claims,
     group,
     holder,
@@ -48,6 +50,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._holds: dict[int, holder.Hold] = {}
+        self._payers: dict[int, Payer] = {}
 
     @staticmethod
     def open(url: str) -> Store:
@@ -235,8 +238,8 @@ class Store:
 
     def commit_group(self, run: int, operations: Sequence[group.Operation]) -> list[group.Verdict]:
         failpoint(Failpoint.GROUP_BEFORE)
-        scopes = [runs.budget_scope(run)]
-        verdicts = self.database.write(lambda c: group.commit_group(c, run, scopes, operations))
+        payer = self._payer(run)
+        verdicts = self.database.write(lambda c: group.commit_group(c, payer, operations))
         failpoint(Failpoint.GROUP_AFTER)
         return verdicts
 
@@ -261,26 +264,51 @@ class Store:
     def intend(self, new: submissions.NewSubmission, overdue_us: int) -> submissions.IntentVerdict:
         """Write a submission down before its POST; only STORED allows that to be made."""
         failpoint(Failpoint.BATCH_INTENT_BEFORE)
-        scopes = [runs.budget_scope(new.run)]
+        payer = self._payer(new.run)
 
         def work(connection: Connection) -> submissions.IntentVerdict:
             self._check_hold(connection, new.run)
-            room = group.room_in(connection, scopes)
-            return submissions.intend(connection, new, scopes, room, overdue_us)
+            return submissions.intend(connection, new, payer, overdue_us)
 
         verdict = self.database.write(work)
         failpoint(Failpoint.BATCH_INTENT_AFTER)
         return verdict
 
-    def budget_room(self, run: int) -> int | None:
-        """What the run's budget leaves, None without one."""
-        return self.database.read(lambda c: group.room_in(c, [runs.budget_scope(run)]))
+    # --- budgets
+
+    def _payer(self, run: int) -> Payer:
+        """A run's job never changes its name."""
+        if run not in self._payers:
+            self._payers[run] = self.database.read(lambda c: runs.payer_of(c, run))
+        return self._payers[run]
+
+    def budget_room(self, run: int, now_us: int) -> int | None:
+        """What the tightest budget leaves for what is sent now, None where there is none."""
+        payer = self._payer(run)
+        return self.database.read(lambda c: budgets.room(c, payer, day_of(now_us)))
+
+    def budget_levels(self, run: int, now_us: int) -> list[Level]:
+        """How every budget stands that pays for what the run sends now."""
+        payer = self._payer(run)
+        return self.database.read(lambda c: budgets.levels(c, payer, day_of(now_us)))
+
+    def standing_budgets(self, now_us: int) -> list[Level]:
+        """How the budgets of jobs and of the whole store stand that have a cap."""
+        return self.database.read(lambda c: budgets.standing(c, day_of(now_us)))
+
+    def set_job_caps(self, job: str, day_pico: int | None, month_pico: int | None) -> None:
+        """For all runs of the job, from now on."""
+        self.database.write(lambda c: budgets.set_job_caps(c, job, day_pico, month_pico))
+
+    def set_cap(self, key: BudgetKey, cap_pico: int | None) -> None:
+        self.database.write(lambda c: budgets.set_cap(c, key, cap_pico))
 
     def received(self, submission: str, batch: BatchStatus, now_us: int) -> BatchState:
         return self._moved(lambda c: submissions.received(c, submission, batch, now_us))
 
     def not_made(self, run: int, submission: str, state: BatchState) -> None:
-        self._moved(lambda c: submissions.not_made(c, submission, state, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        self._moved(lambda c: submissions.not_made(c, submission, state, payer))
 
     def end_unknown(self, submission: str) -> None:
         self._moved(lambda c: submissions.end_unknown(c, submission))
@@ -292,16 +320,18 @@ class Store:
         return self._moved_once(lambda c: submissions.claim(c, submission, batch))
 
     def absent(self, run: int, submission: str) -> bool:
-        return self._moved_once(lambda c: submissions.absent(c, submission, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        return self._moved_once(lambda c: submissions.absent(c, submission, payer))
 
     def gone(self, run: int, submission: str) -> bool:
-        return self._moved_once(lambda c: submissions.gone(c, submission, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        return self._moved_once(lambda c: submissions.gone(c, submission, payer))
 
     def let_go(self, run: int, submission: str, *, model: str, price_version: str, now_us: int) -> bool:
-        scopes = [runs.budget_scope(run)]
+        payer = self._payer(run)
         return self._moved_once(
             lambda c: submissions.let_go(
-                c, submission, scopes, model=model, price_version=price_version, now_us=now_us
+                c, submission, payer, model=model, price_version=price_version, now_us=now_us
             )
         )
 
@@ -319,9 +349,12 @@ class Store:
         self._moved(lambda c: submissions.note_duplicate(c, provider_id, submission))
 
     def book_duplicates(self, run: int, bookings: Sequence[tuple[int, group.Booking]], now_us: int) -> None:
+        payer = self._payer(run)
+
         def work(connection: Connection) -> None:
-            spent = submissions.book_duplicates(connection, run, bookings, now_us)
-            group.change_budget(connection, [runs.budget_scope(run)], spent, 0)
+            changes = Changes()
+            changes.spend(day_of(now_us), submissions.book_duplicates(connection, run, bookings, now_us))
+            budgets.change(connection, payer, changes)
 
         self.database.write(work)
 
@@ -342,18 +375,19 @@ class Store:
 
     def ingest(self, run: int, submission: str, epoch: int, settled: Sequence[group.Settlement]) -> bool:
         failpoint(Failpoint.BATCH_INGEST_BEFORE)
-        scopes = [runs.budget_scope(run)]
+        payer = self._payer(run)
 
         def work(connection: Connection) -> bool:
             self._check_hold(connection, run)
-            return submissions.ingest(connection, submission, epoch, settled, scopes)
+            return submissions.ingest(connection, submission, epoch, settled, payer)
 
         stored = self.database.write(work)
         failpoint(Failpoint.BATCH_INGEST_AFTER)
         return stored
 
     def ingested(self, run: int, submission: str, epoch: int, now_us: int) -> bool:
-        return self._moved(lambda c: submissions.ingested(c, submission, epoch, now_us, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        return self._moved(lambda c: submissions.ingested(c, submission, epoch, now_us, payer))
 
     def has_riding(self, run: int) -> bool:
         """Whether rows of the run are with the API."""
@@ -438,7 +472,7 @@ class Store:
         return self.database.read(lambda c: reports.tokens(c, run))
 
     def money(self, run: int) -> reports.Money:
-        return self.database.read(lambda c: reports.money(c, run, runs.budget_scope(run)))
+        return self.database.read(lambda c: reports.money(c, run, run_scope(run)))
 
     def failures(self, run: int) -> list[reports.FailureGroup]:
         return self.database.read(lambda c: reports.failures(c, run))

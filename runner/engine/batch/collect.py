@@ -22,6 +22,7 @@ from runner.api.wire import outcome_of_result_line
 from runner.domain.batch import Retention, retention
 from runner.domain.decide import Decision, Finish, PauseRun, TryAgain, decide_line
 from runner.domain.outcome import Failure, FailureKind, Outcome
+from runner.domain.reservation import worst_pico
 from runner.domain.states import PauseReason, RowStatus
 from runner.domain.submission import custom_id, parse_custom_id
 from runner.engine.batch.calls import is_missing
@@ -242,7 +243,7 @@ class Collector:
                 os.close(descriptor)
         if not await c.write(c.store.ingested, c.run.id, submission.id, submission.epoch, c.clock.now_us()):
             raise taken_over(c.run)
-        c.meter.committed_pico -= submission.worst_pico or 0
+        c.meter.committed_pico -= submission.reserved_pico
         self._tell_end(submission, tallies)
         if pause is not None:  # only now: a batch that is read to its end does not pause the run a second time
             c.stop.pause_for(pause.reason, pause.message)
@@ -400,7 +401,8 @@ class _Lines:
         except BadRow:
             return settled
         assert settled.booking is not None  # noqa: S101 - the caller has just looked
-        bound_pico = self._c.prices.worst_pico(request, batch=True)
+        row_pico = self._c.run.job.limits.row_pico
+        bound_pico = worst_pico(self._c.prices, request, row_pico=row_pico, batch=True)
         booking = replace(settled.booking, model=request.model, bound_pico=bound_pico)
         return replace(settled, booking=booking)
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from runner.domain.packing import BODY_HEAD, BODY_SEPARATOR, BODY_TAIL, Fits, Full, Limit, Packer, TooLarge, entry
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
+from runner.domain.reservation import worst_pico
 from runner.domain.submission import custom_id
 from runner.errors import StoreFault
 from runner.files.bad_row import BadRow
@@ -50,6 +51,7 @@ class Parcel:
     idxs: list[int]
     riders: list[Rider]
     worst_pico: int | None
+    reserved_pico: int | None
     betas: tuple[str, ...]
 
 
@@ -61,10 +63,18 @@ class Spool:
     """The body of one submission, being written. Readable by its owner alone; `close` without `finish` deletes it."""
 
     def __init__(
-        self, submission: str, path: Path, packer: Packer, renderer: Renderer, prices: PriceBook, fan: int
+        self,
+        submission: str,
+        path: Path,
+        packer: Packer,
+        renderer: Renderer,
+        prices: PriceBook,
+        fan: int,
+        row_pico: int | None = None,
     ) -> None:
         self.submission, self.path, self.packer = submission, path, packer
         self._renderer, self._prices, self._fan = renderer, prices, fan
+        self._row_pico = row_pico
         self._riders: list[Rider] = []
         self._betas: tuple[str, ...] = ()
         self._hash = hashlib.sha256()
@@ -113,7 +123,8 @@ class Spool:
         first = not len(self.packer)
         if not first and request.betas != self._betas:
             return Full(limit=None)  # betas are told once for a whole batch
-        verdict = self.packer.offer(idx, len(line), self._prices.worst_pico(request, batch=True))
+        worst = worst_pico(self._prices, request, row_pico=self._row_pico, batch=True)
+        verdict = self.packer.offer(idx, len(line), worst)
         if isinstance(verdict, Fits):
             self._write(BODY_HEAD if first else BODY_SEPARATOR, line)
             self._betas = request.betas
@@ -151,6 +162,7 @@ class Spool:
             idxs=self.packer.idxs,
             riders=self._riders,
             worst_pico=self.packer.worst_pico,
+            reserved_pico=self.packer.worst_pico,
             betas=self._betas,
         )
 

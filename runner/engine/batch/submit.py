@@ -51,6 +51,7 @@ class Submitter:
             body_hash=parcel.digest,
             body_bytes=parcel.size,
             worst_pico=parcel.worst_pico,
+            reserved_pico=parcel.reserved_pico,
             key_fingerprint=c.fingerprint,
             riders=parcel.riders,
         )
@@ -61,7 +62,7 @@ class Submitter:
             if verdict is not IntentVerdict.STORED:
                 return Sent(verdict=verdict)
             c.epochs[parcel.submission] = FIRST_EPOCH
-            c.meter.committed_pico += parcel.worst_pico or 0
+            c.meter.committed_pico += parcel.reserved_pico or 0
             return await self._posted(parcel, intent, began_s)
         finally:
             self.sending = False
@@ -132,5 +133,5 @@ class Submitter:
             await c.write(c.store.end_unknown, parcel.submission)
         else:
             await c.write(c.store.not_made, c.run.id, parcel.submission, state)
-            c.meter.committed_pico -= parcel.worst_pico or 0
+            c.meter.committed_pico -= parcel.reserved_pico or 0
         return state
