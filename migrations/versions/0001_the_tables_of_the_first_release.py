@@ -180,6 +180,7 @@ def upgrade() -> None:
         sa.Column("body_bytes", sa.BigInteger(), nullable=False),
         sa.Column("worst_pico", sa.BigInteger(), nullable=True),
         sa.Column("reserved_pico", sa.BigInteger(), nullable=False),
+        sa.Column("shares", sa.Text(), nullable=True),
         sa.Column("key_fingerprint", sa.Text(), nullable=False),
         sa.Column("organization", sa.Text(), nullable=True),
         sa.Column("workspace", sa.Text(), nullable=True),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -21,6 +22,7 @@ from runner.domain.result import ExportedRow
 from runner.domain.run import NewRun, Run, Tally
 from runner.domain.slices import SharedLevel, Take, Taken
 from runner.domain.states import BatchState, PauseReason
+from runner.domain.sum_bound import Shares
 from runner.errors import RunLocked
 from runner.failpoints import Failpoint, failpoint
 from runner.store import (
@@ -373,17 +375,28 @@ class Store:
         """Of some riding chunks: their records' lines by chunk, their rows' past, and the rows that have ended."""
         return self.database.read(lambda c: claims.records_and_past(c, run, riding))
 
-    def ingest(self, run: int, submission: str, epoch: int, settled: Sequence[group.Settlement]) -> bool:
+    def ingest(
+        self,
+        run: int,
+        submission: str,
+        epoch: int,
+        settled: Sequence[group.Settlement],
+        shares: Mapping[int, submissions.Share] = MappingProxyType({}),
+    ) -> bool:
         failpoint(Failpoint.BATCH_INGEST_BEFORE)
         payer = self._payer(run)
 
         def work(connection: Connection) -> bool:
             self._check_hold(connection, run)
-            return submissions.ingest(connection, submission, epoch, settled, payer)
+            return submissions.ingest(connection, submission, epoch, settled, payer, shares)
 
         stored = self.database.write(work)
         failpoint(Failpoint.BATCH_INGEST_AFTER)
         return stored
+
+    def cost_shares(self, run: int) -> dict[str, Shares]:
+        """What the rows of the run's batches have cost so far, as shares of their worst costs, by shape."""
+        return self.database.read(lambda c: submissions.shares_of(c, run))
 
     def ingested(self, run: int, submission: str, epoch: int, now_us: int) -> bool:
         payer = self._payer(run)

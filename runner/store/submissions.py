@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -21,6 +21,7 @@ from runner.domain.listings import Listing, Witness
 from runner.domain.packing import bitmap, rows_of
 from runner.domain.states import BATCH_MOVES, BatchState, ChunkState, leading_to
 from runner.domain.submission import Intent, ServerTime
+from runner.domain.sum_bound import Shares
 from runner.errors import UsageInvalid
 from runner.store import batch_queries, budgets, queries
 from runner.store.group import Booking, BookingKind, Fence, Fences, Settlement, ledger_line, settle
@@ -88,6 +89,13 @@ class NewSubmission:
     @property
     def held_pico(self) -> int | None:
         return self.worst_pico if self.reserved_pico is None else self.reserved_pico
+
+
+class Share(NamedTuple):
+    """How much of the most that it could cost a row has cost, and which rows it speaks for."""
+
+    shape: str
+    share: float
 
 
 class IntentVerdict(StrEnum):
@@ -412,8 +420,16 @@ def riding(connection: Connection, submission: str) -> list[Riding]:
     ]
 
 
-def ingest(connection: Connection, submission: str, epoch: int, settled: Sequence[Settlement], payer: Payer) -> bool:
-    """Store what some lines say. False when the submission is no longer in our hands: nothing was stored.
+def ingest(
+    connection: Connection,
+    submission: str,
+    epoch: int,
+    settled: Sequence[Settlement],
+    payer: Payer,
+    shares: Mapping[int, Share],
+) -> bool:
+    """Store what some lines say, and the `shares` of the worst cost that their rows took. False when the submission
+    is no longer in our hands: nothing was stored.
 
     Lines come in the order of their rows. Those that were stored before are passed over: a row that goes again or on
     live has no result yet, and would be thought to have had another try.
@@ -425,6 +441,8 @@ def ingest(connection: Connection, submission: str, epoch: int, settled: Sequenc
     if not settled:
         return True
     connection.execute(batch_queries.set_batch(submission, read_upto=settled[-1].idx + 1))
+    if shares:
+        _learn(connection, found, [shares[op.idx] for op in settled if op.idx in shares])
     seqs = sorted({op.fence.seq for op in settled})
     chunks = connection.execute(queries.fences_of(), {"of_run": found.run, "seqs": seqs}).all()
     fences = Fences(
@@ -437,6 +455,29 @@ def ingest(connection: Connection, submission: str, epoch: int, settled: Sequenc
     _use_reserved(connection, found, changes, day)
     budgets.change(connection, payer, changes)
     return True
+
+
+def _learn(connection: Connection, found: Any, shares: Sequence[Share]) -> None:
+    """Put these rows to those of the submission that are known already, in the commit that settles them."""
+    known = _shares(found.shares)
+    for one in shares:
+        known[one.shape] = known.get(one.shape, Shares()).and_one(one.share)
+    text = json.dumps({shape: [told.rows, told.total, told.squares] for shape, told in known.items()})
+    connection.execute(batch_queries.set_batch(found.submission, shares=text))
+
+
+def _shares(text: str | None) -> dict[str, Shares]:
+    told = {} if text is None else json.loads(text)
+    return {shape: Shares(rows=rows, total=total, squares=squares) for shape, (rows, total, squares) in told.items()}
+
+
+def shares_of(connection: Connection, run: int) -> dict[str, Shares]:
+    """What the rows of the run's batches have cost so far, by shape."""
+    found: dict[str, Shares] = {}
+    for row in connection.execute(batch_queries.batches_of(run)):
+        for shape, told in _shares(row.shares).items():
+            found[shape] = found.get(shape, Shares()).plus(told)
+    return found
 
 
 def _use_reserved(connection: Connection, found: Any, changes: Changes, day: str) -> None:

@@ -236,6 +236,7 @@ batches = Table(
     Column("body_bytes", BigInteger, nullable=False),
     Column("worst_pico", BigInteger),
     Column("reserved_pico", BigInteger, nullable=False),
+    Column("shares", Text),
     Column("key_fingerprint", Text, nullable=False),
     Column("organization", Text),
     Column("workspace", Text),

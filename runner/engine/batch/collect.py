@@ -20,8 +20,11 @@ import msgspec
 from runner.api.results_file import LineTooLong, ResultLines
 from runner.api.wire import outcome_of_result_line
 from runner.domain.batch import Retention, retention
+from runner.domain.budget import Reserve
 from runner.domain.decide import Decision, Finish, PauseRun, TryAgain, decide_line
 from runner.domain.outcome import Failure, FailureKind, Outcome
+from runner.domain.probe import shape_of
+from runner.domain.request import MessagesRequest
 from runner.domain.reservation import worst_pico
 from runner.domain.states import PauseReason, RowStatus
 from runner.domain.submission import custom_id, parse_custom_id
@@ -35,7 +38,7 @@ from runner.files.bad_row import BadRow
 from runner.store.claims import PastTries
 from runner.store.group import Fence, Settlement
 from runner.store.holder import taken_over
-from runner.store.submissions import Riding, Submission
+from runner.store.submissions import Riding, Share, Submission
 
 # Results of one transaction.
 ROWS_A_COMMIT = 1_000
@@ -233,7 +236,9 @@ class Collector:
             for part in _parts(riding):
                 lines = _Lines(c, submission, found, descriptor, row_errors_go_again=trouble is not None)
                 settled = await c.read(lines.settle, part)
-                if settled and not await c.write(c.store.ingest, c.run.id, submission.id, submission.epoch, settled):
+                if settled and not await c.write(
+                    c.store.ingest, c.run.id, submission.id, submission.epoch, settled, lines.shares
+                ):
                     raise taken_over(c.run)
                 self._count(settled)
                 tallies += lines.tallies
@@ -324,6 +329,8 @@ class _Lines:
         self._policy = common.run.job.limits.policy()
         self._row_errors_go_again = row_errors_go_again
         self._gone = found.cut and found.nothing
+        self._learns = common.run.job.budget.reserve is Reserve.LIKELY
+        self.shares: dict[int, Share] = {}
         self.tallies: Counter[str] = Counter()
         self.trouble: PauseRun | None = None  # the account's, not the rows'
 
@@ -378,9 +385,27 @@ class _Lines:
             custom_id=custom_id(self._submission.id, idx),
         )
         settled = settlement(tried, outcome, decision, self._c.prices, now_us=self._c.clock.now_us(), latency_us=None)
+        if settled.booking is not None and self._learns:
+            self._learn(idx, row, settled.booking.cost_pico)
         if settled.booking is not None and settled.booking.cost_pico is None:
             settled = self._bounded(settled, row)
         return settled
+
+    def _learn(self, idx: int, row: dict[str, object], cost_pico: int | None) -> None:
+        """What the row took of the most that it could have cost; all, where nobody knows."""
+        try:
+            body = self._c.renderer.body(row, batch=True)
+            request = self._c.renderer.request_of(body)
+        except BadRow:
+            return
+        worst = self._worst_pico(request)
+        if worst:
+            share = 1.0 if cost_pico is None else cost_pico / worst
+            self.shares[idx] = Share(shape_of(body), share)
+
+    def _worst_pico(self, request: MessagesRequest) -> int | None:
+        row_pico = self._c.run.job.limits.row_pico
+        return worst_pico(self._c.prices, request, row_pico=row_pico, batch=True)
 
     def _outcome(self, idx: int) -> Outcome:
         slot = _slot(self._found.idxs, idx)
@@ -401,8 +426,7 @@ class _Lines:
         except BadRow:
             return settled
         assert settled.booking is not None  # noqa: S101 - the caller has just looked
-        row_pico = self._c.run.job.limits.row_pico
-        bound_pico = worst_pico(self._c.prices, request, row_pico=row_pico, batch=True)
+        bound_pico = self._worst_pico(request)
         booking = replace(settled.booking, model=request.model, bound_pico=bound_pico)
         return replace(settled, booking=booking)
 

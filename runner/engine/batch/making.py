@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runner.api.batch_create import WITHHELD
 from runner.clock import SECOND
+from runner.domain.budget import Reserve
 from runner.domain.decide import pause_of
 from runner.domain.outcome import Failure, FailureKind, Usage
 from runner.domain.packing import API_MAX_REQUESTS, Full, Limit, Packer, TooLarge
@@ -21,6 +22,7 @@ from runner.domain.priming import MAX_WAIT_S
 from runner.domain.reservation import UNBOUNDED
 from runner.domain.states import RIDING_BATCH, BatchState, PauseReason
 from runner.domain.submission import named_request, new_submission_id
+from runner.domain.sum_bound import LikelyHeld, WorstHeld
 from runner.engine.batch.ahead import Scout
 from runner.engine.batch.common import Common
 from runner.engine.batch.spool import Added, Misfit, Parcel, Spool
@@ -303,12 +305,21 @@ class Maker:
             return None
         room = await self._budget_room()
         self._room = room or 0
-        packer = Packer(most, batch.max_bytes, None if room is None else max(0, room))
+        packer = Packer(most, batch.max_bytes, None if room is None else max(0, room), await self._held())
         submission = new_submission_id(secrets.randbits)
         path = c.file(submission, "body")
         self._bodies = {body for body in self._bodies if body.exists()} | {path}
         row_pico = c.run.job.limits.row_pico
-        return await c.read(Spool, submission, path, packer, c.renderer, c.prices, c.run.fan, row_pico)
+        likely = isinstance(packer.held, LikelyHeld)
+        return await c.read(Spool, submission, path, packer, c.renderer, c.prices, c.run.fan, row_pico, likely)
+
+    async def _held(self) -> WorstHeld:
+        """How much of the budget the rows of the next batch hold back."""
+        c = self._c
+        if c.run.job.budget.reserve is Reserve.WORST:
+            return WorstHeld()
+        batches = await c.read(c.store.submissions_of, c.run.id)
+        return LikelyHeld(await c.read(c.store.cost_shares, c.run.id), len(batches) + 1)
 
     def _passed_over(self, chunk: ClaimedChunk) -> frozenset[int]:
         """Rows that go on live, and those that the service has refused by name."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from runner.domain.money import dollars
 from runner.domain.outcome import Failure
 from runner.domain.states import BatchState
 from runner.domain.submission import CreateReply, Intent, ServerTime, classify_create, us
+from runner.domain.sum_bound import CONFIDENCE_WORDS
 from runner.engine.batch.common import Common
 from runner.engine.batch.spool import Parcel
 from runner.failpoints import Failpoint, failpoint
@@ -124,7 +126,7 @@ class Submitter:
             state = await c.write(c.store.received, parcel.submission, reply.batch, c.clock.now_us())
             c.note(
                 "batch_submitted",
-                f"batch submitted: {len(parcel.idxs):,} rows as {reply.batch.id}",
+                f"batch submitted: {len(parcel.idxs):,} rows as {reply.batch.id}{_reserved(parcel)}",
                 batch=parcel.submission,
                 id=reply.batch.id,
                 rows=len(parcel.idxs),
@@ -135,3 +137,11 @@ class Submitter:
             await c.write(c.store.not_made, c.run.id, parcel.submission, state)
             c.meter.committed_pico -= parcel.reserved_pico or 0
         return state
+
+
+def _reserved(parcel: Parcel) -> str:
+    """What is held back where that is not simply the most that the batch can cost."""
+    held, worst = parcel.reserved_pico, parcel.worst_pico
+    if held is None or worst is None or held >= worst:
+        return ""
+    return f", {dollars(held)} reserved ({CONFIDENCE_WORDS}) of {dollars(worst)} at worst"
