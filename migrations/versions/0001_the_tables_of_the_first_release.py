@@ -117,6 +117,7 @@ def upgrade() -> None:
         sa.Column("organization", sa.Text(), nullable=True),
         sa.Column("workspace", sa.Text(), nullable=True),
         sa.Column("estimates", sa.Text(), nullable=True),
+        sa.Column("forecast", sa.Text(), nullable=True),
         sa.Column("schedule", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("fire_us", sa.BigInteger(), nullable=True),
         sa.Column("created_us", sa.BigInteger(), nullable=False),

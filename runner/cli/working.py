@@ -60,9 +60,16 @@ def work(
 
 
 def worked(
-    context: Context, store: Store, launched: Launch, *, retry: bool = False, waits: bool = True, shown: bool = True
+    context: Context,
+    store: Store,
+    launched: Launch,
+    *,
+    retry: bool = False,
+    waits: bool = True,
+    shown: bool = True,
+    only: frozenset[int] | None = None,
 ) -> RunEnd:
-    """Work on the run and show how it goes, without a word about its end."""
+    """Work on the run and show how it goes, without a word about its end. With `only` on these rows alone."""
     write_caps(context.settings, store)
     with _progress(context, shown=shown) as view:
         sending = Sending(
@@ -74,6 +81,7 @@ def worked(
             retry=retry,
             keys=view.takes_keys,
             waits=waits,
+            only=only,
             on_batch=teller(context, launched.run, view),
         )
         return send(launched, sending)

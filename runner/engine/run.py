@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from runner.engine.ingest import Ingest
 from runner.engine.keeper import Keeper
 from runner.engine.live import Live, Service
 from runner.engine.meter import Meter
+from runner.engine.sample import ChunksWith
 from runner.engine.scopes import Scope, Scopes
 from runner.engine.stop import Pause, Stop
 from runner.engine.telling import progress_of
@@ -47,6 +49,7 @@ from runner.files.render import Renderer
 from runner.files.source import Input
 from runner.store.claims import ClaimedChunk
 from runner.store.holder import HEARTBEAT_S, Hold, taken_over
+from runner.store.queries import Wanted
 from runner.store.store import Store
 
 # What supervisors give a process to end is 30 s or more; stay below it.
@@ -89,7 +92,8 @@ class Parts:
 
     `job` brings what may change on resume; `retry` opens a new round of a finished run's failed rows. `known` are
     limits by model class, of a tier or from the Admin API; `own_from` says where a limit of the run's own was set, by
-    name; `pace` is given by whoever wants to change it meanwhile, which what runs `beside` the work may do.
+    name; `pace` is given by whoever wants to change it meanwhile, which what runs `beside` the work may do. With
+    `only` these rows are asked live, whatever the mode, and the run pauses.
     """
 
     store: Store
@@ -107,6 +111,7 @@ class Parts:
     own_from: Mapping[str, str] = field(default_factory=dict)
     pace: Pace | None = None
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+    only: frozenset[int] | None = None
     grace_s: float = GRACE_S
     signals: bool = True
 
@@ -301,6 +306,9 @@ class _Engine:
 
     async def _work(self) -> None:
         """Every row live, or in batches, or both side by side while batches of an earlier mode are out."""
+        if self._parts.only is not None:
+            await self._answer_only(self._parts.only)
+            return
         if self._run.job.mode is Mode.AUTO:
             self._lane = self._new_lane(await self._chosen())
         lane = self._lane
@@ -360,6 +368,21 @@ class _Engine:
             return left.pop(0) if left else None
 
         await self._live_pass(self._new_feeder(next_chunk))
+
+    async def _answer_only(self, wanted: frozenset[int]) -> None:
+        """These rows live, in whatever chunks they lie, and then a pause. What rides in a batch is left alone."""
+        while not (self._ingest.done or self._stop.is_asked()):  # noqa: ASYNC110 - the ingest keeps a flag
+            await anyio.sleep(STAGED_LOOK_S)
+        chunks = ChunksWith(wanted, self._claim_after)
+        await self._live_pass(self._new_feeder(chunks.next))
+        await to_thread.run_sync(self._parts.store.release_chunks, self._run.id, chunks.taken, limiter=self._writes)
+        if await to_thread.run_sync(self._parts.store.unfinished_chunks, self._run.id):
+            self._stop.pause_for(PauseReason.REQUESTED, f"{len(wanted):,} rows were answered as a sample")
+
+    async def _claim_after(self, seq: int) -> ClaimedChunk | None:
+        claim = partial(self._parts.store.claim_next, wanted=Wanted.FREE, after_seq=seq)
+        now_us, version = self._parts.clock.now_us(), self._parts.prices.version
+        return await to_thread.run_sync(claim, self._run.id, now_us, version, limiter=self._writes)
 
     async def _live_pass(self, feeder: Feeder) -> None:
         live = self._new_live(feeder)

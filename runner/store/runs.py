@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Any
 
 from sqlalchemy import Connection
 
 from runner.domain.budget import WHOLE_RUN, BudgetKey, Payer, run_scope
+from runner.domain.forecast import Forecast
 from runner.domain.job import Job
 from runner.domain.run import NewRun, Run
 from runner.domain.states import RUN_MOVES, PauseReason, RunState, leading_to
@@ -173,6 +175,7 @@ def _value(row: Any) -> Run:
         organization=row.organization,
         workspace=row.workspace,
         estimates=row.estimates,
+        forecast=Forecast(**json.loads(row.forecast)) if row.forecast else None,
         created_us=row.created_us,
         ended_us=row.ended_us,
     )

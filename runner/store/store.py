@@ -5,6 +5,7 @@ All calls block; async callers run them in a worker thread. Nothing is sent and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -15,6 +16,7 @@ from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
 from runner.domain.budget import BudgetKey, Changes, Level, Payer, day_of, run_scope
+from runner.domain.forecast import Forecast
 from runner.domain.job import Job
 from runner.domain.listings import Listing
 from runner.domain.outcome import Usage
@@ -32,6 +34,7 @@ from runner.store import (
     claims,
     group,
     holder,
+    past_queries,
     queries,
     report_queries,
     reports,
@@ -131,6 +134,11 @@ class Store:
     def note_estimates(self, run: int, estimates: str) -> None:
         """What the run has learned of the size of its calls."""
         self.database.write(lambda c: c.execute(queries.set_run(run, estimates=estimates)))
+
+    def note_forecast(self, run: int, forecast: Forecast) -> None:
+        """What the run is said to cost, for whoever compares it with what it did."""
+        told = json.dumps(forecast.to_dict())
+        self.database.write(lambda c: c.execute(queries.set_run(run, forecast=told)))
 
     def note_exported(self, run: int, path: str, now_us: int) -> None:
         """The output is written; the same command need not write it again while it stands."""
@@ -486,6 +494,15 @@ class Store:
 
     def money(self, run: int) -> reports.Money:
         return self.database.read(lambda c: reports.money(c, run, run_scope(run)))
+
+    def past_answers(self, job_name: str, model: str, limit: int) -> list[tuple[int, int | None]]:
+        """Output tokens and latency (microseconds, None in batches) of the job's newest answers from this model."""
+        query = past_queries.answers_of_job(job_name, model, limit)
+        return self.database.read(lambda c: [(row.output_tokens, row.latency_us) for row in c.execute(query)])
+
+    def batch_times_us(self, limit: int) -> list[int]:
+        """How long the newest batches of the store took, whoever made them."""
+        return self.database.read(lambda c: list(c.scalars(past_queries.batch_times(limit))))
 
     def failures(self, run: int) -> list[reports.FailureGroup]:
         return self.database.read(lambda c: reports.failures(c, run))

@@ -77,6 +77,7 @@ runs = Table(
     Column("organization", Text),
     Column("workspace", Text),
     Column("estimates", Text),
+    Column("forecast", Text),
     Column("schedule", Serial, ForeignKey("schedules.id")),
     Column("fire_us", BigInteger),
     Column("created_us", BigInteger, nullable=False),
