@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import click
 
 from runner.cli.command import command
+from runner.cli.confirm import mode_of
 from runner.cli.context import Context
 from runner.cli.estimating import SAMPLE_ROWS, Desk, Estimated
 from runner.cli.job_argument import job_of
@@ -26,11 +27,10 @@ from runner.cli.options import (
 from runner.cli.row_sample import DrawnRow
 from runner.cli.sending import check_credential
 from runner.cli.working import worked
-from runner.domain.forecast import Forecast
-from runner.domain.job import Mode, OnBadRow
+from runner.domain.job import OnBadRow
 from runner.domain.pricing import shipped_prices
 from runner.domain.result import RowResult
-from runner.domain.states import FINISHED_RUN
+from runner.domain.states import FINISHED_RUN, PauseReason
 from runner.errors import InputInvalid
 from runner.files.check import check_input, refuse_bad_rows
 from runner.files.render import Renderer
@@ -145,19 +145,13 @@ def _answered(
     idxs = [row.row.idx for row in rows[::step][:answers]]
     if run.state not in FINISHED_RUN:
         end = worked(context, store, launched, only=frozenset(idxs))
-        if end.pause is not None and "as a sample" not in end.pause.message:
+        if end.pause is not None and end.pause.reason is not PauseReason.SAMPLED:
             warning(end.pause.reason, f"{end.pause.message}.")
     found = {idx: exported.result for idx in idxs if (exported := store.exported_row(run, idx)) is not None}
     told = desk.estimated(rows, not_counted, found)
-    store.note_forecast(run.id, forecast_of(desk.job.mode, told))
+    store.note_forecast(run.id, mode_of(desk.job, told).forecast)
     return told, run.label, _spent(found)
 
 
 def _spent(found: Mapping[int, RowResult]) -> int:
     return sum(result.cost_pico or 0 for result in found.values())
-
-
-def forecast_of(mode: Mode, told: Estimated) -> Forecast:
-    """Of the way in which the run will be sent."""
-    chosen = told.choice.mode if mode is Mode.AUTO else mode
-    return told.told.batch.forecast if chosen is Mode.BATCH else told.told.live.forecast

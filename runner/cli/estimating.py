@@ -18,6 +18,7 @@ from runner.domain.choice import Choice, choose
 from runner.domain.deadline import deadline_us
 from runner.domain.job import Job
 from runner.domain.job_estimate import Bounds, JobEstimate, Past, estimate
+from runner.domain.limits import KnownLimits
 from runner.domain.packing import API_MAX_REQUESTS
 from runner.domain.pricing import PriceBook
 from runner.domain.result import RowResult
@@ -77,12 +78,17 @@ class Desk:
         return counted, None
 
     def estimated(
-        self, rows: list[DrawnRow], not_counted: str | None, answers: Mapping[int, RowResult] | None = None
+        self,
+        rows: list[DrawnRow],
+        not_counted: str | None,
+        answers: Mapping[int, RowResult] | None = None,
+        *,
+        limits_known: bool = True,
     ) -> Estimated:
-        """`answers` by the row's number."""
+        """`answers` by the row's number. Where `limits_known` the organisation's limits are asked for."""
         sample = [_with_answer(row, (answers or {}).get(row.row.idx)) for row in rows]
         levels = self._levels()
-        bounds = self._bounds(levels)
+        bounds = self._bounds(levels, limits_known=limits_known)
         lines = max(1, self.report.records + self.report.bad_count)
         mean_length = max(1.0, self.report.size / lines - 1)  # without the end of the line
         told = estimate([row.row for row in sample], self.total, mean_length, self.prices, bounds, self._past(sample))
@@ -112,10 +118,12 @@ class Desk:
             for key, cap in zip(keys, caps, strict=True)
         ]
 
-    def _bounds(self, levels: list[Level]) -> Bounds:
+    def _bounds(self, levels: list[Level], *, limits_known: bool) -> Bounds:
         job = self.job
         full = Account(Payer(run=0, job=job.name), levels)
-        known = anyio.run(known_limits, job, self.context.settings, self.prices, self.context.clock)
+        known: Mapping[str, KnownLimits] = {}
+        if limits_known:
+            known = anyio.run(known_limits, job, self.context.settings, self.prices, self.context.clock)
         told = known.get(self.prices.limit_class(job.model)) if job.model else None
         theirs = told.limits if told is not None else None
 

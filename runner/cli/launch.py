@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -19,7 +19,7 @@ from runner.domain.model_rules import model_problem
 from runner.domain.packing import API_MAX_REQUESTS
 from runner.domain.pricing import PICO_PER_USD, PriceBook
 from runner.domain.run import NewRun, Run
-from runner.domain.states import FINISHED_RUN, RunState
+from runner.domain.states import FINISHED_RUN, PauseReason, RunState
 from runner.domain.submission import Timing
 from runner.errors import InputChanged, InputInvalid, JobInvalid, UsageInvalid
 from runner.files.check import (
@@ -161,12 +161,17 @@ def opened_input(job: Job, home: Path) -> Iterator[tuple[Job, Input]]:
             yield job, source
 
 
+# Asked before a run is made, with its checked input: the job as it is agreed to.
+Agree = Callable[[Job, InputReport, Renderer], Job]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """What the command line says beside the job."""
 
     key: str | None = None
     new: bool = False
+    agree: Agree | None = None
 
 
 def launch(job: Job, wish: Wish, source: Input, store: Store, clock: Clock) -> Launch:
@@ -189,10 +194,17 @@ def _found_or_made(job: Job, wish: Wish, source: Input, renderer: Renderer, stor
         return _again(found, job, source, renderer)
     if found is not None:
         if _same_input(found, source):
+            if wish.agree is not None and found.pause_reason is PauseReason.SAMPLED:
+                read = _report(job, source, renderer)
+                known = replace(read, records=found.records or 0, size=found.input_bytes or 0)
+                job = wish.agree(job, known, renderer)
             return _again(found, job, source, renderer)
         if found.state not in FINISHED_RUN or wish.key is not None:
             raise _changed(found, source, renderer, store)
     new, report = _new(job, wish, source, renderer)
+    if wish.agree is not None and report is not None:
+        job = wish.agree(job, report, renderer)
+        new = replace(new, job=job)
     newest = None if wish.new else found.id if found else 0
     run = store.create_run(new, clock.now_us(), newest=newest)
     return Launch(run=run, job=job, source=source, report=report, renderer=renderer)

@@ -50,6 +50,7 @@ EXIT_OF_PAUSE = {
     PauseReason.MAX_FAILURES: RowsFailed.exit_code,
     PauseReason.SUBMITTED: Stalled.exit_code,
     PauseReason.UNKNOWN_BATCH: UnknownBatches.exit_code,
+    PauseReason.SAMPLED: Stalled.exit_code,
     PauseReason.REFUSED: JobInvalid.exit_code,
 }
 # What rows and held submissions say; a duplicate that was paid for goes before it. A run that is merely not there

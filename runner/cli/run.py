@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import click
 
 from runner.cli.command import command
+from runner.cli.confirm import Agreement
 from runner.cli.context import Context
 from runner.cli.job_argument import job_of
 from runner.cli.launch import Wish, check_model, launch, opened_input, relaunch, settled
@@ -78,7 +79,7 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
 @click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @click.option("--submit-only", is_flag=True, help="In batch mode: send all, wait for nothing; collect fetches it.")
 @simulate_option
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing, whatever it costs.")
 @json_option
 @progress_option
 def run(
@@ -107,7 +108,6 @@ def run(
     With --submit-only: exit 0 when every row is with the API or has ended, 75 when some could not be sent yet, 10
     when nobody knows whether they were. The same command, or `runner collect`, goes on.
     """
-    del yes  # nothing is asked yet; scripts may say so already
     if key is not None and new:
         raise UsageInvalid("--key and --new contradict each other.", hints=("a new key is a new run by itself",))
     overrides = {
@@ -133,7 +133,10 @@ def run(
     with ExitStack() as open_:
         job, source = open_.enter_context(opened_input(job, context.settings.home))
         store = open_.enter_context(context.store())
-        launched = launch(job, Wish(key=key, new=new), source, store, context.clock)
+        agreement = Agreement(context=context, source=source, store=store, prices=prices, yes=yes)
+        launched = launch(job, Wish(key=key, new=new, agree=agreement), source, store, context.clock)
+        if agreement.forecast is not None and launched.run.forecast is None:
+            store.note_forecast(launched.run.id, agreement.forecast)
         return work(context, store, launched, waits=not submit_only, submit_only=submit_only)
 
 

@@ -377,7 +377,7 @@ class _Engine:
         await self._live_pass(self._new_feeder(chunks.next))
         await to_thread.run_sync(self._parts.store.release_chunks, self._run.id, chunks.taken, limiter=self._writes)
         if await to_thread.run_sync(self._parts.store.unfinished_chunks, self._run.id):
-            self._stop.pause_for(PauseReason.REQUESTED, f"{len(wanted):,} rows were answered as a sample")
+            self._stop.pause_for(PauseReason.SAMPLED, f"{len(wanted):,} rows were answered as a sample")
 
     async def _claim_after(self, seq: int) -> ClaimedChunk | None:
         claim = partial(self._parts.store.claim_next, wanted=Wanted.FREE, after_seq=seq)

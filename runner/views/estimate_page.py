@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.domain.budget import Level, name_of, tightest
 from runner.domain.choice import Choice
 from runner.domain.forecast import Forecast, off_by
+from runner.domain.job import Job, Mode
 from runner.domain.job_estimate import JobEstimate, ModeEstimate
 from runner.views.cost_words import token_words
 from runner.views.durations import span
@@ -193,6 +196,32 @@ def _mode_json(mode: ModeEstimate) -> dict[str, Any]:
         "rows_at_once": mode.at_once,
         "seconds": None if mode.seconds is None else round(mode.seconds),
     }
+
+
+def start_words(job: Job, told: JobEstimate, levels: Sequence[Level], choice: Choice) -> str:
+    """`9,600 rows, perhaps $12.40, at worst $98.30; the budget of $60.00 holds 5,860 rows at once`."""
+    mode = told.batch if (choice.mode if job.mode is Mode.AUTO else job.mode) is Mode.BATCH else told.live
+    forecast = mode.forecast
+    cost = "cost unknown" if forecast.pico is None else f"{_cost(mode).replace('perhaps', 'perhaps about')}"
+    words = f"{of_rows(told.rows)}: {cost}, {_at_worst(forecast)}"
+    full = tightest(levels)
+    return words if full is None else f"{words}\n{budget_words(full, mode)}"
+
+
+def _at_worst(forecast: Forecast) -> str:
+    return "without a bound" if forecast.worst_pico is None else f"at worst {dollars(forecast.worst_pico)}"
+
+
+def budget_words(full: Level, mode: ModeEstimate) -> str:
+    """`the run's budget, $60.00, holds 5,860 rows at once at their worst: 4 batches in sequence`."""
+    if mode.at_once is None:
+        return f"{name_of(full.key)}, {dollars(full.cap_pico)}, has {dollars(full.room_pico)} left"
+    words = f"{name_of(full.key)}, {dollars(full.cap_pico)}, holds {of_rows(mode.at_once)} at once at their worst"
+    if mode.batches is None:
+        return words
+    if mode.in_sequence is None:
+        return f"{words}: it will probably be used up before the last row"
+    return f"{words}: {count(mode.in_sequence)} batches in sequence" if mode.in_sequence > 1 else words
 
 
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
