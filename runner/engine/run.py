@@ -373,6 +373,7 @@ class _Engine:
         """These rows live, in whatever chunks they lie, and then a pause. What rides in a batch is left alone."""
         while not (self._ingest.done or self._stop.is_asked()):  # noqa: ASYNC110 - the ingest keeps a flag
             await anyio.sleep(STAGED_LOOK_S)
+        self._feeder.close()
         chunks = ChunksWith(wanted, self._claim_after)
         await self._live_pass(self._new_feeder(chunks.next))
         await to_thread.run_sync(self._parts.store.release_chunks, self._run.id, chunks.taken, limiter=self._writes)
