@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,13 +16,28 @@ from runner.cli.sending import connection_for
 from runner.clock import Clock
 from runner.domain.estimates import BYTES_PER_TOKEN
 from runner.domain.job import Job
-from runner.domain.outcome import Failure
+from runner.domain.outcome import Failure, FailureKind
 from runner.domain.request import MessagesRequest
 from runner.settings import Settings
 from runner.views.numbers import brief
 
-# Of a Messages call; the counting call takes neither.
-NOT_COUNTED = ("max_tokens", "stream")
+# Of a Messages call; the counting call takes none of them.
+NOT_COUNTED = frozenset(
+    {
+        "max_tokens",
+        "stream",
+        "metadata",
+        "stop_sequences",
+        "service_tier",
+        "inference_geo",
+        "container",
+        "temperature",
+        "top_p",
+        "top_k",
+    }
+)
+COUNTS_AT_ONCE = 8
+PATIENCE = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,20 +72,46 @@ class Counted:
 
 def counted(requests: list[MessagesRequest], job: Job, settings: Settings, clock: Clock) -> Counted:
     """Asks the service, or the simulator where the job is simulated. Raises the error that people should see."""
-    tokens = anyio.run(partial(_counted, requests, job, settings, clock))
+    tokens = sum(counted_each(requests, job, settings, clock))
     return Counted(rows=len(requests), input_tokens=tokens, bytes=sum(len(request.body) for request in requests))
 
 
-async def _counted(requests: list[MessagesRequest], job: Job, settings: Settings, clock: Clock) -> int:
-    async with connection_for(job, settings, clock) as connection, Client(connection, clock=clock) as client:
-        found = [await _count(client, request) for request in requests]
-    for told in found:
+def counted_each(requests: Sequence[MessagesRequest], job: Job, settings: Settings, clock: Clock) -> list[int]:
+    """The same, request by request."""
+    return anyio.run(partial(_counted, requests, job, settings, clock))
+
+
+async def _counted(requests: Sequence[MessagesRequest], job: Job, settings: Settings, clock: Clock) -> list[int]:
+    found: dict[int, int | Failure] = {}
+    left = iter(enumerate(requests))
+
+    async def some(client: Client) -> None:
+        for number, request in left:
+            found[number] = await _count(client, request, clock)
+            if isinstance(found[number], Failure):
+                return
+
+    async with (
+        connection_for(job, settings, clock) as connection,
+        Client(connection, clock=clock) as client,
+        anyio.create_task_group() as counting,
+    ):
+        for _ in range(COUNTS_AT_ONCE):
+            counting.start_soon(some, client)
+    for told in found.values():
         if isinstance(told, Failure):
             raise error_of(told, connection.credential, connection.base_url)
-    return sum(told for told in found if isinstance(told, int))
+    return [told for _, told in sorted(found.items()) if isinstance(told, int)]
 
 
-async def _count(client: Client, request: MessagesRequest) -> int | Failure:
+async def _count(client: Client, request: MessagesRequest, clock: Clock) -> int | Failure:
+    """Counting has a limit of requests a minute of its own; what it refuses is asked again when it says so."""
     body = msgspec.json.decode(request.body)
-    kept = {name: value for name, value in body.items() if name not in NOT_COUNTED}
-    return await client.count_tokens(msgspec.json.encode(kept), betas=request.betas)
+    kept = msgspec.json.encode({name: value for name, value in body.items() if name not in NOT_COUNTED})
+    told = await client.count_tokens(kept, betas=request.betas)
+    for _ in range(PATIENCE):
+        if not isinstance(told, Failure) or told.kind is not FailureKind.RATE_LIMITED:
+            break
+        await clock.sleep(told.retry_after_s or 1.0)
+        told = await client.count_tokens(kept, betas=request.betas)
+    return told

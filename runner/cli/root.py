@@ -40,6 +40,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "explain": Entry("runner.cli.explain:explain", "What an error means, what becomes of the rows, what to do"),
         "export": Entry("runner.cli.export:export", "Write a run's results to a file"),
         "preview": Entry("runner.cli.preview:preview", "The exact requests of the first rows; nothing is sent"),
+        "estimate": Entry("runner.cli.estimate:estimate", "What a job will cost and how long it will take"),
         "check": Entry("runner.cli.check:check", "A job file and its whole input; nothing is sent"),
     },
     "Set up": {

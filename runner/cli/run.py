@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from runner.cli.command import command
+from runner.cli.confirm import Agreement
 from runner.cli.context import Context
 from runner.cli.headers import header_warnings, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
@@ -84,7 +85,7 @@ def _finish_by(_context: click.Context, _parameter: click.Parameter, told: str |
 @click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @click.option("--submit-only", is_flag=True, help="In batch mode: send all, wait for nothing; collect fetches it.")
 @simulate_option
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing, whatever it costs.")
 @json_option
 @progress_option
 def run(
@@ -115,7 +116,6 @@ def run(
     With --submit-only: exit 0 when every row is with the API or has ended, 75 when some could not be sent yet, 10
     when nobody knows whether they were. The same command, or `runner collect`, goes on.
     """
-    del yes  # nothing is asked yet; scripts may say so already
     if key is not None and new:
         raise UsageInvalid("--key and --new contradict each other.", hints=("a new key is a new run by itself",))
     overrides = {
@@ -134,7 +134,9 @@ def run(
         raise UsageInvalid(f"--finish-by is for auto mode, and this job is sent {_SENT[job.mode]}.", hints=hints)
     if submit_only:
         _check_submit_only(job.mode, simulated=context.simulate)
-    asked = Asked(key=key, new=new, any_model=any_model, betas=betas, headers=headers, submit_only=submit_only)
+    asked = Asked(
+        key=key, new=new, any_model=any_model, betas=betas, headers=headers, submit_only=submit_only, yes=yes
+    )
     return asked_for(context, job, asked)
 
 
@@ -148,6 +150,7 @@ class Asked:
     betas: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     submit_only: bool = False
+    yes: bool = False
 
 
 def asked_for(context: Context, job: Job, asked: Asked) -> int:
@@ -164,7 +167,11 @@ def asked_for(context: Context, job: Job, asked: Asked) -> int:
     with ExitStack() as open_:
         store = open_.enter_context(context.store())
         job, source = open_.enter_context(opened_input(job, context.settings.home, store))
-        launched = launch(job, Wish(key=asked.key, new=asked.new), source, store, context.clock)
+        agreement = Agreement(context=context, source=source, store=store, prices=prices, yes=asked.yes)
+        wish = Wish(key=asked.key, new=asked.new, agree=agreement)
+        launched = launch(job, wish, source, store, context.clock)
+        if agreement.forecast is not None and launched.run.forecast is None:
+            store.note_forecast(launched.run.id, agreement.forecast)
         return work(context, store, launched, waits=not asked.submit_only, submit_only=asked.submit_only)
 
 

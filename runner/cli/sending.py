@@ -46,6 +46,7 @@ class Sending:
     retry: bool = False
     keys: bool = False  # whether + and - on the terminal change the pace
     waits: bool = True
+    only: frozenset[int] | None = None
     on_batch: Tell = silence
 
 
@@ -89,6 +90,7 @@ async def _send(launched: Launch, sending: Sending) -> RunEnd:
             known=known,
             own_from=own_limits_from(launched.job, sending.settings),
             pace=pace,
+            only=sending.only,
             beside=(partial(obey_keys, sys.stdin.fileno(), pace),) if sending.keys else (),
         )
         with single_keys(sys.stdin.fileno()) if sending.keys else nullcontext():

@@ -5,15 +5,19 @@ All calls block; async callers run them in a worker thread. Nothing is sent and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
 from runner.domain.booking import Booking
+from runner.domain.budget import BudgetKey, Changes, Level, Payer, day_of, run_scope
+from runner.domain.forecast import Forecast
 from runner.domain.job import Job
 from runner.domain.listings import Listing
 from runner.domain.outcome import Usage
@@ -23,15 +27,18 @@ from runner.domain.run import NewRun, Run, Tally
 from runner.domain.slices import SharedLevel, Take, Taken
 from runner.domain.spending import Spending
 from runner.domain.states import BatchState, PauseReason
+from runner.domain.sum_bound import Shares
 from runner.errors import RunLocked
 from runner.failpoints import Failpoint, failpoint
 from runner.store import (
     batch_queries,
     buckets,
+    budgets,
     claims,
     group,
     holder,
     ledger,
+    past_queries,
     queries,
     report_queries,
     reports,
@@ -53,6 +60,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._holds: dict[int, holder.Hold] = {}
+        self._payers: dict[int, Payer] = {}
 
     @staticmethod
     def open(url: str) -> Store:
@@ -131,6 +139,11 @@ class Store:
     def note_estimates(self, run: int, estimates: str) -> None:
         """What the run has learned of the size of its calls."""
         self.database.write(lambda c: c.execute(queries.set_run(run, estimates=estimates)))
+
+    def note_forecast(self, run: int, forecast: Forecast) -> None:
+        """What the run is said to cost, for whoever compares it with what it did."""
+        told = json.dumps(forecast.to_dict())
+        self.database.write(lambda c: c.execute(queries.set_run(run, forecast=told)))
 
     def note_exported(self, run: int, path: str | None, now_us: int) -> None:
         """The output is written; the same command need not write it again while it stands."""
@@ -244,8 +257,8 @@ class Store:
 
     def commit_group(self, run: int, operations: Sequence[group.Operation]) -> list[group.Verdict]:
         failpoint(Failpoint.GROUP_BEFORE)
-        scopes = [runs.budget_scope(run)]
-        verdicts = self.database.write(lambda c: group.commit_group(c, run, scopes, operations))
+        payer = self._payer(run)
+        verdicts = self.database.write(lambda c: group.commit_group(c, payer, operations))
         failpoint(Failpoint.GROUP_AFTER)
         return verdicts
 
@@ -270,26 +283,51 @@ class Store:
     def intend(self, new: submissions.NewSubmission, overdue_us: int) -> submissions.IntentVerdict:
         """Write a submission down before its POST; only STORED allows that to be made."""
         failpoint(Failpoint.BATCH_INTENT_BEFORE)
-        scopes = [runs.budget_scope(new.run)]
+        payer = self._payer(new.run)
 
         def work(connection: Connection) -> submissions.IntentVerdict:
             self._check_hold(connection, new.run)
-            room = group.room_in(connection, scopes)
-            return submissions.intend(connection, new, scopes, room, overdue_us)
+            return submissions.intend(connection, new, payer, overdue_us)
 
         verdict = self.database.write(work)
         failpoint(Failpoint.BATCH_INTENT_AFTER)
         return verdict
 
-    def budget_room(self, run: int) -> int | None:
-        """What the run's budget leaves, None without one."""
-        return self.database.read(lambda c: group.room_in(c, [runs.budget_scope(run)]))
+    # --- budgets
+
+    def _payer(self, run: int) -> Payer:
+        """A run's job never changes its name."""
+        if run not in self._payers:
+            self._payers[run] = self.database.read(lambda c: runs.payer_of(c, run))
+        return self._payers[run]
+
+    def budget_room(self, run: int, now_us: int) -> int | None:
+        """What the tightest budget leaves for what is sent now, None where there is none."""
+        payer = self._payer(run)
+        return self.database.read(lambda c: budgets.room(c, payer, day_of(now_us)))
+
+    def budget_levels(self, run: int, now_us: int) -> list[Level]:
+        """How every budget stands that pays for what the run sends now."""
+        payer = self._payer(run)
+        return self.database.read(lambda c: budgets.levels(c, payer, day_of(now_us)))
+
+    def standing_budgets(self, now_us: int) -> list[Level]:
+        """How the budgets of jobs and of the whole store stand that have a cap."""
+        return self.database.read(lambda c: budgets.standing(c, day_of(now_us)))
+
+    def set_job_caps(self, job: str, day_pico: int | None, month_pico: int | None) -> None:
+        """For all runs of the job, from now on."""
+        self.database.write(lambda c: budgets.set_job_caps(c, job, day_pico, month_pico))
+
+    def set_cap(self, key: BudgetKey, cap_pico: int | None) -> None:
+        self.database.write(lambda c: budgets.set_cap(c, key, cap_pico))
 
     def received(self, submission: str, batch: BatchStatus, now_us: int) -> BatchState:
         return self._moved(lambda c: submissions.received(c, submission, batch, now_us))
 
     def not_made(self, run: int, submission: str, state: BatchState) -> None:
-        self._moved(lambda c: submissions.not_made(c, submission, state, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        self._moved(lambda c: submissions.not_made(c, submission, state, payer))
 
     def end_unknown(self, submission: str) -> None:
         self._moved(lambda c: submissions.end_unknown(c, submission))
@@ -301,16 +339,18 @@ class Store:
         return self._moved_once(lambda c: submissions.claim(c, submission, batch))
 
     def absent(self, run: int, submission: str) -> bool:
-        return self._moved_once(lambda c: submissions.absent(c, submission, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        return self._moved_once(lambda c: submissions.absent(c, submission, payer))
 
     def gone(self, run: int, submission: str) -> bool:
-        return self._moved_once(lambda c: submissions.gone(c, submission, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        return self._moved_once(lambda c: submissions.gone(c, submission, payer))
 
     def let_go(self, run: int, submission: str, *, model: str, price_version: str, now_us: int) -> bool:
-        scopes = [runs.budget_scope(run)]
+        payer = self._payer(run)
         return self._moved_once(
             lambda c: submissions.let_go(
-                c, submission, scopes, model=model, price_version=price_version, now_us=now_us
+                c, submission, payer, model=model, price_version=price_version, now_us=now_us
             )
         )
 
@@ -326,13 +366,16 @@ class Store:
 
     def note_duplicate(self, run: int, provider_id: str, submission: str, *, exact: bool) -> None:
         """`exact`: each of its lines has its price in the books."""
-        scopes = [runs.budget_scope(run)]
-        self._moved(lambda c: submissions.note_duplicate(c, provider_id, submission, scopes, exact=exact))
+        payer = self._payer(run)
+        self._moved(lambda c: submissions.note_duplicate(c, provider_id, submission, payer, exact=exact))
 
     def book_duplicates(self, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> None:
+        payer = self._payer(run)
+
         def work(connection: Connection) -> None:
-            spent = submissions.book_duplicates(connection, run, bookings, now_us)
-            group.change_budget(connection, [runs.budget_scope(run)], spent, 0)
+            changes = Changes()
+            changes.spend(day_of(now_us), submissions.book_duplicates(connection, run, bookings, now_us))
+            budgets.change(connection, payer, changes)
 
         self.database.write(work)
 
@@ -352,20 +395,32 @@ class Store:
         `without`: chunks whose records the caller has."""
         return self.database.read(lambda c: claims.records_and_past(c, run, riding, without))
 
-    def ingest(self, run: int, submission: str, epoch: int, settled: Sequence[group.Settlement]) -> bool:
+    def ingest(
+        self,
+        run: int,
+        submission: str,
+        epoch: int,
+        settled: Sequence[group.Settlement],
+        shares: Mapping[int, submissions.Share] = MappingProxyType({}),
+    ) -> bool:
         failpoint(Failpoint.BATCH_INGEST_BEFORE)
-        scopes = [runs.budget_scope(run)]
+        payer = self._payer(run)
 
         def work(connection: Connection) -> bool:
             self._check_hold(connection, run)
-            return submissions.ingest(connection, submission, epoch, settled, scopes)
+            return submissions.ingest(connection, submission, epoch, settled, payer, shares)
 
         stored = self.database.write(work)
         failpoint(Failpoint.BATCH_INGEST_AFTER)
         return stored
 
+    def cost_shares(self, run: int) -> dict[str, Shares]:
+        """What the rows of the run's batches have cost so far, as shares of their worst costs, by shape."""
+        return self.database.read(lambda c: submissions.shares_of(c, run))
+
     def ingested(self, run: int, submission: str, epoch: int, now_us: int) -> bool:
-        return self._moved(lambda c: submissions.ingested(c, submission, epoch, now_us, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        return self._moved(lambda c: submissions.ingested(c, submission, epoch, now_us, payer))
 
     def has_riding(self, run: int) -> bool:
         """Whether rows of the run are with the API."""
@@ -450,15 +505,20 @@ class Store:
         return self.database.read(lambda c: reports.tokens(c, run))
 
     def money(self, run: int) -> reports.Money:
-        return self.database.read(lambda c: reports.money(c, run, runs.budget_scope(run)))
+        return self.database.read(lambda c: reports.money(c, run, run_scope(run)))
+
+    def past_answers(self, job_name: str, model: str, limit: int) -> list[tuple[int, int | None]]:
+        """Output tokens and latency (microseconds, None in batches) of the job's newest answers from this model."""
+        query = past_queries.answers_of_job(job_name, model, limit)
+        return self.database.read(lambda c: [(row.output_tokens, row.latency_us) for row in c.execute(query)])
+
+    def batch_times_us(self, limit: int) -> list[int]:
+        """How long the newest batches of the store took, whoever made them."""
+        return self.database.read(lambda c: list(c.scalars(past_queries.batch_times(limit))))
 
     def spending_since(self, day: int) -> list[Spending]:
         """What every run spent from this UTC day on."""
         return self.database.read(lambda c: ledger.spending_since(c, day))
-
-    def caps_of(self, periods: Sequence[str]) -> list[ledger.Cap]:
-        """Budgets with a cap for one of these periods."""
-        return self.database.read(lambda c: ledger.caps_of(c, periods))
 
     def reprice(self, run: int, prices: PriceBook, *, write: bool) -> Iterator[ledger.Repriced]:
         """Append corrections for what these prices make of a run's lines, a page at a time; without `write` only say
@@ -470,10 +530,12 @@ class Store:
             after = page.last_id
 
     def _repriced(self, run: int, prices: PriceBook, after_id: int, *, write: bool) -> ledger.Repriced:
+        payer = self._payer(run)
+
         def work(connection: Connection) -> ledger.Repriced:
             page = ledger.reprice(connection, run, prices, after_id, write=write)
             if write:
-                group.change_budget(connection, [runs.budget_scope(run)], page.more_pico, -page.released_pico)
+                budgets.change(connection, payer, page.changes)
             return page
 
         return self.database.write(work) if write else self.database.read(work)
