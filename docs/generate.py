@@ -42,6 +42,7 @@ PAUSES = {
     PauseReason.BAD_ROW: "a streamed input turned out to hold a bad row",
     PauseReason.SUBMITTED: "batches are with the API, and nobody was to wait for them",
     PauseReason.UNKNOWN_BATCH: "what became of a submission is not known yet, or a person has to say it",
+    PauseReason.SAMPLED: "only some rows were to be answered, for an estimate",
     PauseReason.REFUSED: "the service refuses what every row has in common",
 }
 TABLE_WORDS = {

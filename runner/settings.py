@@ -67,6 +67,9 @@ class Settings:
     max_usd: Decimal | None = None
     prices: str | None = None
     model_prices: Mapping[str, Any] = field(default_factory=dict)
+    max_usd_day: Decimal | None = None
+    max_usd_month: Decimal | None = None
+    confirm_usd: Decimal | None = None
     batch_poll_s: float | None = None
     batch_window_s: float | None = None
     batch_settle_s: float | None = None

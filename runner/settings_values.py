@@ -52,14 +52,20 @@ def _seconds(told: str) -> float:
     return seconds
 
 
-def _money(told: str) -> Decimal:
+def amount(told: str) -> Decimal:
+    """Dollars as they are typed. Raises Unusable."""
     try:
-        amount = Decimal(told.strip().removeprefix("$"))
+        read = Decimal(told.strip().removeprefix("$"))
     except InvalidOperation:
         raise Unusable(f"must be an amount in US dollars such as 25 or 0.50, not {told!r}") from None
-    if not amount.is_finite() or amount < 0:
+    if not read.is_finite() or read < 0:
         raise Unusable(f"must be an amount of at least 0, not {told!r}")
-    return amount
+    return read
+
+
+def _cap(told: str) -> Decimal:
+    """An amount, or `none`, which takes away a cap that was set before: infinitely much."""
+    return Decimal("Infinity") if told.strip().lower() == "none" else amount(told)
 
 
 def _truth(told: str) -> bool:
@@ -119,7 +125,10 @@ SETTINGS: Mapping[str, Setting] = {
     "otpm": Setting("RUNNER_OTPM", _positive),
     "tier": Setting("RUNNER_TIER", _one_of(TIERS)),
     "concurrency": Setting("RUNNER_CONCURRENCY", _positive),
-    "max_usd": Setting("RUNNER_MAX_USD", _money),
+    "max_usd": Setting("RUNNER_MAX_USD", amount),
+    "max_usd_day": Setting("RUNNER_MAX_USD_DAY", _cap),
+    "max_usd_month": Setting("RUNNER_MAX_USD_MONTH", _cap),
+    "confirm_usd": Setting("RUNNER_CONFIRM_USD", _cap),
     "prices": Setting("RUNNER_PRICES", _text),
     "model_prices": Setting("RUNNER_MODEL_PRICES", _tables),
     "batch_poll_s": Setting("RUNNER_BATCH_POLL_S", _seconds),

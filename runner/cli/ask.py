@@ -57,6 +57,7 @@ DEFAULT_MODEL = "claude-haiku-5-5"
 @click.option("--new", is_flag=True, help="Start afresh, though the same was asked before.")
 @click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @simulate_option
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing, whatever it costs.")
 @json_option
 @progress_option
 def ask(
@@ -75,6 +76,7 @@ def ask(
     save_path: str | None,
     new: bool,
     any_model: bool,
+    yes: bool,
 ) -> int:
     """Ask PROMPT of every row of INPUT; {{ column }} in it is filled in from the row.
 
@@ -94,7 +96,7 @@ def ask(
     )
     if save_path is not None:
         return _saved(job, save_path, output_path)
-    return asked_for(context, job, Asked(new=new, any_model=any_model))
+    return asked_for(context, job, Asked(new=new, any_model=any_model, yes=yes))
 
 
 def _one_character(delimiter: str | None) -> str | None:

@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from runner.cli.command import command
+from runner.cli.confirm import budgeted, mode_of
 from runner.cli.context import Context
 from runner.cli.counted import Counted, counted
+from runner.cli.estimating import Estimated
 from runner.cli.headers import RULE, all_headers, header_warnings, parsed_headers, with_headers
 from runner.cli.job_argument import job_of
 from runner.cli.job_sample import SAMPLE_ROWS, Sample, job_warnings, row_warnings, sample_of, used_columns
@@ -28,12 +30,14 @@ from runner.cli.options import (
     simulate_option,
 )
 from runner.cli.sending import check_credential
+from runner.domain.budget import tightest
 from runner.domain.job import Job, Match, Mode, OnBadRow
 from runner.errors import InputInvalid
 from runner.files.check import InputReport, check_input, refuse_bad_rows
 from runner.files.input_door import place_of
 from runner.files.render import Renderer
 from runner.views.beta_words import beta_lines, sent_betas
+from runner.views.estimate_page import budget_words
 from runner.views.money import dollars, usd
 from runner.views.numbers import brief, count, of_rows
 from runner.views.safe_text import safe_line, safe_text
@@ -100,7 +104,9 @@ def check(
             refuse_bad_rows(report)
         if report.records == 0:
             raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
-        sample = sample_of(source, renderer, prices, batch=job.mode is Mode.BATCH)
+        batch = job.mode is Mode.BATCH
+        sample = sample_of(source, renderer, prices, batch=batch, row_pico=job.limits.row_pico)
+        told = budgeted(context, job, source, report, renderer, prices)
     tokens = None
     if count_rows is not None:
         check_credential(job, context.settings)
@@ -111,9 +117,10 @@ def check(
         *row_warnings(sample),
     ]
     if context.json:
-        context.print_json({**_as_json(job, report, sample, tokens), "warnings": _told(warned)})
+        context.print_json({**_as_json(job, report, sample, tokens, told), "warnings": _told(warned)})
         return
-    for line in facts_lines(_facts(job_file, job, report, sample, tokens, all_headers(job, context.settings))):
+    headers_sent = all_headers(job, context.settings)
+    for line in facts_lines(_facts(job_file, job, report, sample, tokens, told, headers_sent)):
         click.echo(safe_text(line))
     for name, sentence in warned:
         warning(name, sentence)
@@ -126,6 +133,7 @@ def _facts(
     report: InputReport,
     sample: Sample,
     tokens: Counted | None,
+    money: Estimated,
     headers: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     rows = report.records * job.fan
@@ -156,7 +164,9 @@ def _facts(
     told.append(("requests", _requests(sample, rows)))
     if tokens is not None:
         told.append(("tokens", tokens.words(rows)))
-    told.append(("cost", _cost(job, sample, rows)))
+    told.append(("cost", _cost(sample, rows)))
+    if (full := tightest(money.levels)) is not None:
+        told.append(("budget", budget_words(full, mode_of(job, money))))
     return told
 
 
@@ -177,17 +187,19 @@ def _requests(sample: Sample, rows: int) -> str:
     return f"about {brief(size)}B each, {brief(size * rows)}B in all (from the first {count(sample.rows)})"
 
 
-def _cost(job: Job, sample: Sample, rows: int) -> str:
+def _cost(sample: Sample, rows: int) -> str:
     """A bound, not an estimate: every answer at its longest, every prompt token at its dearest."""
     if sample.mean_worst_pico is None:
         return "not known"
-    words = f"at most about {dollars(sample.mean_worst_pico * rows)}, were every answer as long as max_tokens allows"
-    return words if job.budget_pico is None else f"{words}\nthe budget is {dollars(job.budget_pico)}"
+    return f"at most about {dollars(sample.mean_worst_pico * rows)}, were every answer as long as max_tokens allows"
 
 
-def _as_json(job: Job, report: InputReport, sample: Sample, tokens: Counted | None) -> dict[str, Any]:
+def _as_json(
+    job: Job, report: InputReport, sample: Sample, tokens: Counted | None, told: Estimated
+) -> dict[str, Any]:
     worst = sample.mean_worst_pico
     rows = report.records * job.fan
+    mode = mode_of(job, told)
     return {
         "job": job.name,
         "identity": job.identity(),
@@ -203,5 +215,7 @@ def _as_json(job: Job, report: InputReport, sample: Sample, tokens: Counted | No
         "counted": None if tokens is None else tokens.as_json(),
         "usd_at_most": None if worst is None else usd(worst * rows),
         "budget_usd": usd(job.budget_pico),
+        "rows_at_once": mode.at_once,
+        "batches_in_sequence": mode.in_sequence,
         "betas": [{"name": beta.name, "added": beta.added, "for": beta.why} for beta in sent_betas(job)],
     }

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import click
 
 from runner.cli.command import command, group
 from runner.cli.context import Context
 from runner.cli.messages import warning
 from runner.cli.options import base_url_option, json_option, of_simulated_option, plain_option
-from runner.domain.booking import DAY_US
+from runner.domain.budget import Level
 from runner.domain.run import Run
 from runner.domain.spending import By, Spending, date_of, first_of_month, grouped, since_day, total
 from runner.errors import UsageInvalid
-from runner.store.ledger import Cap
 from runner.views.cost_page import (
     CostReport,
     cost_table,
@@ -87,7 +84,7 @@ def _report(context: Context, by: By, tag: str | None, since: str | None) -> Cos
     now_us = context.clock.now_us()
     day = 0 if since is None else _day(since, now_us)
     month_day = first_of_month(now_us)
-    found, caps = _read(context, min(day, month_day), [f"{date_of(month_day):%Y-%m}", str(date_of(now_us // DAY_US))])
+    found, caps = _read(context, min(day, month_day), now_us)
     asked = [one for one in found if one.day >= day]
     return CostReport(
         by=by,
@@ -103,11 +100,11 @@ def _report(context: Context, by: By, tag: str | None, since: str | None) -> Cos
     )
 
 
-def _read(context: Context, day: int, periods: Sequence[str]) -> tuple[list[Spending], list[Cap]]:
+def _read(context: Context, day: int, now_us: int) -> tuple[list[Spending], list[Level]]:
     if context.simulate not in context.existing_stores():
         return [], []
     with context.store() as store:
-        return store.spending_since(day), store.caps_of(periods)
+        return store.spending_since(day), store.standing_budgets(now_us)
 
 
 def _day(told: str, now_us: int) -> int:

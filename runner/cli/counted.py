@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,12 +83,17 @@ class Counted:
 
 def counted(requests: list[MessagesRequest], job: Job, settings: Settings, clock: Clock) -> Counted:
     """Asks the service, or the simulator where the job is simulated. Raises the error that people should see."""
-    each = anyio.run(partial(_counted, requests, job, settings, clock))
+    each = counted_each(requests, job, settings, clock)
     size = sum(len(request.body) for request in requests)
     return Counted(rows=len(requests), input_tokens=sum(each), bytes=size, each=tuple(each))
 
 
-async def _counted(requests: list[MessagesRequest], job: Job, settings: Settings, clock: Clock) -> list[int]:
+def counted_each(requests: Sequence[MessagesRequest], job: Job, settings: Settings, clock: Clock) -> list[int]:
+    """The same, request by request."""
+    return anyio.run(partial(_counted, requests, job, settings, clock))
+
+
+async def _counted(requests: Sequence[MessagesRequest], job: Job, settings: Settings, clock: Clock) -> list[int]:
     found: list[int | Failure] = [0] * len(requests)
     started_s = clock.monotonic()
     waiting = iter(enumerate(requests))

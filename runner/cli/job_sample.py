@@ -14,6 +14,7 @@ from runner.domain.job import DEFAULT_MAX_TOKENS, Job
 from runner.domain.lifecycle import lifecycle_warnings
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
+from runner.domain.reservation import worst_pico
 from runner.domain.traps import doubts
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
@@ -34,10 +35,12 @@ class Sample:
     requests: list[MessagesRequest] = field(repr=False)
 
 
-def sample_of(source: Input, renderer: Renderer, prices: PriceBook, *, batch: bool = False) -> Sample:
+def sample_of(
+    source: Input, renderer: Renderer, prices: PriceBook, *, batch: bool = False, row_pico: int | None = None
+) -> Sample:
     """Renders the first good rows, with `batch` as they would ride in one, and at its prices."""
     requests = list(islice(_requests(source, renderer, batch=batch), SAMPLE_ROWS))
-    worst = [prices.worst_pico(request, batch=batch) for request in requests]
+    worst = [worst_pico(prices, request, row_pico=row_pico, batch=batch) for request in requests]
     known = [pico for pico in worst if pico is not None]
     return Sample(
         rows=len(requests),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -18,7 +18,7 @@ from runner.domain.model_rules import model_problem
 from runner.domain.packing import API_MAX_REQUESTS
 from runner.domain.pricing import PICO_PER_USD, PriceBook
 from runner.domain.run import NewRun, Run
-from runner.domain.states import FINISHED_RUN, RunState
+from runner.domain.states import FINISHED_RUN, PauseReason, RunState
 from runner.domain.submission import Timing
 from runner.errors import InputChanged, InputInvalid, JobInvalid
 from runner.files.check import (
@@ -154,7 +154,7 @@ def _check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
             hints.append("if it is newer than this runner: --any-model (its cost will be unknown)")
         name = "retired-model" if problem.retired else "unknown-model"
         raise JobInvalid(problem.sentence, name=name, hints=hints)
-    if job.budget_pico is not None:
+    if job.budget_pico is not None or job.budget.has_cap:
         raise JobInvalid(
             f"no price is known for {problem.model}, so a budget cannot be kept.",
             name="no-price",
@@ -182,12 +182,17 @@ def looked_at_input(context: Context, job: Job) -> Iterator[tuple[Job, Input]]:
         yield open_.enter_context(opened_input(job, home, store))
 
 
+# Asked before a run is made, with its checked input: the job as it is agreed to.
+Agree = Callable[[Job, InputReport, Renderer], Job]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """What the command line says beside the job."""
 
     key: str | None = None
     new: bool = False
+    agree: Agree | None = None
 
 
 def launch(job: Job, wish: Wish, source: Input, store: Store, clock: Clock) -> Launch:
@@ -196,6 +201,7 @@ def launch(job: Job, wish: Wish, source: Input, store: Store, clock: Clock) -> L
     The same question over the same input is the same run: gone on with if it has not ended, found done if it has.
     """
     renderer = Renderer(job)
+    store.set_job_caps(job.name, job.budget.per_day_pico, job.budget.per_month_pico)
     while True:
         try:
             return _found_or_made(job, wish, source, renderer, store, clock)
@@ -209,10 +215,17 @@ def _found_or_made(job: Job, wish: Wish, source: Input, renderer: Renderer, stor
         return _again(found, job, source, renderer)
     if found is not None:
         if _same_input(found, source):
+            if wish.agree is not None and found.pause_reason is PauseReason.SAMPLED:
+                read = _report(job, source, renderer)
+                known = replace(read, records=found.records or 0, size=found.input_bytes or 0)
+                job = wish.agree(job, known, renderer)
             return _again(found, job, source, renderer)
         if found.state not in FINISHED_RUN or wish.key is not None:
             raise _changed(found, source, renderer, store)
     new, report = _new(job, wish, source, renderer)
+    if wish.agree is not None and report is not None:
+        job = wish.agree(job, report, renderer)
+        new = replace(new, job=job)
     newest = None if wish.new else found.id if found else 0
     run = store.create_run(new, clock.now_us(), newest=newest)
     return Launch(run=run, job=job, source=source, report=report, renderer=renderer)

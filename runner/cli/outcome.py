@@ -10,7 +10,9 @@ import click
 
 from runner.cli.context import SCHEMA, Context
 from runner.cli.messages import message, say, warning
+from runner.domain.budget import tightest
 from runner.domain.estimates import Estimator
+from runner.domain.reservation import DECLARE_BOUND, UNBOUNDED
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN, RIDING_BATCH, BatchState, PauseReason, RunState
 from runner.engine.export import export
@@ -33,6 +35,7 @@ from runner.store.duplicates import Duplicate
 from runner.store.store import Store
 from runner.store.submissions import Submission
 from runner.views.batch_words import duplicate_words, out_words
+from runner.views.budget_words import raise_advice, rest_pico, rest_words
 from runner.views.estimate_words import estimate_json
 from runner.views.failure_advice import pause_advice
 from runner.views.money import usd
@@ -52,6 +55,7 @@ EXIT_OF_PAUSE = {
     PauseReason.MAX_FAILURES: RowsFailed.exit_code,
     PauseReason.SUBMITTED: Stalled.exit_code,
     PauseReason.UNKNOWN_BATCH: UnknownBatches.exit_code,
+    PauseReason.SAMPLED: Stalled.exit_code,
     PauseReason.REFUSED: JobInvalid.exit_code,
 }
 # What rows and held submissions say; a duplicate that was paid for goes before it. A run that is merely not there
@@ -94,7 +98,7 @@ def conclude(
     elif end.pause is None:
         _say_canceling(run, out, code)
     else:
-        _say_paused(end, end.pause, out, code)
+        _say_paused(context, store, end, end.pause, out, code)
     if duplicates and (context.quiet or not finished):
         for one in duplicates:
             warning("duplicate-batch", f"batch {duplicate_words(one)}.")
@@ -162,17 +166,32 @@ def _stands(run: Run, path: str | None) -> bool:
 # --- in words
 
 
-def _say_paused(end: RunEnd, pause: Pause, out: Sequence[Submission], code: int) -> None:
+def _say_paused(
+    context: Context, store: Store, end: RunEnd, pause: Pause, out: Sequence[Submission], code: int
+) -> None:
     label = end.run.label
-    hints = [f"{_saved(end, out)}." + ("" if out else " Nothing that was answered is asked again.")]
+    rest = _rest(store, end) if pause.reason is PauseReason.BUDGET else None
+    hints = [f"{_saved(end, out)}{rest_words(rest)}." + ("" if out else " Nothing that was answered is asked again.")]
     unknown = any(one.state is BatchState.UNKNOWN for one in out)
     if out and (unknown or pause.reason is not PauseReason.SUBMITTED):
         simulated = end.run.job.simulated
         hints.append(f"{out_words(out)}: " + (SIMULATED_ENDED if simulated else "they go on without this command."))
-    hints.append(pause_advice(pause.reason, label, pause.message))
+    if pause.reason is PauseReason.BUDGET and UNBOUNDED in pause.message:
+        hints.append(f"{DECLARE_BOUND} (a budget needs it)")
+    elif pause.reason is PauseReason.BUDGET:
+        full = tightest(store.budget_levels(end.run.id, context.clock.now_us()))
+        hints.append(raise_advice(full, end.run.id, label, rest))
+    else:
+        hints.append(pause_advice(pause.reason, label, pause.message))
     if out and pause.signal_number is not None and not end.run.job.simulated:
         hints.append(f"runner cancel {label}   ends them; only finished rows are billed and kept")
     message("paused", pause.reason.replace("_", "-"), f"{pause.message}.", hints, exit_code=code)
+
+
+def _rest(store: Store, end: RunEnd) -> int | None:
+    """What the rows that wait will probably cost."""
+    waiting = None if end.run.total_rows is None else end.run.total_rows - end.tally.ended
+    return rest_pico(store.money(end.run.id).spent_pico, end.tally.ended, waiting)
 
 
 def _saved(end: RunEnd, out: Sequence[Submission]) -> str:

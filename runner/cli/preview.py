@@ -29,6 +29,7 @@ from runner.cli.options import (
 from runner.domain.betas import Need, needs
 from runner.domain.job import Job, Mode
 from runner.domain.request import MessagesRequest
+from runner.domain.reservation import worst_pico
 from runner.errors import CredentialsRefused
 from runner.files.bad_row import BadLine, BadRow
 from runner.files.check import bad_rows_error
@@ -127,7 +128,7 @@ def _requests(job: Job, source: Input, context: Context, limit: int) -> Iterator
                     request=request,
                     headers=request_headers(auth=auth, api_version=job.api_version, custom=custom, betas=betas),
                     batch=batch,
-                    worst_pico=context.prices.worst_pico(request, batch=batch),
+                    worst_pico=worst_pico(context.prices, request, row_pico=job.limits.row_pico, batch=batch),
                     added=tuple(need for need in needed if need.beta in request.betas),
                 )
 

@@ -50,6 +50,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "export": Entry("runner.cli.export:export", "Write a run's results to a file"),
         "tokens": Entry("runner.cli.tokens:tokens", "Have the service count the input tokens of rows; free"),
         "preview": Entry("runner.cli.preview:preview", "The exact requests of the first rows; nothing is sent"),
+        "estimate": Entry("runner.cli.estimate:estimate", "What a job will cost and how long it will take"),
         "check": Entry("runner.cli.check:check", "A job file and its whole input; nothing is sent"),
     },
     "Set up": {

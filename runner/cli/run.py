@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from runner.cli.command import command
+from runner.cli.confirm import Agreement
 from runner.cli.context import Context
 from runner.cli.cut_off import say_cut_off, with_room
 from runner.cli.headers import header_warnings, parsed_headers, with_headers
@@ -94,7 +95,7 @@ detach_option = click.option(
     "--priority", type=click.IntRange(-100, 100), default=0, metavar="N", help="With --detach: higher goes first."
 )
 @simulate_option
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing, whatever it costs.")
 @json_option
 @progress_option
 def run(
@@ -127,7 +128,6 @@ def run(
     With --submit-only: exit 0 when every row is with the API or has ended, 75 when some could not be sent yet, 10
     when nobody knows whether they were. The same command, or `runner collect`, goes on.
     """
-    del yes  # nothing is asked yet; scripts may say so already
     if key is not None and new:
         raise UsageInvalid("--key and --new contradict each other.", hints=("a new key is a new run by itself",))
     overrides = {
@@ -155,6 +155,7 @@ def run(
         submit_only=submit_only,
         detach=detach,
         priority=priority,
+        yes=yes,
     )
     return asked_for(context, job, asked)
 
@@ -171,6 +172,7 @@ class Asked:
     submit_only: bool = False
     detach: bool = False
     priority: int = 0
+    yes: bool = False
 
 
 def asked_for(context: Context, job: Job, asked: Asked) -> int:
@@ -187,7 +189,11 @@ def asked_for(context: Context, job: Job, asked: Asked) -> int:
     with ExitStack() as open_:
         store = open_.enter_context(context.store())
         job, source = open_.enter_context(opened_input(job, context.settings.home, store))
-        launched = launch(job, Wish(key=asked.key, new=asked.new), source, store, context.clock)
+        agreement = Agreement(context=context, source=source, store=store, prices=prices, yes=asked.yes)
+        wish = Wish(key=asked.key, new=asked.new, agree=agreement)
+        launched = launch(job, wish, source, store, context.clock)
+        if agreement.forecast is not None and launched.run.forecast is None:
+            store.note_forecast(launched.run.id, agreement.forecast)
         if asked.detach:
             return detached(context, store, launched, asked.priority)
         return work(context, store, launched, waits=not asked.submit_only, submit_only=asked.submit_only)

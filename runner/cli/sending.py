@@ -53,6 +53,7 @@ class Sending:
     keys: bool = False  # whether + and - on the terminal change the pace
     waits: bool = True
     signals: bool = True  # whether SIGINT and SIGTERM are this run's to obey
+    only: frozenset[int] | None = None
     on_batch: Tell = silence
     saw: Saw | None = None
 
@@ -109,6 +110,7 @@ async def parts_for(launched: Launch, sending: Sending, pace: Pace) -> AsyncIter
             known=known,
             own_from=own_limits_from(launched.job, sending.settings),
             pace=pace,
+            only=sending.only,
             beside=(partial(obey_keys, sys.stdin.fileno(), pace),) if sending.keys else (),
             signals=sending.signals,
             saw=sending.saw,

@@ -10,6 +10,7 @@ from dataclasses import replace
 import anyio
 
 from runner.cli.batch_news import teller
+from runner.cli.caps import write_caps
 from runner.cli.context import Context
 from runner.cli.job_argument import absolute_output
 from runner.cli.keys import keys_can_be_read
@@ -107,9 +108,17 @@ def detached(context: Context, store: Store, launched: Launch, priority: int = 0
 
 
 def worked(
-    context: Context, store: Store, launched: Launch, *, retry: bool = False, waits: bool = True, shown: bool = True
+    context: Context,
+    store: Store,
+    launched: Launch,
+    *,
+    retry: bool = False,
+    waits: bool = True,
+    shown: bool = True,
+    only: frozenset[int] | None = None,
 ) -> RunEnd:
-    """Work on the run and show how it goes, without a word about its end."""
+    """Work on the run and show how it goes, without a word about its end. With `only` on these rows alone."""
+    write_caps(context.settings, store)
     with _progress(context, shown=shown) as view, traced() as spans:
         sending = Sending(
             settings=context.settings,
@@ -120,6 +129,7 @@ def worked(
             retry=retry,
             keys=view.takes_keys,
             waits=waits,
+            only=only,
             on_batch=teller(context, launched.run, view),
             saw=spans,
         )

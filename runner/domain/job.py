@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from runner.domain.budget import DEFAULT_WARN_SHARE, Reserve
 from runner.domain.decide import RetryPolicy
 from runner.domain.notify import NotifyRule, rules_from
 from runner.domain.packing import DEFAULT_MAX_BYTES
@@ -52,6 +53,7 @@ class Limits:
     """How fast, how long and how wrong a run may go. Minutes-based limits as the API states them.
 
     `truncated_max_tokens`: in later rounds answers may be so long, and those that were cut off are asked again.
+    `row_pico` is what the job's author says that a call can cost at most, where nothing else bounds it.
     """
 
     concurrency: int = DEFAULT_CONCURRENCY
@@ -65,6 +67,7 @@ class Limits:
     max_failures_share: float | None = None
     stall_s: float = 900.0
     truncated_max_tokens: int | None = None
+    row_pico: int | None = None
 
     def policy(self) -> RetryPolicy:
         return RetryPolicy(max_attempts=self.max_attempts, max_turns=self.max_turns)
@@ -113,6 +116,23 @@ class AutoSpec:
 
     threshold: int = DEFAULT_AUTO_THRESHOLD
     finish_by: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetSpec:
+    """What the job says of money beside its run's cap. Caps are of all its runs together, by UTC days and months.
+
+    From `warn_share` of any cap on a warning is said.
+    """
+
+    per_day_pico: int | None = None
+    per_month_pico: int | None = None
+    warn_share: float = DEFAULT_WARN_SHARE
+    reserve: Reserve = Reserve.WORST
+
+    @property
+    def has_cap(self) -> bool:
+        return self.per_day_pico is not None or self.per_month_pico is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,6 +278,7 @@ class Job:
     output: OutputSpec = OutputSpec()
     limits: Limits = Limits()
     budget_pico: int | None = None
+    budget: BudgetSpec = BudgetSpec()
     tags: Mapping[str, str] = field(default_factory=dict)
     batch: BatchSpec = BatchSpec()
     auto: AutoSpec = AutoSpec()
@@ -324,6 +345,8 @@ class Job:
         told["auto"] = AutoSpec(**told.get("auto", {}))
         told["schedule"] = spec_from(told.get("schedule"))
         told["notify"] = rules_from(told.get("notify", ()))
+        budget = told.get("budget", {})
+        told["budget"] = BudgetSpec(**budget | {"reserve": Reserve(budget.get("reserve", Reserve.WORST))})
         return Job(**told)
 
     def with_changes_of(self, other: Job) -> Job:
@@ -354,7 +377,7 @@ def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
 
 
 CHANGEABLE_FIELDS = (
-    "mode", "output", "limits", "budget_pico", "tags", "batch", "auto", "schedule", "notify", "files", "instead",
-    "later",
+    "mode", "output", "limits", "budget_pico", "budget", "tags", "batch", "auto", "schedule", "notify", "files",
+    "instead", "later",
 )  # fmt: skip
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from runner.domain.sum_bound import WorstHeld
+
 # The API's own limits. It does not say which megabytes, so the smaller ones; ours leaves room for surprises.
 API_MAX_REQUESTS = 100_000
 API_MAX_BYTES = 256_000_000
@@ -57,10 +59,15 @@ FITS = Fits()
 
 
 class Packer:
-    """Rows of one submission. `max_pico` is what the budget admits for it, None without a budget."""
+    """Rows of one submission. `max_pico` is what the budget admits for it, None without a budget; `held` says how
+    much of it the rows hold back, their worst costs where nothing else is told."""
 
     def __init__(
-        self, max_requests: int = API_MAX_REQUESTS, max_bytes: int = DEFAULT_MAX_BYTES, max_pico: int | None = None
+        self,
+        max_requests: int = API_MAX_REQUESTS,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        max_pico: int | None = None,
+        held: WorstHeld | None = None,
     ) -> None:
         if not 1 <= max_requests <= API_MAX_REQUESTS:
             raise ValueError(f"a batch holds 1 to {API_MAX_REQUESTS} requests, not {max_requests}")
@@ -70,19 +77,25 @@ class Packer:
         self.idxs: list[int] = []
         self.size_bytes = len(BODY_HEAD) + len(BODY_TAIL)
         self.worst_pico: int | None = 0
+        self.held = held or WorstHeld()
 
     def __len__(self) -> int:
         return len(self.idxs)
 
-    def offer(self, idx: int, size_bytes: int, worst_pico: int | None) -> Fits | TooLarge | Full:
-        """Take the row if there is room. `size_bytes` is that of its `entry`; rows come in ascending order."""
+    def offer(
+        self, idx: int, size_bytes: int, worst_pico: int | None, shape: str | None = None
+    ) -> Fits | TooLarge | Full:
+        """Take the row if there is room. `size_bytes` is that of its `entry`; rows come in ascending order. What it
+        holds back may depend on its `shape`."""
         if self.idxs and idx <= self.idxs[-1]:
             raise ValueError(f"row {idx} after row {self.idxs[-1]}")
-        refusal = self._too_large(size_bytes, worst_pico) or self._full(size_bytes, worst_pico)
+        held_pico = self.held.with_row(worst_pico or 0, shape)
+        refusal = self._too_large(size_bytes, worst_pico) or self._full(size_bytes, held_pico)
         if refusal is not None:
             return refusal
         self.size_bytes = self._size_with(size_bytes)
-        self.worst_pico = None if None in (self.worst_pico, worst_pico) else self._worst_with(worst_pico)
+        self.worst_pico = None if self.worst_pico is None or worst_pico is None else self.worst_pico + worst_pico
+        self.held.take(worst_pico or 0, shape, held_pico)
         self.idxs.append(idx)
         return FITS
 
@@ -101,20 +114,17 @@ class Packer:
             return TooLarge(limit=Limit.BUDGET, reason="the request may cost more than what is left of the budget")
         return None
 
-    def _full(self, size_bytes: int, worst_pico: int | None) -> Full | None:
+    def _full(self, size_bytes: int, held_pico: int) -> Full | None:
         if len(self.idxs) >= self.max_requests:
             return Full(limit=None)
         if self._size_with(size_bytes) > self.max_bytes:
             return Full(limit=Limit.BYTES)
-        if self.max_pico is not None and self._worst_with(worst_pico) > self.max_pico:
+        if self.max_pico is not None and held_pico > self.max_pico:
             return Full(limit=Limit.BUDGET)
         return None
 
     def _size_with(self, size_bytes: int) -> int:
         return self.size_bytes + size_bytes + (len(BODY_SEPARATOR) if self.idxs else 0)
-
-    def _worst_with(self, worst_pico: int | None) -> int:
-        return (self.worst_pico or 0) + (worst_pico or 0)
 
 
 # --- the rows of a chunk that ride in a submission, as the store keeps them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.domain.forecast import Forecast
 from runner.domain.job import Job
 from runner.domain.states import PauseReason, RunState
 
@@ -14,8 +15,9 @@ class Run:
 
     `records` is None until the input has been read to its end; `ingested_*` say how far it is staged: records,
     decompressed bytes, and the digest of those bytes. `wanted` is what another process has asked of the holder;
-    `estimates` what it has learned of the size of its calls (`Estimator.to_json`). A `detached` run is the fleet's;
-    of several the one of the highest `priority` goes first. Of a purged one the contents are gone.
+    `estimates` what it has learned of the size of its calls (`Estimator.to_json`), `forecast` what it was said to
+    cost before it began. A `detached` run is the fleet's; of several the one of the highest `priority` goes first. Of
+    a purged one the contents are gone.
     """
 
     id: int
@@ -49,6 +51,7 @@ class Run:
     detached: bool
     priority: int
     purged_us: int | None
+    forecast: Forecast | None
     created_us: int
     ended_us: int | None
 

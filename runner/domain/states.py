@@ -67,6 +67,7 @@ class PauseReason(StrEnum):
     BAD_ROW = "bad_row"  # a streamed input turned out to hold one
     SUBMITTED = "submitted"  # all that can be sent is with the API, and nobody was to wait for it
     UNKNOWN_BATCH = "unknown_batch"  # a person has to say what became of a submission
+    SAMPLED = "sampled"  # only some rows were to be answered, for an estimate
     REFUSED = "refused"  # the service refuses what every row has in common
 
 

@@ -20,8 +20,10 @@ from runner.domain.outcome import Answer, Failure, FailureKind, Origin, Outcome
 from runner.domain.pace import Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
+from runner.domain.reservation import UNBOUNDED, worst_pico
 from runner.domain.seen import Saw
 from runner.domain.states import PauseReason, RowStatus
+from runner.engine.budget_watch import BudgetWatch
 from runner.engine.feeder import Feeder, Work
 from runner.engine.first_calls import FirstCalls
 from runner.engine.gate import Gate, Ready, Unsendable
@@ -72,6 +74,7 @@ class Live:
         judge: Judge,
         prices: PriceBook,
         meter: Meter,
+        budgets: BudgetWatch,
         clock: Clock,
         stop: Stop,
         check_failures: Callable[[], None],
@@ -102,7 +105,10 @@ class Live:
         self._remember_hold = remember_hold
         self._remember_origin = remember_origin
         self._origin: Origin | None = None
+        self._budgets = budgets
         self._room = Room()
+        self._asks_others = anyio.Lock()
+        self._is_full = False  # some budget, and nobody will give anything back
         self._first_calls = FirstCalls(prices, clock, stop)
         self._chance = random.Random()
         self._pool: anyio.abc.TaskGroup | None = None
@@ -202,11 +208,20 @@ class Live:
                 self._meter.committed_pico += call.worst_pico or 0
                 return call
             self._room.refused()
-            if verdict is not Verdict.OVER_BUDGET or not await self._room.comes(since):
-                self._not_admitted(ready.work, verdict)
+            if verdict is not Verdict.OVER_BUDGET or not await self._room_comes(since):
+                await self._not_admitted(ready.work, verdict)
                 break
         self._gate.give_back(ready.scope, ready.amounts)
         return None
+
+    async def _room_comes(self, since: int) -> bool:
+        """Whether it is worth asking again: a call of ours has ended, or others who share a budget have given way."""
+        if await self._room.comes(since):
+            return True
+        async with self._asks_others:
+            if not self._is_full:
+                self._is_full = not await self._budgets.others_give_way()
+            return not self._is_full
 
     def _new_call(self, ready: Ready) -> Call:
         return Call(
@@ -217,7 +232,7 @@ class Live:
             request=ready.request,
             try_=ready.work.last_try,
             turn=len(ready.work.turns),
-            worst_pico=self._prices.worst_pico(ready.request),
+            worst_pico=worst_pico(self._prices, ready.request, row_pico=self._job.limits.row_pico),
             scope=ready.scope,
             amounts=ready.amounts,
             sent_us=self._clock.now_us(),
@@ -229,16 +244,14 @@ class Live:
         await self._writer.submit(operation)
         self._room.given_back()
 
-    def _not_admitted(self, work: Work, verdict: Verdict) -> None:
+    async def _not_admitted(self, work: Work, verdict: Verdict) -> None:
         if verdict is Verdict.FENCED:
             self._feeder.ended(work.idx)
         elif verdict is Verdict.UNBOUNDED:
-            self._stop.pause_for(
-                PauseReason.BUDGET,
-                f"row {work.idx} has no computable upper bound of cost, so a budget cannot be kept with it",
-            )
+            why = f"row {work.idx} has no computable upper bound of cost, so a budget cannot be kept with it"
+            self._stop.pause_for(PauseReason.BUDGET, f"{why}: {UNBOUNDED}")
         else:
-            self._stop.pause_for(PauseReason.BUDGET, "the next call could pass the budget")
+            self._stop.pause_for(PauseReason.BUDGET, await self._budgets.reached())
 
     async def _call(self, call: Call) -> Decision:
         """Send, decide, settle. Cancelled in mid-call, the send stays in the store: a call of unknown end."""

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from runner.engine.batch.choosing import chosen, deadline_of
 from runner.engine.batch.common import Common
 from runner.engine.batch.events import BatchEvent, Tell, silence
 from runner.engine.batch.lane import Lane, LaneParts
+from runner.engine.budget_watch import BudgetWatch
 from runner.engine.collapse import Collapse, Waiting
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
@@ -42,6 +44,7 @@ from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
 from runner.engine.live import Live, Service
 from runner.engine.meter import Meter
+from runner.engine.sample import ChunksWith
 from runner.engine.scopes import Scope, Scopes
 from runner.engine.stop import Pause, Stop
 from runner.engine.telling import progress_of
@@ -52,6 +55,7 @@ from runner.files.render import Renderer
 from runner.files.source import Input
 from runner.store.claims import ClaimedChunk
 from runner.store.holder import Hold, taken_over
+from runner.store.queries import Wanted
 from runner.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -98,7 +102,7 @@ class Parts:
     `job` brings what may change on resume; `retry` opens a new round of a finished run's failed rows. `known` are
     limits by model class, of a tier or from the Admin API; `own_from` says where a limit of the run's own was set, by
     name; `saw` hears of each call that has ended; `pace` is given by whoever wants to change it meanwhile, which what
-    runs `beside` the work may do.
+    runs `beside` the work may do. With `only` these rows are asked live, whatever the mode, and the run pauses.
     """
 
     store: Store
@@ -117,6 +121,7 @@ class Parts:
     pace: Pace | None = None
     saw: Saw | None = None
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+    only: frozenset[int] | None = None
     grace_s: float = GRACE_S
     signals: bool = True
 
@@ -188,6 +193,8 @@ class Engine:
         self._meter.done, self._meter.failed = before.done, before.failed
         money = parts.store.money(run.id)
         self._meter.spent_pico, self._meter.committed_pico = money.spent_pico, money.committed_pico
+        tell = parts.batches.tell if parts.batches is not None else silence
+        self._budgets = BudgetWatch(run, parts.store, clock, self._stop, tell)
         self._remembered_us: dict[Scope, int] = {}
         self._pace = parts.pace or Pace(limits.concurrency)
         self._estimator = Estimator.from_json(run.estimates)
@@ -237,6 +244,7 @@ class Engine:
             judge=self._judge,
             prices=self._parts.prices,
             meter=self._meter,
+            budgets=self._budgets,
             clock=self._parts.clock,
             stop=self._stop,
             check_failures=self._check_failures,
@@ -292,7 +300,8 @@ class Engine:
         """Everything at once; ends when the rows have ended, or soon after the run was asked to stop."""
         async with anyio.create_task_group() as helpers:
             await helpers.start(self._writer.serve)
-            for helper in (self._beat, self._look, self._tell, self._keeper.serve, *self._parts.beside):
+            own = (self._beat, self._look, self._tell, self._keeper.serve, self._budgets.serve)
+            for helper in (*own, *self._parts.beside):
                 helpers.start_soon(helper)
             async with self._workers() as workers:
                 if self._parts.signals:
@@ -302,6 +311,7 @@ class Engine:
                     workers.start_soon(self._read_input)
                 workers.start_soon(self._work)
             helpers.cancel_scope.cancel()
+        await self._budgets.look()
         if self._parts.on_progress is not None:
             self._parts.on_progress(self.progress())
 
@@ -326,6 +336,9 @@ class Engine:
 
     async def _work(self) -> None:
         """Every row live, or in batches, or both side by side while batches of an earlier mode are out."""
+        if self._parts.only is not None:
+            await self._answer_only(self._parts.only)
+            return
         if self._run.job.mode is Mode.AUTO:
             self._lane = self._new_lane(await self._chosen())
         lane = self._lane
@@ -390,6 +403,22 @@ class Engine:
         await self._live_pass(self._new_feeder(next_chunk))
         if self._lane is not None:
             self._lane.wake()
+
+    async def _answer_only(self, wanted: frozenset[int]) -> None:
+        """These rows live, in whatever chunks they lie, and then a pause. What rides in a batch is left alone."""
+        while not (self._ingest.done or self._stop.is_asked()):  # noqa: ASYNC110 - the ingest keeps a flag
+            await anyio.sleep(STAGED_LOOK_S)
+        self._feeder.close()
+        chunks = ChunksWith(wanted, self._claim_after)
+        await self._live_pass(self._new_feeder(chunks.next))
+        await to_thread.run_sync(self._parts.store.release_chunks, self._run.id, chunks.taken, limiter=self._writes)
+        if await to_thread.run_sync(self._parts.store.unfinished_chunks, self._run.id):
+            self._stop.pause_for(PauseReason.SAMPLED, f"{len(wanted):,} rows were answered as a sample")
+
+    async def _claim_after(self, seq: int) -> ClaimedChunk | None:
+        claim = partial(self._parts.store.claim_next, wanted=Wanted.FREE, after_seq=seq)
+        now_us, version = self._parts.clock.now_us(), self._parts.prices.version
+        return await to_thread.run_sync(claim, self._run.id, now_us, version, limiter=self._writes)
 
     async def _live_pass(self, feeder: Feeder) -> None:
         live = self._new_live(feeder)

@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from runner.domain.budget import Reserve
 from runner.domain.job import (
     AnswerSpec,
     AutoSpec,
     BatchSpec,
+    BudgetSpec,
     DeleteAfter,
     FilesSpec,
     FilesStay,
@@ -33,7 +35,7 @@ from runner.files.job_layers import LayerInvalid, read_job
 from runner.files.job_params import resolved_params
 from runner.files.job_problems import problems_of
 from runner.files.job_rules import problems_together
-from runner.files.job_schema import LATER_BLOCKS, BatchSection, JobSection, LimitsSection
+from runner.files.job_schema import LATER_BLOCKS, BatchSection, BudgetSection, JobSection, LimitsSection
 from runner.files.job_sections import FilesSection, InputSection, OutputSection, VariantSection
 from runner.files.job_templates import names_in_sql, rendered_path, template_problems, template_texts
 from runner.files.job_yaml import Document, Place, Problem
@@ -164,6 +166,7 @@ def _job(
         output=_output(told.output, output_path),
         limits=_limits(told.limits),
         budget_pico=told.budget.usd if told.budget else None,
+        budget=_budget(told.budget) if told.budget else BudgetSpec(),
         tags=told.tags,
         batch=_batch(told.batch),
         auto=AutoSpec(threshold=told.auto.threshold, finish_by=told.auto.finish_by),
@@ -238,6 +241,15 @@ def _files(told: FilesSection | None) -> FilesSpec:
     return FilesSpec(max_bytes=told.max_bytes, delete_after=FilesStay(told.delete_after))
 
 
+def _budget(told: BudgetSection) -> BudgetSpec:
+    return BudgetSpec(
+        per_day_pico=told.per.day,
+        per_month_pico=told.per.month,
+        warn_share=told.warn_at,
+        reserve=Reserve(told.reserve),
+    )
+
+
 def _batch(told: BatchSection) -> BatchSpec:
     return BatchSpec(
         max_requests=told.max_requests,
@@ -264,4 +276,5 @@ def _limits(told: LimitsSection) -> Limits:
         max_failures=failures if isinstance(failures, int) else None,
         max_failures_share=failures if isinstance(failures, float) else None,
         truncated_max_tokens=told.truncated_max_tokens,
+        row_pico=told.row_usd,
     )

@@ -95,8 +95,8 @@ def _not_one_of(name: str, expected: str, found: Any) -> str:
 
 def _unknown_key(path: Path, values: Mapping[str, Any]) -> str:
     *above, name = path
-    if not above and name in REFUSED_KEYS:
-        return REFUSED_KEYS[str(name)]
+    if dotted(path) in REFUSED_KEYS:
+        return REFUSED_KEYS[dotted(path)]
     present: Any = values
     for part in above:
         present = present[part]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
+from runner.domain.budget import DEFAULT_WARN_SHARE
 from runner.domain.job import API_VERSIONS, DEFAULT_AUTO_THRESHOLD, DEFAULT_CONCURRENCY, BatchSpec, Limits
 from runner.domain.pace import MOST_CALLS
 from runner.domain.packing import API_MAX_REQUESTS
@@ -26,6 +27,7 @@ from runner.files.job_values import (
     Count,
     Duration,
     Section,
+    Share,
     Usd,
     amount_alone,
     beta_name,
@@ -40,14 +42,21 @@ from runner.files.job_values import (
 MAX_REPEAT = 1_000
 
 
-class BudgetSection(Section):
-    """`usd` is held in pico-dollars; what more it takes, and what that means, is the budget's business."""
+class PerSection(Section):
+    """Caps of all runs of the job together, by UTC days and months. Held in pico-dollars."""
 
-    usd: Usd
-    on_reach: Literal["pause"] = "pause"
-    per: dict[Literal["day", "week", "month"], Usd] = {}
-    warn_at: Annotated[str, Field(pattern=r"^\d{1,3}\s*%$")] | None = None
+    day: Usd | None = None
+    month: Usd | None = None
+
+
+class BudgetSection(Section):
+    """`usd` is held in pico-dollars, `warn_at` as a share."""
+
+    usd: Usd | None = None
+    per: PerSection = PerSection()
+    warn_at: Share = DEFAULT_WARN_SHARE
     reserve: Literal["worst", "likely"] = "worst"
+    on_reach: Literal["pause"] = "pause"
 
 
 class LimitsSection(Section):
@@ -137,6 +146,7 @@ REFUSED_KEYS = {
     "base_url": "base_url may not stand in a job file: whoever wrote the file would receive your key. "
     "Use --base-url or ANTHROPIC_BASE_URL",
     "api_key": "keys do not belong in a job file: use ANTHROPIC_API_KEY",
+    "budget.per.week": "budget.per.week is not kept: a budget is for a UTC day or month; use day or month",
 }
 # Blocks that are checked and cannot be carried out yet.
 LATER_BLOCKS = ("eval", "tools")

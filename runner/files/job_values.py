@@ -154,6 +154,19 @@ def pico(value: Any) -> int:
     return int(amount)
 
 
+def share(value: Any) -> float:
+    """`80%`, or 0.8."""
+    found = value
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            found = float(value.strip()[:-1]) / 100
+        except ValueError:
+            found = None
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 < found <= 1:
+        raise ValueError("must be a percentage such as 80%")
+    return float(found)
+
+
 def amount_alone(value: Any) -> Any:
     """`budget: 5` is short for `budget: { usd: 5 }`."""
     return value if value is None or isinstance(value, dict) else {"usd": value}
@@ -174,3 +187,4 @@ Size = Annotated[int, BeforeValidator(size_in_bytes), WithJsonSchema(NUMBER_OR_T
 BatchSize = Annotated[int, BeforeValidator(batch_bytes), WithJsonSchema(NUMBER_OR_TEXT)]
 # Held in pico-dollars.
 Usd = Annotated[int, BeforeValidator(pico), WithJsonSchema(NUMBER_OR_TEXT)]
+Share = Annotated[float, BeforeValidator(share), WithJsonSchema(NUMBER_OR_TEXT)]

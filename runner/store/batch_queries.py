@@ -42,6 +42,12 @@ def batch(submission: str) -> Select[Any]:
 
 
 @cache
+def intents_of() -> Select[Any]:
+    """When batches of the service were sent, of those that are ours."""
+    return select(batches.c.provider_id, batches.c.intent_us).where(among(batches.c.provider_id, "provider_ids"))
+
+
+@cache
 def locked_batch() -> Select[Any]:
     return select(batches).where(batches.c.submission == bindparam("of_submission")).with_for_update()
 

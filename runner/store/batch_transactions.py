@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
 from runner.domain.booking import Booking
+from runner.domain.budget import Changes, Payer, day_of
 from runner.domain.listings import Listing
 from runner.domain.run import Run
 from runner.domain.states import BatchState
+from runner.domain.sum_bound import Shares
 from runner.errors import RunLocked
 from runner.failpoints import Failpoint, failpoint
-from runner.store import batch_queries, claims, duplicates, group, runs, sightings, submissions
+from runner.store import batch_queries, budgets, claims, duplicates, group, sightings, submissions
 from runner.store.database import Database
 from runner.store.submissions import Submission
 
@@ -25,6 +28,10 @@ class BatchTransactions:
     """`Store` is one."""
 
     database: Database
+
+    def _payer(self, run: int) -> Payer:
+        """Whose budgets pay for the run."""
+        raise NotImplementedError
 
     def _check_hold(self, connection: Connection, run: int) -> None:
         """Raises RunLocked when the run is held by somebody else by now."""
@@ -42,26 +49,22 @@ class BatchTransactions:
     def intend(self, new: submissions.NewSubmission, overdue_us: int) -> submissions.IntentVerdict:
         """Write a submission down before its POST; only STORED allows that to be made."""
         failpoint(Failpoint.BATCH_INTENT_BEFORE)
-        scopes = [runs.budget_scope(new.run)]
+        payer = self._payer(new.run)
 
         def work(connection: Connection) -> submissions.IntentVerdict:
             self._check_hold(connection, new.run)
-            room = group.room_in(connection, scopes)
-            return submissions.intend(connection, new, scopes, room, overdue_us)
+            return submissions.intend(connection, new, payer, overdue_us)
 
         verdict = self.database.write(work)
         failpoint(Failpoint.BATCH_INTENT_AFTER)
         return verdict
 
-    def budget_room(self, run: int) -> int | None:
-        """What the run's budget leaves, None without one."""
-        return self.database.read(lambda c: group.room_in(c, [runs.budget_scope(run)]))
-
     def received(self, submission: str, batch: BatchStatus, now_us: int) -> BatchState:
         return self._moved(lambda c: submissions.received(c, submission, batch, now_us))
 
     def not_made(self, run: int, submission: str, state: BatchState) -> None:
-        self._moved(lambda c: submissions.not_made(c, submission, state, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        self._moved(lambda c: submissions.not_made(c, submission, state, payer))
 
     def end_unknown(self, submission: str) -> None:
         self._moved(lambda c: submissions.end_unknown(c, submission))
@@ -73,16 +76,18 @@ class BatchTransactions:
         return self._moved_once(lambda c: submissions.claim(c, submission, batch))
 
     def absent(self, run: int, submission: str) -> bool:
-        return self._moved_once(lambda c: submissions.absent(c, submission, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        return self._moved_once(lambda c: submissions.absent(c, submission, payer))
 
     def gone(self, run: int, submission: str) -> bool:
-        return self._moved_once(lambda c: submissions.gone(c, submission, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        return self._moved_once(lambda c: submissions.gone(c, submission, payer))
 
     def let_go(self, run: int, submission: str, *, model: str, price_version: str, now_us: int) -> bool:
-        scopes = [runs.budget_scope(run)]
+        payer = self._payer(run)
         return self._moved_once(
             lambda c: submissions.let_go(
-                c, submission, scopes, model=model, price_version=price_version, now_us=now_us
+                c, submission, payer, model=model, price_version=price_version, now_us=now_us
             )
         )
 
@@ -98,13 +103,16 @@ class BatchTransactions:
 
     def note_duplicate(self, run: int, provider_id: str, submission: str, *, exact: bool) -> None:
         """`exact`: each of its lines has its price in the books."""
-        scopes = [runs.budget_scope(run)]
-        self._moved(lambda c: duplicates.note_duplicate(c, provider_id, submission, scopes, exact=exact))
+        payer = self._payer(run)
+        self._moved(lambda c: duplicates.note_duplicate(c, provider_id, submission, payer, exact=exact))
 
     def book_duplicates(self, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> None:
+        payer = self._payer(run)
+
         def work(connection: Connection) -> None:
-            spent = duplicates.book_duplicates(connection, run, bookings, now_us)
-            group.change_budget(connection, [runs.budget_scope(run)], spent, 0)
+            changes = Changes()
+            changes.spend(day_of(now_us), duplicates.book_duplicates(connection, run, bookings, now_us))
+            budgets.change(connection, payer, changes)
 
         self.database.write(work)
 
@@ -124,20 +132,32 @@ class BatchTransactions:
         `without`: chunks whose records the caller has."""
         return self.database.read(lambda c: claims.records_and_past(c, run, riding, without))
 
-    def ingest(self, run: int, submission: str, epoch: int, settled: Sequence[group.Settlement]) -> bool:
+    def ingest(
+        self,
+        run: int,
+        submission: str,
+        epoch: int,
+        settled: Sequence[group.Settlement],
+        shares: Mapping[int, submissions.Share] = MappingProxyType({}),
+    ) -> bool:
         failpoint(Failpoint.BATCH_INGEST_BEFORE)
-        scopes = [runs.budget_scope(run)]
+        payer = self._payer(run)
 
         def work(connection: Connection) -> bool:
             self._check_hold(connection, run)
-            return submissions.ingest(connection, submission, epoch, settled, scopes)
+            return submissions.ingest(connection, submission, epoch, settled, payer, shares)
 
         stored = self.database.write(work)
         failpoint(Failpoint.BATCH_INGEST_AFTER)
         return stored
 
+    def cost_shares(self, run: int) -> dict[str, Shares]:
+        """What the rows of the run's batches have cost so far, as shares of their worst costs, by shape."""
+        return self.database.read(lambda c: submissions.shares_of(c, run))
+
     def ingested(self, run: int, submission: str, epoch: int, now_us: int) -> bool:
-        return self._moved(lambda c: submissions.ingested(c, submission, epoch, now_us, [runs.budget_scope(run)]))
+        payer = self._payer(run)
+        return self._moved(lambda c: submissions.ingested(c, submission, epoch, now_us, payer))
 
     def has_riding(self, run: int) -> bool:
         """Whether rows of the run are with the API."""

@@ -8,33 +8,37 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from runner.domain.booking import Booking
-from runner.store import batch_queries, ledger, queries
-from runner.store.group import change_budget
+from runner.domain.budget import Changes, Payer, day_of
+from runner.store import batch_queries, budgets, ledger, queries
 from runner.store.submissions import let_go_key
 
 
-def note_duplicate(
-    connection: Connection, provider_id: str, submission: str, scopes: Sequence[str], *, exact: bool
-) -> None:
+def note_duplicate(connection: Connection, provider_id: str, submission: str, payer: Payer, *, exact: bool) -> None:
     """It holds the rows of a submission that had been given up, or that has another batch. `exact`: the books hold
     all that it cost."""
     connection.execute(batch_queries.mark_sighting(provider_id, duplicate_of=submission))
     connection.execute(batch_queries.drop_candidate(provider_id))
     if exact:
-        _take_back_bound(connection, submission, scopes)
+        _take_back_bound(connection, submission, payer)
 
 
 def book_duplicates(connection: Connection, run: int, bookings: Sequence[tuple[int, Booking]], now_us: int) -> int:
     """Put lines of a duplicate batch in the books, each once; how much is spent by those that were not there."""
     if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
         connection.execute(queries.lock_question(f"duplicates of {run}"))
-    return ledger.book(connection, [ledger.line(run, idx, "", one, now_us) for idx, one in bookings]).spent_pico
+    booked = ledger.book(connection, [ledger.line(run, idx, "", one, now_us) for idx, one in bookings])
+    return sum(line["cost_pico"] or 0 for line in booked)
 
 
-def _take_back_bound(connection: Connection, submission: str, scopes: Sequence[str]) -> None:
+def _take_back_bound(connection: Connection, submission: str, payer: Payer) -> None:
     """What was let go has turned up, and each of its lines has its price: the bound for all of them is over."""
     bound_pico = ledger.withdraw(connection, let_go_key(submission))
-    change_budget(connection, scopes, 0, -bound_pico)
+    if bound_pico:
+        found = connection.execute(batch_queries.batch(submission)).one()
+        connection.execute(batch_queries.set_batch(submission, reserved_pico=0))
+        changes = Changes()
+        changes.commit(day_of(found.intent_us), -bound_pico)
+        budgets.change(connection, payer, changes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

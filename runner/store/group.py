@@ -8,7 +8,7 @@ nobody else can write between it and the insert. Plain inserts of many rows have
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runner.domain.booking import Booking, BookingKind
+from runner.domain.budget import Admission, Changes, Payer, day_of
 from runner.domain.result import RowResult
 from runner.domain.states import ChunkState, RowStatus
 from runner.domain.value import hot_value
-from runner.store import bulk, ledger, queries
+from runner.store import budgets, bulk, ledger, queries
 from runner.store.ledger import plain_text
 
 
@@ -96,24 +97,23 @@ class Verdict(StrEnum):
     UNBOUNDED = "unbounded"  # a cap is set and this call has no computable bound
 
 
-def commit_group(
-    connection: Connection, run: int, scopes: Sequence[str], operations: Sequence[Operation]
-) -> list[Verdict]:
-    """Carry out a group; one verdict for each operation, in order. `scopes` are the budgets that pay for it."""
+def commit_group(connection: Connection, payer: Payer, operations: Sequence[Operation]) -> list[Verdict]:
+    """Carry out a group of the payer's run; one verdict for each operation, in order."""
+    run = payer.run
     fences = _fences(connection, run, operations)
     settled = [op for op in operations if isinstance(op, Settlement)]
-    change = settle(connection, run, settled, fences)
-    change.committed_pico -= _take_out_sends(connection, run, settled) if settled else 0
+    taken_out = _take_out_sends(connection, run, settled)
+
+    def day_of_send(op: Settlement) -> str:
+        sent = taken_out.get(_call(op))
+        return day_of(op.at_us if sent is None else sent.at_us)
+
+    changes = settle(connection, run, settled, fences, day_of_send)
+    for send in taken_out.values():
+        changes.commit(day_of(send.at_us), -(send.worst_pico or 0))
     sends = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences.sending)]
-    refused = _admit(connection, run, scopes, sends, change)
-    change_budget(connection, scopes, change.spent_pico, change.committed_pico)
+    refused = _admit(connection, payer, sends, changes)
     return [refused.get(id(op)) or _verdict(op, fences) for op in operations]
-
-
-def change_budget(connection: Connection, scopes: Sequence[str], spent_pico: int, committed_pico: int) -> None:
-    if scopes and (spent_pico or committed_pico):
-        more = {"more_spent": spent_pico, "more_committed": committed_pico}
-        connection.execute(queries.change_budget(), {"scopes": list(scopes), **more})
 
 
 @dataclass(kw_only=True, slots=True)
@@ -148,38 +148,37 @@ def _verdict(operation: Operation, fences: Fences) -> Verdict:
     return Verdict.STORED if _holds(operation.fence, held) else Verdict.FENCED
 
 
-@dataclass
-class BudgetChange:
-    """What is spent now, and what more is held back for calls whose cost is not known."""
-
-    spent_pico: int = 0
-    committed_pico: int = 0
-
-
-def settle(connection: Connection, run: int, settled: Sequence[Settlement], fences: Fences) -> BudgetChange:
-    """Store what these calls gave, as far as it is not there yet; what that changes in the budgets."""
-    change = BudgetChange()
+def settle(
+    connection: Connection,
+    run: int,
+    settled: Sequence[Settlement],
+    fences: Fences,
+    day_of_call: Callable[[Settlement], str],
+) -> Changes:
+    """Store what these calls gave, as far as it is not there yet; what that changes in the budgets of the days on
+    which they were sent."""
     if not settled:
-        return change
+        return Changes()
     dialect = connection.dialect.name
     taken = _insert_results(connection, run, settled, fences.settling)
     _tally(connection, run, taken, fences)
     holding = [op for op in settled if _holds(op.fence, fences.settling)]
     _insert_attempts(connection, dialect, run, holding)
     _insert_turns(connection, dialect, run, holding)
-    _book(connection, run, settled, taken, change)
-    return change
+    return _book(connection, run, settled, taken, day_of_call)
 
 
-def _take_out_sends(connection: Connection, run: int, settled: Sequence[Settlement]) -> int:
-    """What the sends of these calls had reserved; those of a replay are gone already."""
-    ended = {(op.idx, op.fence.epoch) for op in settled}
+def _take_out_sends(connection: Connection, run: int, settled: Sequence[Settlement]) -> dict[tuple[int, int], Any]:
+    """The sends of these calls; those of a replay are gone already."""
+    if not settled:
+        return {}
+    ended = {_call(op) for op in settled}
     written = connection.execute(queries.sends_of(), {"of_run": run, "idxs": [op.idx for op in settled]})
-    found = {(row.idx, row.epoch): row.worst_pico or 0 for row in written if (row.idx, row.epoch) in ended}
+    found = {(row.idx, row.epoch): row for row in written if (row.idx, row.epoch) in ended}
     if found:
         gone = [{"of_run": run, "of_idx": idx, "of_epoch": epoch} for idx, epoch in found]
         connection.execute(queries.delete_send(), gone)
-    return sum(found.values())
+    return found
 
 
 def _insert_results(
@@ -313,9 +312,10 @@ def _book(
     run: int,
     settled: Sequence[Settlement],
     taken: Mapping[int, Settlement],
-    change: BudgetChange,
-) -> None:
-    """A paid answer that did not become the result was paid for twice."""
+    day_of_call: Callable[[Settlement], str],
+) -> Changes:
+    """Put these calls in the books, each once. A paid answer that did not become the result was paid for twice."""
+    calls: dict[str, Settlement] = {}
     lines = []
     for op in settled:
         if op.booking is not None:
@@ -323,61 +323,55 @@ def _book(
             beaten = op.result is not None and not gave and op.booking.kind is BookingKind.SPEND
             booking = replace(op.booking, kind=BookingKind.DUPLICATE) if beaten else op.booking
             key = ledger.key_of(run, op.idx, op.fence.epoch, op.try_, op.turn)
-            lines.append(ledger.line(run, op.idx, key, booking, op.at_us, rows=int(gave)))
-    booked = ledger.book(connection, lines)
-    change.spent_pico += booked.spent_pico
-    change.committed_pico += booked.bound_pico
+            line = ledger.line(run, op.idx, key, booking, op.at_us, rows=int(gave))
+            calls[line.told["key"]] = op
+            lines.append(line)
+    changes = Changes()
+    for told in ledger.book(connection, lines):
+        day = day_of_call(calls[told["key"]])
+        if told["cost_pico"] is None:
+            changes.commit(day, told["bound_pico"] or 0)
+        else:
+            changes.spend(day, told["cost_pico"])
+    return changes
 
 
-def _admit(
-    connection: Connection, run: int, scopes: Sequence[str], sends: Sequence[SendIntent], change: BudgetChange
-) -> dict[int, Verdict]:
-    """Reserve and write sends, in order, as far as the budgets and this group's `change` to them reach; the verdicts
-    of those that are refused.
+_REFUSED = {Admission.OVER: Verdict.OVER_BUDGET, Admission.UNBOUNDED: Verdict.UNBOUNDED}
+
+
+def _admit(connection: Connection, payer: Payer, sends: Sequence[SendIntent], changes: Changes) -> dict[int, Verdict]:
+    """Reserve and write sends, in order, as far as the budgets and this group's `changes` to them reach, and write
+    the budgets down; the verdicts of those that are refused.
 
     In a replay they are written already, and must not be refused for lack of the room that they themselves took.
     """
-    if not sends:
+    days = {*changes.by_day, *(day_of(op.at_us) for op in sends)}
+    if not days:
         return {}
-    written = _written(connection, run, sends)
-    room = room_in(connection, scopes, change)
+    written = _written(connection, payer.run, sends) if sends else set()
+    account = budgets.open_account(connection, payer, days, changes)
     refused: dict[int, Verdict] = {}
     admitted: list[SendIntent] = []
     for op in sends:
         if _call(op) in written:
             continue
-        if room is not None and op.worst_pico is None:
-            refused[id(op)] = Verdict.UNBOUNDED
-        elif room is not None and (op.worst_pico or 0) > room:
-            refused[id(op)] = Verdict.OVER_BUDGET
-        else:
+        admission = account.reserve(day_of(op.at_us), op.worst_pico)
+        if admission is Admission.TAKEN:
             admitted.append(op)
-            room = None if room is None else room - (op.worst_pico or 0)
-    bulk.insert_sends(connection, (_send_row(run, op) for op in admitted))
-    change.committed_pico += sum(op.worst_pico or 0 for op in admitted)
+        else:
+            refused[id(op)] = _REFUSED[admission]
+    bulk.insert_sends(connection, (_send_row(payer.run, op) for op in admitted))
+    budgets.close_account(connection, account)
     return refused
 
 
-def _call(op: SendIntent) -> tuple[int, int]:
+def _call(op: Operation) -> tuple[int, int]:
     return op.idx, op.fence.epoch
 
 
 def _written(connection: Connection, run: int, sends: Sequence[SendIntent]) -> set[tuple[int, int]]:
     rows = connection.execute(queries.sends_of(), {"of_run": run, "idxs": [op.idx for op in sends]})
     return {(row.idx, row.epoch) for row in rows}
-
-
-def room_in(connection: Connection, scopes: Sequence[str], change: BudgetChange | None = None) -> int | None:
-    """What the tightest cap leaves after `change`, which is not written yet; None without a cap."""
-    if not scopes:
-        return None
-    change = change or BudgetChange()
-    left = [
-        row.cap_pico - row.spent_pico - row.committed_pico - change.spent_pico - change.committed_pico
-        for row in connection.execute(queries.budgets_of(), {"scopes": list(scopes)})
-        if row.cap_pico is not None
-    ]
-    return min(left, default=None)
 
 
 def _send_row(run: int, op: SendIntent) -> dict[str, Any]:

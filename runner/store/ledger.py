@@ -7,31 +7,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
 
 from runner.domain.booking import Booking, BookingKind, day_of
+from runner.domain.budget import Changes
+from runner.domain.budget import day_of as utc_day
 from runner.domain.job import Job
 from runner.domain.outcome import Usage
 from runner.domain.pricing import Price, PriceBook
 from runner.domain.spending import Spending, sums_of
-from runner.store import bulk, ledger_queries, queries
+from runner.store import batch_queries, bulk, ledger_queries, queries
 
 LINES_A_PAGE = 1_000
 PRICED = (BookingKind.SPEND, BookingKind.DUPLICATE)
 NO_USAGE = Usage()
 NOTHING = Price(cost_pico=0, unbatched_pico=0, list_pico=0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Booked:
-    """What was put in the books that was not there: exact costs, and bounds of what is not known."""
-
-    spent_pico: int = 0
-    bound_pico: int = 0
 
 
 class Line(NamedTuple):
@@ -70,23 +64,20 @@ def key_of(run: int, idx: int, epoch: int, try_: int, turn: int) -> str:
     return f"{run}.{idx}.{epoch}.{try_}.{turn}"
 
 
-def book(connection: Connection, lines: Sequence[Line]) -> Booked:
-    """Append those lines that are not there yet. Whoever calls sees to it that nobody else books the same calls
-    meanwhile."""
+def book(connection: Connection, lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Append those lines that are not there yet, and only those are returned. Whoever calls sees to it that nobody
+    else books the same calls meanwhile."""
     by_key = {one.told["key"]: one for one in lines}
     if not by_key:
-        return Booked()
+        return []
     known = set(connection.scalars(ledger_queries.bookings_among(), {"keys": list(by_key)}))
     new = [one for key, one in by_key.items() if key not in known]
     if not new:
-        return Booked()
+        return []
     fresh = [one.told for one in new]
     bulk.insert_ledger(connection, fresh)
     _add_up(connection, [_sums(one.told, one.usage) for one in new])
-    return Booked(
-        spent_pico=sum(told["cost_pico"] or 0 for told in fresh),
-        bound_pico=sum(told["bound_pico"] or 0 for told in fresh if told["cost_pico"] is None),
-    )
+    return fresh
 
 
 def _sums(told: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
@@ -153,14 +144,14 @@ def lines_of(connection: Connection, run: int, page: int = LINES_A_PAGE) -> Iter
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repriced:
     """What a table of prices made of some lines. `last_id` is where to go on, None at the end; `left` lines have no
-    price in it either."""
+    price in it either; `changes` are those of the budgets."""
 
     last_id: int | None
     looked_at: int = 0
     corrected: int = 0
     left: int = 0
     more_pico: int = 0
-    released_pico: int = 0
+    changes: Changes = field(default_factory=Changes)
 
 
 def reprice(connection: Connection, run: int, prices: PriceBook, after_id: int, *, write: bool) -> Repriced:
@@ -192,8 +183,21 @@ def reprice(connection: Connection, run: int, prices: PriceBook, after_id: int, 
         corrected=len(corrections),
         left=left,
         more_pico=sum(told["cost_pico"] for told, _ in corrections),
-        released_pico=-sum(changes["bound_pico"] for _, changes in corrections),
+        changes=_changes(connection, corrections),
     )
+
+
+def _changes(connection: Connection, corrections: Sequence[tuple[dict[str, Any], dict[str, int]]]) -> Changes:
+    """Budgets know a call by the day on which it was sent: a line of a batch by that of its intent."""
+    changes = Changes()
+    named = list({told["batch"] for told, _ in corrections if told["batch"] is not None})
+    batches = connection.execute(batch_queries.intents_of(), {"provider_ids": named}) if named else ()
+    sent_us = {row.provider_id: row.intent_us for row in batches}
+    for told, known in corrections:
+        day = utc_day(sent_us.get(told["batch"], told["at_us"]))
+        changes.spend(day, told["cost_pico"])
+        changes.commit(day, known["bound_pico"])
+    return changes
 
 
 def _usage(row: Any) -> Usage:
@@ -291,28 +295,4 @@ def spending_since(connection: Connection, day: int) -> list[Spending]:
             workspace=known[row.run].workspace,
         )
         for row in connection.execute(ledger_queries.spending_since(day))
-    ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cap:
-    """A budget with a cap, and what of it is used."""
-
-    scope: str
-    period: str
-    cap_pico: int
-    spent_pico: int
-    committed_pico: int
-
-
-def caps_of(connection: Connection, periods: Sequence[str]) -> list[Cap]:
-    return [
-        Cap(
-            scope=row.scope,
-            period=row.period,
-            cap_pico=row.cap_pico,
-            spent_pico=row.spent_pico,
-            committed_pico=row.committed_pico,
-        )
-        for row in connection.execute(ledger_queries.capped_budgets(periods))
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Insert, Select, func, insert, select
 
 from runner.store.among import among
-from runner.store.tables import budgets, fires, ledger, runs, schedules, spending
+from runner.store.tables import fires, ledger, runs, schedules, spending
 
 # What a line of the ledger adds to its day's sums.
 SUMS = (
@@ -88,15 +88,6 @@ def runs_spending_since(day: int) -> Select[Any]:
     )
     return select(runs.c.id, runs.c.label, runs.c.job_name, runs.c.job, runs.c.workspace, schedule).where(
         runs.c.id.in_(spenders)
-    )
-
-
-def capped_budgets(periods: Sequence[str]) -> Select[Any]:
-    """Budgets with a cap for one of these periods."""
-    return (
-        select(budgets)
-        .where(budgets.c.cap_pico.is_not(None), budgets.c.period.in_(periods))
-        .order_by(budgets.c.period, budgets.c.scope)
     )
 
 

@@ -39,7 +39,6 @@ from runner.store.report_queries import CUT_OFF, results_in
 from runner.store.tables import (
     answers,
     attempts,
-    budgets,
     chunks,
     keys,
     payloads,
@@ -352,33 +351,8 @@ def fences_of() -> Select[Any]:
 
 
 @cache
-def budgets_of() -> Select[Any]:
-    return select(budgets).where(among(budgets.c.scope, "scopes")).order_by(budgets.c.scope).with_for_update()
-
-
-def add_budget(dialect: str) -> Any:
-    return insert_absent(budgets, dialect)
-
-
-def cap_budget(scope: str, cap_pico: int | None) -> Update:
-    return update(budgets).where(budgets.c.scope == scope).values(cap_pico=cap_pico)
-
-
-@cache
-def change_budget() -> Update:
-    return (
-        update(budgets)
-        .where(among(budgets.c.scope, "scopes"))
-        .values(
-            spent_pico=budgets.c.spent_pico + bindparam("more_spent"),
-            committed_pico=budgets.c.committed_pico + bindparam("more_committed"),
-        )
-    )
-
-
-@cache
 def sends_of() -> Select[Any]:
-    return select(sends.c.idx, sends.c.epoch, sends.c.worst_pico).where(
+    return select(sends.c.idx, sends.c.epoch, sends.c.worst_pico, sends.c.at_us).where(
         sends.c.run == bindparam("of_run"), among(sends.c.idx, "idxs")
     )
 

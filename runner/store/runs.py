@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Any
 
 from sqlalchemy import Connection
 
+from runner.domain.budget import WHOLE_RUN, BudgetKey, Payer, run_scope
+from runner.domain.forecast import Forecast
 from runner.domain.job import Job
 from runner.domain.run import NewRun, Run
 from runner.domain.states import RUN_MOVES, PauseReason, RunState, leading_to
 from runner.errors import RunnerError, UsageInvalid
-from runner.store import queries
+from runner.store import budgets, queries
 
 # Letters and digits that are hard to mistake for one another when read aloud.
 _LABEL_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
@@ -135,15 +138,13 @@ def change_job(connection: Connection, run: Run, job: Job) -> Run:
     return by_id(connection, run.id)
 
 
-def budget_scope(run: int) -> str:
-    return f"run:{run}"
+def payer_of(connection: Connection, run: int) -> Payer:
+    """Whose budgets pay for the run's calls."""
+    return Payer(run=run, job=connection.execute(queries.run_by_id(run)).one().job_name)
 
 
 def set_cap(connection: Connection, run: int, cap_pico: int | None) -> None:
-    scope = budget_scope(run)
-    empty = {"scope": scope, "period": "all", "cap_pico": cap_pico, "spent_pico": 0, "committed_pico": 0}
-    connection.execute(queries.add_budget(connection.dialect.name), empty)
-    connection.execute(queries.cap_budget(scope, cap_pico))
+    budgets.set_cap(connection, BudgetKey(run_scope(run), WHOLE_RUN), cap_pico)
 
 
 def _value(row: Any) -> Run:
@@ -179,6 +180,7 @@ def _value(row: Any) -> Run:
         detached=row.detached,
         priority=row.priority,
         purged_us=row.purged_us,
+        forecast=Forecast(**json.loads(row.forecast)) if row.forecast else None,
         created_us=row.created_us,
         ended_us=row.ended_us,
     )

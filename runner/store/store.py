@@ -5,6 +5,7 @@ All calls block; async callers run them in a worker thread. Nothing is sent and 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,6 +14,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from runner.domain.budget import BudgetKey, Level, Payer, day_of, run_scope
+from runner.domain.forecast import Forecast
 from runner.domain.job import Job
 from runner.domain.outcome import Usage
 from runner.domain.pricing import PriceBook
@@ -24,12 +27,14 @@ from runner.domain.states import PauseReason
 from runner.failpoints import Failpoint, failpoint
 from runner.store import (
     buckets,
+    budgets,
     claims,
     collapse,
     files,
     group,
     holder,
     ledger,
+    past_queries,
     queries,
     report_queries,
     reports,
@@ -57,6 +62,7 @@ class Store(BatchTransactions):
         self.fleet = Fleet(database)
         self.purge = Purge(database)
         self._holds: dict[int, holder.Hold] = {}
+        self._payers: dict[int, Payer] = {}
 
     @staticmethod
     def open(url: str) -> Store:
@@ -135,6 +141,11 @@ class Store(BatchTransactions):
     def note_estimates(self, run: int, estimates: str) -> None:
         """What the run has learned of the size of its calls."""
         self.database.write(lambda c: c.execute(queries.set_run(run, estimates=estimates)))
+
+    def note_forecast(self, run: int, forecast: Forecast) -> None:
+        """What the run is said to cost, for whoever compares it with what it did."""
+        told = json.dumps(forecast.to_dict())
+        self.database.write(lambda c: c.execute(queries.set_run(run, forecast=told)))
 
     def note_exported(self, run: int, path: str | None, now_us: int) -> None:
         """The output is written; the same command need not write it again while it stands."""
@@ -249,8 +260,8 @@ class Store(BatchTransactions):
 
     def commit_group(self, run: int, operations: Sequence[group.Operation]) -> list[group.Verdict]:
         failpoint(Failpoint.GROUP_BEFORE)
-        scopes = [runs.budget_scope(run)]
-        verdicts = self.database.write(lambda c: group.commit_group(c, run, scopes, operations))
+        payer = self._payer(run)
+        verdicts = self.database.write(lambda c: group.commit_group(c, payer, operations))
         failpoint(Failpoint.GROUP_AFTER)
         return verdicts
 
@@ -293,6 +304,35 @@ class Store(BatchTransactions):
     def next_due_us(self, run: int) -> int | None:
         due: int | None = self.database.read(lambda c: c.execute(report_queries.next_due(run)).scalar())
         return due
+
+    # --- budgets
+
+    def _payer(self, run: int) -> Payer:
+        """A run's job never changes its name."""
+        if run not in self._payers:
+            self._payers[run] = self.database.read(lambda c: runs.payer_of(c, run))
+        return self._payers[run]
+
+    def budget_room(self, run: int, now_us: int) -> int | None:
+        """What the tightest budget leaves for what is sent now, None where there is none."""
+        payer = self._payer(run)
+        return self.database.read(lambda c: budgets.room(c, payer, day_of(now_us)))
+
+    def budget_levels(self, run: int, now_us: int) -> list[Level]:
+        """How every budget stands that pays for what the run sends now."""
+        payer = self._payer(run)
+        return self.database.read(lambda c: budgets.levels(c, payer, day_of(now_us)))
+
+    def standing_budgets(self, now_us: int) -> list[Level]:
+        """How the budgets of jobs and of the whole store stand that have a cap."""
+        return self.database.read(lambda c: budgets.standing(c, day_of(now_us)))
+
+    def set_job_caps(self, job: str, day_pico: int | None, month_pico: int | None) -> None:
+        """For all runs of the job, from now on."""
+        self.database.write(lambda c: budgets.set_job_caps(c, job, day_pico, month_pico))
+
+    def set_cap(self, key: BudgetKey, cap_pico: int | None) -> None:
+        self.database.write(lambda c: budgets.set_cap(c, key, cap_pico))
 
     # --- limits
 
@@ -340,15 +380,20 @@ class Store(BatchTransactions):
         return self.database.read(lambda c: reports.tokens(c, run))
 
     def money(self, run: int) -> reports.Money:
-        return self.database.read(lambda c: reports.money(c, run, runs.budget_scope(run)))
+        return self.database.read(lambda c: reports.money(c, run, run_scope(run)))
+
+    def past_answers(self, job_name: str, model: str, limit: int) -> list[tuple[int, int | None]]:
+        """Output tokens and latency (microseconds, None in batches) of the job's newest answers from this model."""
+        query = past_queries.answers_of_job(job_name, model, limit)
+        return self.database.read(lambda c: [(row.output_tokens, row.latency_us) for row in c.execute(query)])
+
+    def batch_times_us(self, limit: int) -> list[int]:
+        """How long the newest batches of the store took, whoever made them."""
+        return self.database.read(lambda c: list(c.scalars(past_queries.batch_times(limit))))
 
     def spending_since(self, day: int) -> list[Spending]:
         """What every run spent from this UTC day on."""
         return self.database.read(lambda c: ledger.spending_since(c, day))
-
-    def caps_of(self, periods: Sequence[str]) -> list[ledger.Cap]:
-        """Budgets with a cap for one of these periods."""
-        return self.database.read(lambda c: ledger.caps_of(c, periods))
 
     def reprice(self, run: int, prices: PriceBook, *, write: bool) -> Iterator[ledger.Repriced]:
         """Append corrections for what these prices make of a run's lines, a page at a time; without `write` only say
@@ -360,10 +405,12 @@ class Store(BatchTransactions):
             after = page.last_id
 
     def _repriced(self, run: int, prices: PriceBook, after_id: int, *, write: bool) -> ledger.Repriced:
+        payer = self._payer(run)
+
         def work(connection: Connection) -> ledger.Repriced:
             page = ledger.reprice(connection, run, prices, after_id, write=write)
             if write:
-                group.change_budget(connection, [runs.budget_scope(run)], page.more_pico, -page.released_pico)
+                budgets.change(connection, payer, page.changes)
             return page
 
         return self.database.write(work) if write else self.database.read(work)

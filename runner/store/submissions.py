@@ -10,18 +10,20 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
 from runner.domain.booking import Booking, BookingKind
+from runner.domain.budget import Admission, Changes, Payer, day_of
 from runner.domain.packing import bitmap, rows_of
 from runner.domain.states import BATCH_MOVES, BatchState, ChunkState, leading_to
 from runner.domain.submission import Intent, ServerTime
+from runner.domain.sum_bound import Shares
 from runner.errors import UsageInvalid
-from runner.store import batch_queries, ledger, queries
-from runner.store.group import Fence, Fences, Settlement, change_budget, settle
+from runner.store import batch_queries, budgets, ledger, queries
+from runner.store.group import Fence, Fences, Settlement, settle
 
 # The fence of a submission in the hands of the process that made it.
 FIRST_EPOCH = 1
@@ -50,6 +52,7 @@ class Submission:
     body_hash: str = ""
     body_bytes: int = 0
     worst_pico: int | None = None
+    reserved_pico: int = 0
     key_fingerprint: str = ""
     question: str | None = None
     provisional: tuple[str, ...] = ()
@@ -67,7 +70,8 @@ class Rider:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewSubmission:
-    """What is written down before a POST. `worst_pico` is reserved in the budget, None where nothing bounds it."""
+    """What is written down before a POST. `worst_pico` is the most that it can cost, None where nothing bounds it;
+    `reserved_pico` what is held back for it in the budgets where that is less."""
 
     intent: Intent
     run: int
@@ -77,6 +81,18 @@ class NewSubmission:
     worst_pico: int | None
     key_fingerprint: str
     riders: Sequence[Rider]
+    reserved_pico: int | None = None
+
+    @property
+    def held_pico(self) -> int | None:
+        return self.worst_pico if self.reserved_pico is None else self.reserved_pico
+
+
+class Share(NamedTuple):
+    """How much of the most that it could cost a row has cost, and which rows it speaks for."""
+
+    shape: str
+    share: float
 
 
 class IntentVerdict(StrEnum):
@@ -91,13 +107,10 @@ class IntentVerdict(StrEnum):
 # --- before and after the POST
 
 
-def intend(
-    connection: Connection, new: NewSubmission, scopes: Sequence[str], room: int | None, overdue_us: int
-) -> IntentVerdict:
+def intend(connection: Connection, new: NewSubmission, payer: Payer, overdue_us: int) -> IntentVerdict:
     """Bind the rows, reserve what they may cost, write SENDING. Nothing is changed where that cannot be done.
 
-    `room` is what the budget leaves, None without one. A POST that began before `overdue_us` is over, however it
-    ended.
+    A POST that began before `overdue_us` is over, however it ended.
     """
     intent = new.intent
     if connection.execute(batch_queries.batch(intent.submission)).first() is not None:
@@ -110,7 +123,9 @@ def intend(
         move(connection, other.submission, "end unknown")
     if not _hold_all(connection, new):
         return IntentVerdict.FENCED
-    if room is not None and (new.worst_pico is None or new.worst_pico > room):
+    day = day_of(intent.intent_us)
+    account = budgets.open_account(connection, payer, [day])
+    if account.reserve(day, new.held_pico) is not Admission.TAKEN:
         return IntentVerdict.OVER_BUDGET
     connection.execute(batch_queries.insert_batch(), _row(new))
     connection.execute(batch_queries.insert_riders(), [_rider_row(intent.submission, rider) for rider in new.riders])
@@ -118,7 +133,7 @@ def intend(
         batch_queries.get_on(new.run),
         [{"of_seq": rider.fence.seq, "of_epoch": rider.fence.epoch, "more": len(rider.idxs)} for rider in new.riders],
     )
-    change_budget(connection, scopes, 0, new.worst_pico or 0)
+    budgets.close_account(connection, account)
     return IntentVerdict.STORED
 
 
@@ -143,6 +158,7 @@ def _row(new: NewSubmission) -> dict[str, Any]:
         "body_hash": new.body_hash,
         "body_bytes": new.body_bytes,
         "worst_pico": new.worst_pico,
+        "reserved_pico": new.held_pico or 0,
         "key_fingerprint": new.key_fingerprint,
         "organization": intent.organization,
         "workspace": intent.workspace,
@@ -175,23 +191,27 @@ def received(connection: Connection, submission: str, batch: BatchStatus, now_us
     return BatchState(connection.execute(batch_queries.batch(submission)).one().state)
 
 
-def not_made(connection: Connection, submission: str, state: BatchState, scopes: Sequence[str]) -> None:
+def not_made(connection: Connection, submission: str, state: BatchState, payer: Payer) -> None:
     """REFUSED or NOT_SENT: there is no batch, the rows are free and so is what they held back."""
     event = next(event for event, to in BATCH_MOVES[BatchState.SENDING].items() if to is state)
     if move(connection, submission, event):
-        _let_off(connection, submission, scopes)
+        _let_off(connection, submission, payer)
 
 
 def end_unknown(connection: Connection, submission: str) -> None:
     move(connection, submission, "end unknown")
 
 
-def _let_off(connection: Connection, submission: str, scopes: Sequence[str], *, keep_reserved: bool = False) -> None:
-    """The rows that have not ended wait again; what was reserved is given back."""
+def _let_off(connection: Connection, submission: str, payer: Payer, *, keep_worst: bool = False) -> None:
+    """The rows that have not ended wait again; what is still reserved is given back, or made the worst cost where
+    nobody will ever know."""
     found = connection.execute(batch_queries.batch(submission)).one()
     _get_off(connection, found)
-    if not keep_reserved:
-        change_budget(connection, scopes, 0, -(found.worst_pico or 0))
+    kept_pico = (found.worst_pico or 0) if keep_worst else 0
+    connection.execute(batch_queries.set_batch(submission, reserved_pico=kept_pico))
+    changes = Changes()
+    changes.commit(day_of(found.intent_us), kept_pico - found.reserved_pico)
+    budgets.change(connection, payer, changes)
 
 
 def _get_off(connection: Connection, found: Any) -> None:
@@ -231,24 +251,24 @@ def _drop_candidates(connection: Connection, submission: str, batch: BatchStatus
     connection.execute(batch_queries.drop_candidate(batch.id))
 
 
-def absent(connection: Connection, submission: str, scopes: Sequence[str]) -> bool:
+def absent(connection: Connection, submission: str, payer: Payer) -> bool:
     """There is no batch: the rows are free. False when that was known or the submission is of known end."""
-    return _give_up(connection, submission, "settled and not listed", scopes)
+    return _give_up(connection, submission, "settled and not listed", payer)
 
 
-def gone(connection: Connection, submission: str, scopes: Sequence[str]) -> bool:
+def gone(connection: Connection, submission: str, payer: Payer) -> bool:
     """A rehearsal's batch, which went with the process that had the simulator in it: nothing was paid."""
-    return _give_up(connection, submission, "gone with its simulator", scopes)
+    return _give_up(connection, submission, "gone with its simulator", payer)
 
 
 def let_go(
-    connection: Connection, submission: str, scopes: Sequence[str], *, model: str, price_version: str, now_us: int
+    connection: Connection, submission: str, payer: Payer, *, model: str, price_version: str, now_us: int
 ) -> bool:
     """The rows go again although a batch may exist: its worst cost stays in the books as an unknown one.
 
     A batch that was theirs is nobody's from then on, so that a sweep which sees it again finds a duplicate.
     """
-    if not _give_up(connection, submission, "let go", scopes, keep_reserved=True, provider_id=None):
+    if not _give_up(connection, submission, "let go", payer, keep_worst=True, provider_id=None):
         return False
     found = connection.execute(batch_queries.batch(submission)).one()
     booking = Booking(
@@ -272,18 +292,12 @@ def let_go_key(submission: str) -> str:
 
 
 def _give_up(
-    connection: Connection,
-    submission: str,
-    event: str,
-    scopes: Sequence[str],
-    *,
-    keep_reserved: bool = False,
-    **values: Any,
+    connection: Connection, submission: str, event: str, payer: Payer, *, keep_worst: bool = False, **values: Any
 ) -> bool:
     gone = move(connection, submission, event, question=None, **values)
     if gone:
         connection.execute(batch_queries.drop_candidates(submission))
-        _let_off(connection, submission, scopes, keep_reserved=keep_reserved)
+        _let_off(connection, submission, payer, keep_worst=keep_worst)
     return gone
 
 
@@ -323,9 +337,15 @@ def riding(connection: Connection, submission: str) -> list[Riding]:
 
 
 def ingest(
-    connection: Connection, submission: str, epoch: int, settled: Sequence[Settlement], scopes: Sequence[str]
+    connection: Connection,
+    submission: str,
+    epoch: int,
+    settled: Sequence[Settlement],
+    payer: Payer,
+    shares: Mapping[int, Share],
 ) -> bool:
-    """Store what some lines say. False when the submission is no longer in our hands: nothing was stored.
+    """Store what some lines say, and the `shares` of the worst cost that their rows took. False when the submission
+    is no longer in our hands: nothing was stored.
 
     Lines come in the order of their rows. Those that were stored before are passed over: a row that goes again or on
     live has no result yet, and would be thought to have had another try.
@@ -337,6 +357,8 @@ def ingest(
     if not settled:
         return True
     connection.execute(batch_queries.note_read(), {"of_submission": submission, "upto": settled[-1].idx + 1})
+    if shares:
+        _learn(connection, found, [shares[op.idx] for op in settled if op.idx in shares])
     seqs = sorted({op.fence.seq for op in settled})
     chunks = connection.execute(queries.fences_of(), {"of_run": found.run, "seqs": seqs}).all()
     fences = Fences(
@@ -344,19 +366,53 @@ def ingest(
         settling={(op.fence.seq, op.fence.epoch) for op in settled},
         left={row.seq: row.n - row.done - row.failed for row in chunks},
     )
-    change = settle(connection, found.run, settled, fences)
-    change_budget(connection, scopes, change.spent_pico, change.committed_pico)
+    day = day_of(found.intent_us)
+    changes = settle(connection, found.run, settled, fences, lambda _op: day)
+    _use_reserved(connection, found, changes, day)
+    budgets.change(connection, payer, changes)
     return True
 
 
-def ingested(connection: Connection, submission: str, epoch: int, now_us: int, scopes: Sequence[str]) -> bool:
+def _learn(connection: Connection, found: Any, shares: Sequence[Share]) -> None:
+    """Put these rows to those of the submission that are known already, in the commit that settles them."""
+    known = _shares(found.shares)
+    for one in shares:
+        known[one.shape] = known.get(one.shape, Shares()).and_one(one.share)
+    text = json.dumps({shape: [told.rows, told.total, told.squares] for shape, told in known.items()})
+    connection.execute(batch_queries.set_batch(found.submission, shares=text))
+
+
+def _shares(text: str | None) -> dict[str, Shares]:
+    told = {} if text is None else json.loads(text)
+    return {shape: Shares(rows=rows, total=total, squares=squares) for shape, (rows, total, squares) in told.items()}
+
+
+def shares_of(connection: Connection, run: int) -> dict[str, Shares]:
+    """What the rows of the run's batches have cost so far, by shape."""
+    found: dict[str, Shares] = {}
+    for row in connection.execute(batch_queries.batches_of(run)):
+        for shape, told in _shares(row.shares).items():
+            found[shape] = found.get(shape, Shares()).plus(told)
+    return found
+
+
+def _use_reserved(connection: Connection, found: Any, changes: Changes, day: str) -> None:
+    """What lines cost was reserved for them: it is no longer held back beside being spent."""
+    used = sum(change.spent_pico + change.committed_pico for change in changes.by_day.values())
+    used_pico = min(used, found.reserved_pico)
+    if used_pico > 0:
+        changes.commit(day, -used_pico)
+        connection.execute(batch_queries.set_batch(found.submission, reserved_pico=found.reserved_pico - used_pico))
+
+
+def ingested(connection: Connection, submission: str, epoch: int, now_us: int, payer: Payer) -> bool:
     """All lines are stored: rows that have not ended get off, and what is left of the reservation is given back."""
     found = connection.execute(batch_queries.locked_batch(), {"of_submission": submission}).one()
     if found.epoch != epoch or not move(
         connection, submission, "all lines stored", ingested_us=now_us, question=None
     ):
         return bool(found.state == BatchState.INGESTED and found.epoch == epoch)
-    _let_off(connection, submission, scopes)
+    _let_off(connection, submission, payer)
     return True
 
 
@@ -417,6 +473,7 @@ def value(connection: Connection, row: Any) -> Submission:
         body_hash=row.body_hash,
         body_bytes=row.body_bytes,
         worst_pico=row.worst_pico,
+        reserved_pico=row.reserved_pico,
         key_fingerprint=row.key_fingerprint,
         question=row.question,
         provisional=tuple(provisional),

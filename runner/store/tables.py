@@ -79,6 +79,7 @@ runs = Table(
     Column("detached", Boolean, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("purged_us", BigInteger),
+    Column("forecast", Text),
     Column("created_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
 )
@@ -238,6 +239,8 @@ batches = Table(
     Column("body_hash", Text, nullable=False),
     Column("body_bytes", BigInteger, nullable=False),
     Column("worst_pico", BigInteger),
+    Column("reserved_pico", BigInteger, nullable=False),
+    Column("shares", Text),
     Column("key_fingerprint", Text, nullable=False),
     Column("organization", Text),
     Column("workspace", Text),

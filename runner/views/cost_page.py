@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.domain.budget import Level, name_of
 from runner.domain.spending import By, Group, Sums
-from runner.store.ledger import Cap
 from runner.views.money import dollars, usd
 from runner.views.numbers import brief, count, percent
 from runner.views.safe_text import safe_line
@@ -29,7 +29,7 @@ class CostReport:
     total: Group
     month_name: str
     month: Sums
-    caps: Sequence[Cap]
+    caps: Sequence[Level]
     price_version: str
     simulated: bool = False
 
@@ -113,8 +113,8 @@ def month_lines(report: CostReport) -> list[str]:
         used = cap.spent_pico + cap.committed_pico
         reserved = f" and {dollars(cap.committed_pico)} reserved" if cap.committed_pico else ""
         lines.append(
-            f"  {safe_line(cap.scope)} {cap.period}: {dollars(cap.spent_pico)}{reserved} of {dollars(cap.cap_pico)}"
-            f" ({percent(used, cap.cap_pico)})"
+            f"  {safe_line(name_of(cap.key))}: {dollars(cap.spent_pico)}{reserved} of {dollars(cap.cap_pico)}"
+            f" ({percent(used, cap.cap_pico or 0)})"
         )
     return lines
 
@@ -133,8 +133,8 @@ def report_json(report: CostReport) -> dict[str, Any]:
             **sums_json(report.month),
             "caps": [
                 {
-                    "scope": cap.scope,
-                    "period": cap.period,
+                    "scope": cap.key.scope,
+                    "period": cap.key.period,
                     "cap_usd": usd(cap.cap_pico),
                     "spent_usd": usd(cap.spent_pico),
                     "committed_usd": usd(cap.committed_pico),

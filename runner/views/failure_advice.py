@@ -44,6 +44,7 @@ BY_PAUSE = {
     PauseReason.BAD_ROW: "mend the input, or leave bad rows out with --on-bad-row skip; then run the job with --new",
     PauseReason.SUBMITTED: "runner collect {run}   fetches what has ended; or wait for all: runner resume {run}",
     PauseReason.UNKNOWN_BATCH: "runner batches list   shows them; runner resume {run}   looks again",
+    PauseReason.SAMPLED: "the same `runner run` goes on with the others; or: runner resume {run}",
     PauseReason.REFUSED: "mend what all rows have in common: then runner resume {run}, or the job with --new",
 }
 

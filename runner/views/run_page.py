@@ -13,6 +13,7 @@ from runner.views.batch_words import duplicates_words
 from runner.views.beta_words import beta_lines, sent_betas
 from runner.views.cost_words import cost_words
 from runner.views.durations import duration, moment, utc
+from runner.views.estimate_page import compared_words, forecast_json
 from runner.views.estimate_words import estimate_json, estimate_words
 from runner.views.failure_advice import pause_advice
 from runner.views.money import usd
@@ -43,9 +44,10 @@ def page_lines(facts: RunFacts, *, worked_on_by: str | None, batches: str = "") 
         ("batches", batches),
         ("tokens", _tokens(facts.tokens)),
         ("cost", cost_words(facts.money, simulated=job.simulated, in_batches=facts.riding > 0)),
+        ("estimate", _forecast(facts)),
         ("paid twice", _paid_twice(facts)),
         ("tries", _tries(facts)),
-        ("estimates", "" if facts.estimates is None else estimate_words(facts.estimates)),
+        ("call sizes", "" if facts.estimates is None else estimate_words(facts.estimates)),
         ("started", _times(facts)),
     ]
     following = None if worked_on_by else next_step(facts, run.output)
@@ -115,6 +117,15 @@ def _tokens(usage: Usage) -> str:
     if usage.web_searches:
         parts.append(f"web searches {count(usage.web_searches)}")
     return "   ".join(parts)
+
+
+def _forecast(facts: RunFacts) -> str:
+    """What the run was said to cost, beside what it did."""
+    forecast = facts.run.forecast
+    if forecast is None:
+        return ""
+    told = compared_words(forecast, facts.money.spent_pico, finished=facts.finished)
+    return f"{told}   ({forecast.basis})"
 
 
 def _paid_twice(facts: RunFacts) -> str:
@@ -188,6 +199,7 @@ def page_json(facts: RunFacts, *, worked_on_by: str | None) -> dict[str, Any]:
         "duplicates": [duplicate_json(one) for one in facts.duplicates],
         "cost": cost_json(facts.money),
         "failed_tries": [{"reason": tries.reason, "tries": tries.tries} for tries in facts.failed_tries],
+        "estimated_cost": None if run.forecast is None else forecast_json(run.forecast),
         "estimates": estimate_json(facts.estimates),
         "organization": run.organization,
         "workspace": run.workspace,

@@ -6,6 +6,7 @@ from runner.domain.states import RunState
 from runner.views.batch_words import duplicates_words, out_words
 from runner.views.cost_words import cost_words, token_words
 from runner.views.durations import duration
+from runner.views.estimate_page import compared_words
 from runner.views.estimate_words import estimate_words
 from runner.views.failure_advice import pause_advice
 from runner.views.numbers import count, of_rows
@@ -26,10 +27,12 @@ def summary_lines(facts: RunFacts, *, elapsed_s: float | None = None, output: st
     if facts.tokens.prompt_tokens or facts.tokens.output_tokens:
         told.append(("tokens", token_words(facts.tokens)))
     told.append(("cost", cost_words(facts.money, simulated=run.job.simulated, in_batches=facts.riding > 0)))
+    if (forecast := run.forecast) is not None:
+        told.append(("estimate", compared_words(forecast, facts.money.spent_pico, finished=facts.finished)))
     if facts.duplicates:
         told.append(("paid twice", duplicates_words(facts.duplicates)))
     if elapsed_s is not None and facts.estimates is not None:
-        told.append(("estimates", estimate_words(facts.estimates)))
+        told.append(("call sizes", estimate_words(facts.estimates)))
     if elapsed_s is not None:
         told.append(("time", duration(elapsed_s)))
     if output is not None and output != "-":

@@ -160,7 +160,19 @@ def _runner_run(
     flags: Sequence[str] = (),
 ) -> Measured:
     """The real command, with every setting as it comes but the number of slots and `flags`."""
-    line = [sys.executable, "-m", "runner", "run", str(prompts), "-m", MODEL, "--concurrency", str(slots), *flags]
+    line = [
+        sys.executable,
+        "-m",
+        "runner",
+        "run",
+        str(prompts),
+        "-m",
+        MODEL,
+        "-y",
+        "--concurrency",
+        str(slots),
+        *flags,
+    ]
     line += [] if results is None else ["-o", str(results)]
     env = clean_environment(
         RUNNER_HOME=str(home), RUNNER_BATCH_POLL_S="0.5", ANTHROPIC_API_KEY="bench", ANTHROPIC_BASE_URL=service.url

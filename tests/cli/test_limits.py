@@ -78,7 +78,7 @@ def test_estimates_and_their_error_are_reported(cli: Cli, rows: str) -> None:
     told = json.loads(done.stdout.splitlines()[-1])["estimates"]
     assert told["answers"] == 9
     assert set(told["input_error"]) == {"together", "each"}
-    assert "estimates" in done.stderr
+    assert "call sizes" in done.stderr
     assert "off a call" in cli("show", "latest").stdout
     assert json.loads(cli("show", "latest", "--json").stdout)["estimates"]["answers"] == 9
 

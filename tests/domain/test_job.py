@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.domain.budget import Reserve
 from runner.domain.job import (
     CHANGEABLE_FIELDS,
     IDENTITY_FIELDS,
     AnswerSpec,
     AutoSpec,
     BatchSpec,
+    BudgetSpec,
     DeleteAfter,
     FilesSpec,
     FilesStay,
@@ -74,6 +76,7 @@ OTHER_WAYS: dict[str, object] = {
     "output": OutputSpec(path="elsewhere.jsonl"),
     "limits": Limits(concurrency=1),
     "budget_pico": None,
+    "budget": BudgetSpec(per_day_pico=5, reserve=Reserve.LIKELY),
     "tags": {},
     "batch": BatchSpec(max_requests=10, on_unknown=OnUnknown.RESUBMIT),
     "auto": AutoSpec(threshold=1, finish_by="6h"),
@@ -147,6 +150,7 @@ JOBS = st.builds(
     output=st.builds(OutputSpec, path=st.none() | NAMES),
     limits=st.builds(Limits, rpm=st.none() | st.integers(1), stall_s=st.floats(1, 1e6)),
     budget_pico=st.none() | st.integers(0),
+    budget=st.builds(BudgetSpec, per_month_pico=st.none() | st.integers(0), reserve=st.sampled_from(Reserve)),
     tags=st.dictionaries(NAMES, NAMES, max_size=2),
     batch=st.builds(
         BatchSpec,

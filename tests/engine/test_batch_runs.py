@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from runner.domain.job import Mode
+from runner.domain.budget import Reserve
+from runner.domain.job import BudgetSpec, Mode
 from runner.domain.outcome import AccountTrouble, FailureKind, Outcome
 from runner.domain.packing import DEFAULT_MAX_BYTES
 from runner.domain.pricing import shipped_prices
@@ -187,6 +188,26 @@ async def test_a_budget_lets_a_few_ride_at_a_time_and_is_never_passed(house: Hou
         assert [create.count for create in api.creates] == [3, 3, 3, 3]
         check_rows(api, run, 12)
         assert api.simulator.ledger.cost_usd * 10**12 <= cap
+
+
+async def test_a_likely_reserve_lets_the_rest_ride_together_once_enough_rows_are_known(house: House) -> None:
+    run = house.new_run(
+        prompts(1_500),
+        request={"max_tokens": 4_000},
+        budget=BudgetSpec(reserve=Reserve.LIKELY),
+        **batch_job(),
+    )
+    async with office(house, batch_seconds=HOUR_S) as api:
+        cap = 400 * _worst_of_a_row(house, run)
+        await done(api, run, job=replace(run.job, budget_pico=cap))
+        counts = [create.count for create in api.creates]
+        assert counts[0] <= 401, "nothing is known yet"
+        assert len(counts) <= 3
+        check_rows(api, run, 1_500)
+        assert api.simulator.ledger.cost_usd * 10**12 <= cap
+        assert any("reserved (likely, 99.9%)" in text for text in api.texts("batch_submitted"))
+        told = house.store.cost_shares(run.id)
+        assert [shares.rows for shares in told.values()] == [1_500]
 
 
 def _worst_of_a_row(house: House, run: Run) -> int:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from runner.domain.job import AutoSpec, BatchSpec, DeleteAfter, Job, Mode, OnBadRow, WarmCache
+from runner.domain.budget import Reserve
+from runner.domain.job import AutoSpec, BatchSpec, BudgetSpec, DeleteAfter, Job, Mode, OnBadRow, WarmCache
+from runner.domain.pricing import PICO_PER_USD
 from runner.domain.submission import OnUnknown
 from runner.errors import JobInvalid
 from runner.files.job_file import load_job
@@ -80,6 +82,20 @@ def test_flags_win_and_take_the_kind_of_what_they_replace(tmp_path: Path, monkey
 
 def test_a_job_without_a_name_is_called_as_its_file_is(tmp_path: Path) -> None:
     assert load_job(written(tmp_path, "prompt: x\n")).name == "job"
+
+
+def test_a_budget_of_days_and_months_is_read_with_its_share_and_its_reserve(tmp_path: Path) -> None:
+    text = "budget: { usd: 1, per: { day: 5, month: 60 }, warn_at: 75 %, reserve: likely }\n"
+    job = load_job(written(tmp_path, text))
+    assert job.budget_pico == PICO_PER_USD
+    assert job.budget == BudgetSpec(
+        per_day_pico=5 * PICO_PER_USD, per_month_pico=60 * PICO_PER_USD, warn_share=0.75, reserve=Reserve.LIKELY
+    )
+
+
+def test_a_budget_without_an_amount_for_the_run_caps_days_alone(tmp_path: Path) -> None:
+    job = load_job(written(tmp_path, "budget: { per: { day: 5 } }\n"))
+    assert (job.budget_pico, job.budget.has_cap) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +218,10 @@ ONE_ERROR = [
     ("budget: { usd: -1 }\n", "1:16: budget.usd must be an amount in dollars"),
     ("budget: much\n", "1:9: budget.usd must be an amount in dollars"),
     ("budget: { usd: 0.0000000000001 }\n", "1:16: budget.usd has more than 12 decimals"),
+    ("budget: { per: { week: 5 } }\n", "1:18: budget.per.week is not kept: a budget is for a UTC day or month"),
+    ("budget: { per: { dya: 5 } }\n", '1:18: unknown key dya in budget.per (did you mean "day"?)'),
+    ("budget: { warn_at: 80 }\n", "1:20: budget.warn_at must be a percentage such as 80%"),
+    ("budget: { reserve: most }\n", "1:20: budget.reserve must be worst or likely, not most"),
     ("api_version: 2024-01-01\n", "1:14: api_version must be one of 2026-10-21, 2023-06-01"),
     ("betas:\n  - ok\n  - a, b\n", "3:5: betas[1] must be a beta's name"),
     ("headers: { X-Api-Key: k }\n", "1:12: headers.X-Api-Key is a secret"),

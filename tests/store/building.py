@@ -216,12 +216,13 @@ _OWN = {"runs": {"label", "holder"}, "ledger": {"id"}}
 
 
 def whole_store(store: Store) -> dict[str, list[dict[str, Any]]]:
-    """Every table, without what two equal stores may differ in."""
+    """Every table, without what two equal stores may differ in: budgets of which nothing is used say nothing."""
     return {
         name: sorted(
             (
                 {key: value for key, value in row.items() if key not in _OWN.get(name, ())}
                 for row in rows_of(store, name)
+                if name != "budgets" or row["cap_pico"] is not None or row["spent_pico"] or row["committed_pico"]
             ),
             key=lambda row: str(row.get("key", "")) if name == "ledger" else "",
         )

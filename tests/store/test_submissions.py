@@ -335,7 +335,7 @@ def test_an_id_that_comes_while_somebody_settles_ends_the_settling(store: Store)
 def test_what_a_batch_does_not_need_is_given_back_when_it_has_been_read(store: Store) -> None:
     run = staged_run(store, 4, budget_pico=10**6)
     submitted(store, run, A, worst_pico=4 * WORST_PICO)
-    assert (budget(store, run), store.budget_room(run.id)) == ((0, 4_000), 10**6 - 4_000)
+    assert (budget(store, run), store.budget_room(run.id, NOW_US)) == ((0, 4_000), 10**6 - 4_000)
     read(store, run, A, *LINES)
     assert budget(store, run) == (2 * COST_PICO, WORST_PICO), "two answers, and one that may have been billed"
 
@@ -772,8 +772,8 @@ def test_the_database_keeps_a_second_post_out_whatever_anybody_thinks(store: Sto
     with pytest.raises(Exception, match=r"(?i)unique|duplicate"):
         execute(
             store,
-            "INSERT INTO batches (submission, run, round, n, state, epoch, body_hash, body_bytes, key_fingerprint,"
-            f" workspace) VALUES ('{B}', {other.id}, 1, 1, 'sending', 1, 'h', 1, 'k', 'w')",
+            "INSERT INTO batches (submission, run, round, n, state, epoch, body_hash, body_bytes, reserved_pico,"
+            f" key_fingerprint, workspace) VALUES ('{B}', {other.id}, 1, 1, 'sending', 1, 'h', 1, 0, 'k', 'w')",
         )
 
 

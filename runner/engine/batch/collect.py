@@ -21,7 +21,7 @@ from runner.domain.outcome import Failure, FailureKind
 from runner.domain.states import PauseReason, RowStatus
 from runner.engine.batch.calls import is_missing
 from runner.engine.batch.common import Common
-from runner.engine.batch.lines import Lines, Part, parts
+from runner.engine.batch.lines import Lines, Part, Settled, parts
 from runner.engine.batch.sorting import Sorted, sort_lines
 from runner.errors import StoreFault
 from runner.failpoints import Failpoint, failpoint
@@ -140,7 +140,7 @@ class Collector:
                 os.close(descriptor)
         if not await c.write(c.store.ingested, c.run.id, submission.id, submission.epoch, c.clock.now_us()):
             raise taken_over(c.run)
-        c.meter.committed_pico -= submission.worst_pico or 0
+        c.meter.committed_pico -= submission.reserved_pico
         self._tell_end(submission, lines.tallies)
         if lines.trouble is not None:  # only now: a batch that is read to its end does not pause the run again
             c.stop.pause_for(lines.trouble.reason, lines.trouble.message)
@@ -149,7 +149,7 @@ class Collector:
     async def _store_lines(self, submission: Submission, lines: Lines, in_parts: Iterable[Part]) -> None:
         """Part after part; while one is committed the next is read."""
         c = self._c
-        done, ready = anyio.create_memory_object_stream[list[Settlement]](0)
+        done, ready = anyio.create_memory_object_stream[Settled](0)
 
         async def read_ahead() -> None:
             async with done:
@@ -159,9 +159,11 @@ class Collector:
         async with anyio.create_task_group() as tasks, ready:
             tasks.start_soon(read_ahead)
             async for settled in ready:
-                if settled and not await c.write(c.store.ingest, c.run.id, submission.id, submission.epoch, settled):
+                if settled.rows and not await c.write(
+                    c.store.ingest, c.run.id, submission.id, submission.epoch, settled.rows, settled.shares
+                ):
                     raise taken_over(c.run)
-                self._count(settled)
+                self._count(settled.rows)
 
     def _count(self, settled: Sequence[Settlement]) -> None:
         """For whoever watches. What was stored before a crash was counted at the start."""

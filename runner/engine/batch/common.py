@@ -16,6 +16,7 @@ from runner.domain.run import Run
 from runner.domain.submission import Timing
 from runner.engine.batch.calls import BatchCalls, BatchService
 from runner.engine.batch.events import BatchEvent, Tell
+from runner.engine.budget_watch import BudgetWatch
 from runner.engine.collapse import Collapse
 from runner.engine.file_desk import FileDesk
 from runner.engine.judge import Judge
@@ -62,6 +63,11 @@ class Common:
     collapse: Collapse | None = None
     changed: anyio.Event = field(default_factory=anyio.Event)
     epochs: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def budgets(self) -> BudgetWatch:
+        """What there is to say of the run's budgets, and to wait for."""
+        return BudgetWatch(self.run, self.store, self.clock, self.stop, self.tell)
 
     async def write(self, transaction: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A transaction of the store, one at a time. A thread that has begun is waited for, whoever wants to stop."""

@@ -88,7 +88,7 @@ class Lane:
         for submission in self._seen:
             if c.run.job.simulated:
                 if await c.write(c.store.gone, c.run.id, submission.id):
-                    c.meter.committed_pico -= submission.worst_pico or 0
+                    c.meter.committed_pico -= submission.reserved_pico
             elif submission.state in (BatchState.ACCEPTED, BatchState.CLAIMED, BatchState.ENDED):
                 if c.stop.is_asked():
                     return

@@ -6,15 +6,19 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anyio import from_thread
 
 from runner.api.wire import outcome_of_result_line
 from runner.domain.booking import Booking, BookingKind
+from runner.domain.budget import Reserve
 from runner.domain.decide import Decision, Finish, PauseRun, TryAgain, decide_line
 from runner.domain.outcome import Answer, Failure, FailureKind, Outcome
+from runner.domain.probe import shape_of
+from runner.domain.request import MessagesRequest
+from runner.domain.reservation import worst_pico
 from runner.domain.states import RowStatus
 from runner.domain.submission import custom_id
 from runner.engine.batch.common import Common
@@ -26,7 +30,7 @@ from runner.errors import StoreFault
 from runner.files.bad_row import BadRow
 from runner.store.claims import PastTries
 from runner.store.group import Fence, Settlement
-from runner.store.submissions import Riding, Submission
+from runner.store.submissions import Riding, Share, Submission
 
 # Results of one transaction.
 ROWS_A_COMMIT = 1_000
@@ -62,6 +66,14 @@ def parts(riding: Sequence[Riding], found: Sorted) -> Iterator[Part]:
         yield Part(riding=part, slot=slot - rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is to be stored of some rows; `shares` are of those from which the job wants to learn what rows cost."""
+
+    rows: list[Settlement] = field(default_factory=list)
+    shares: dict[int, Share] = field(default_factory=dict)
+
+
 class Lines:
     """The lines of one submission; `descriptor` is that of their file. What they come to is counted in `tallies`."""
 
@@ -73,17 +85,18 @@ class Lines:
         self._policy = common.run.job.limits.policy()
         self._row_errors_go_again = row_errors_go_again
         self._gone = found.cut and found.nothing
+        self._learns = common.run.job.budget.reserve is Reserve.LIKELY
         self._now_us = 0
         self._records: dict[int, list[bytes]] = {}  # of the chunks of the last part: the next may go on in one
         self.tallies: Counter[str] = Counter()
         self.trouble: PauseRun | None = None  # the account's, not the rows'
 
-    def settle(self, part: Part) -> list[Settlement]:
+    def settle(self, part: Part) -> Settled:
         """What is to be stored of these rows; those whose lines are stored already are passed over."""
         fan, repeats, slot = self._c.run.fan, self._c.run.job.repeat, part.slot
         past, ended = self._look_up(part)
         self._now_us = self._c.clock.now_us()
-        settled: list[Settlement] = []
+        settled = Settled()
         for chunk in part.riding:
             fence = Fence(seq=chunk.seq, epoch=NO_EPOCH)
             records, first_record = self._records[chunk.seq], chunk.first_idx // fan
@@ -95,8 +108,11 @@ class Lines:
                 work = _work(fence, idx, record, in_fan % repeats, records[record - first_record], behind)
                 outcome = self._outcome(idx, place)
                 one = self._beaten(work, outcome) if idx in ended else self._settled(work, outcome)
-                if one is not None:
-                    settled.append(one)
+                if one is None:
+                    continue
+                settled.rows.append(one)
+                if self._learns and idx not in ended and (share := self._share(work, one)) is not None:
+                    settled.shares[idx] = share
             slot += len(chunk.idxs)
         return settled
 
@@ -137,6 +153,31 @@ class Lines:
         if settled.booking is not None and settled.booking.cost_pico is None:
             settled = self._bounded(settled, work)
         return settled
+
+    def _share(self, work: Work, settled: Settlement) -> Share | None:
+        """What the row took of the most that it could have cost; all, where nobody knows. A row that was tried before
+        is not like the others."""
+        if settled.booking is None or work.last_try > 1:
+            return None
+        try:
+            body, request = self._asked(work)
+        except BadRow:
+            return None
+        worst = self._worst_pico(request)
+        if not worst:
+            return None
+        cost_pico = settled.booking.cost_pico
+        return Share(shape_of(body), 1.0 if cost_pico is None else cost_pico / worst)
+
+    def _asked(self, work: Work) -> tuple[dict[str, Any], MessagesRequest]:
+        """The row's body and request once more: nobody keeps those of a whole batch. Raises BadRow."""
+        renderer = self._c.renderer
+        body = renderer.body(renderer.parse(work.line), variant=work.variant, batch=True)
+        betas = renderer.betas_of(body, batch=True)
+        return body, renderer.request_of(body, betas)
+
+    def _worst_pico(self, request: MessagesRequest) -> int | None:
+        return worst_pico(self._c.prices, request, row_pico=self._c.run.job.limits.row_pico, batch=True)
 
     def _row(self, work: Work) -> dict[str, Any]:
         """The row, where answers are judged by it: to parse each line would double what it costs to read it in."""
@@ -197,14 +238,12 @@ class Lines:
 
     def _bounded(self, settled: Settlement, work: Work) -> Settlement:
         """A line whose cost is not known stands in the books with the most that it can be."""
-        renderer = self._c.renderer
         try:
-            request = renderer.request(renderer.parse(work.line), variant=work.variant, batch=True)
+            _body, request = self._asked(work)
         except BadRow:
             return settled
         assert settled.booking is not None  # noqa: S101 - the caller has just looked
-        bound_pico = self._c.prices.worst_pico(request, batch=True)
-        booking = replace(settled.booking, model=request.model, bound_pico=bound_pico)
+        booking = replace(settled.booking, model=request.model, bound_pico=self._worst_pico(request))
         return replace(settled, booking=booking)
 
 

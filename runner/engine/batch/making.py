@@ -14,12 +14,15 @@ from pathlib import Path
 
 from runner.api.batch_create import WITHHELD
 from runner.clock import SECOND
+from runner.domain.budget import Reserve
 from runner.domain.decide import pause_of
 from runner.domain.outcome import Failure, FailureKind, Usage
 from runner.domain.packing import API_MAX_REQUESTS, Full, Limit, Packer, TooLarge
 from runner.domain.priming import MAX_WAIT_S
+from runner.domain.reservation import UNBOUNDED
 from runner.domain.states import RIDING_BATCH, BatchState, PauseReason
 from runner.domain.submission import named_request, new_submission_id
+from runner.domain.sum_bound import LikelyHeld, WorstHeld
 from runner.engine.batch.ahead import Scout
 from runner.engine.batch.common import Common
 from runner.engine.batch.spool import Added, Misfit, Parcel, Spool
@@ -157,10 +160,15 @@ class Maker:
             if self._p.waits:
                 await self._wait_for_others()
             return self._p.waits
-        if (await self._c.read(self._c.store.budget_room, self._c.run.id) or 0) > self._room:
+        if (await self._budget_room() or 0) > self._room:
             return True  # the last one gave it back while we looked
-        self._c.stop.pause_for(PauseReason.BUDGET, "the next row could pass the budget")
+        if self._p.waits and await self._c.budgets.others_give_way():
+            return True
+        self._c.stop.pause_for(PauseReason.BUDGET, await self._c.budgets.reached())
         return False
+
+    async def _budget_room(self) -> int | None:
+        return await self._c.read(self._c.store.budget_room, self._c.run.id, self._c.clock.now_us())
 
     async def _wait_for_others(self) -> None:
         """Until something that is with the API may have given rows or room back."""
@@ -315,13 +323,25 @@ class Maker:
             most = min(most, batch.max_queued - sum(one.n for one in await self._open()))
         if most < 1:
             return None
-        room = await c.read(c.store.budget_room, c.run.id)
+        room = await self._budget_room()
         self._room = room or 0
-        packer = Packer(most, batch.max_bytes, None if room is None else max(0, room))
+        packer = Packer(most, batch.max_bytes, None if room is None else max(0, room), await self._held())
         submission = new_submission_id(secrets.randbits)
         path = c.file(submission, "body")
         self._bodies = {body for body in self._bodies if body.exists()} | {path}
-        return await c.read(Spool, submission, path, packer, c.renderer, c.prices, c.run.fan, c.files)
+        row_pico = c.run.job.limits.row_pico
+        likely = isinstance(packer.held, LikelyHeld)
+        return await c.read(
+            Spool, submission, path, packer, c.renderer, c.prices, c.run.fan, row_pico, likely, c.files
+        )
+
+    async def _held(self) -> WorstHeld:
+        """How much of the budget the rows of the next batch hold back."""
+        c = self._c
+        if c.run.job.budget.reserve is Reserve.WORST:
+            return WorstHeld()
+        batches = await c.read(c.store.submissions_of, c.run.id)
+        return LikelyHeld(await c.read(c.store.cost_shares, c.run.id), len(batches) + 1)
 
     def _passed_over(self, chunk: ClaimedChunk) -> frozenset[int]:
         """Rows that go on live, and those that the service has refused by name."""
@@ -364,7 +384,7 @@ class Maker:
         if len(spool.packer) or not isinstance(full, TooLarge):
             return
         if full.limit is Limit.UNPRICED:
-            self._c.stop.pause_for(PauseReason.BUDGET, full.reason)
+            self._c.stop.pause_for(PauseReason.BUDGET, f"{full.reason}: {UNBOUNDED}")
         else:
             self._over_budget = True
 

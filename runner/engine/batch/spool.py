@@ -17,7 +17,9 @@ from runner.domain.attachment import Attachment
 from runner.domain.outcome import Failure, FailureKind
 from runner.domain.packing import BODY_HEAD, BODY_SEPARATOR, BODY_TAIL, Fits, Full, Limit, Packer, TooLarge, entry
 from runner.domain.pricing import PriceBook
+from runner.domain.probe import shape_of
 from runner.domain.request import MessagesRequest
+from runner.domain.reservation import worst_pico
 from runner.domain.submission import custom_id
 from runner.engine.file_desk import BATCH_MARGIN_S, FileDesk
 from runner.errors import StoreFault
@@ -58,6 +60,7 @@ class Parcel:
     idxs: list[int]
     riders: list[Rider]
     worst_pico: int | None
+    reserved_pico: int | None
     betas: tuple[str, ...]
 
 
@@ -84,11 +87,14 @@ class Spool:
         renderer: Renderer,
         prices: PriceBook,
         fan: int,
+        row_pico: int | None = None,
+        likely: bool = False,
         desk: FileDesk | None = None,
     ) -> None:
         self._desk = desk
         self.submission, self.path, self.packer = submission, path, packer
         self._renderer, self._prices, self._fan = renderer, prices, fan
+        self._row_pico, self._likely = row_pico, likely
         self._riders: list[Rider] = []
         self._betas: tuple[str, ...] = ()
         self._hash = hashlib.sha256()
@@ -117,6 +123,8 @@ class Spool:
                 betas = self._renderer.betas_of(body, batch=True)
                 if self._rides_elsewhere(betas):
                     continue
+                # A row that was tried before is not like the others.
+                shape = shape_of(body) if self._likely and idx not in chunk.past else None
                 request = self._renderer.request_of(look(idx, body), betas)
                 if request.attachments:
                     request = self._with_files(request)
@@ -126,7 +134,7 @@ class Spool:
             except NoFiles as trouble:
                 added.trouble = trouble.failure
                 break
-            verdict = self._offer(idx, request)
+            verdict = self._offer(idx, request, shape)
             if isinstance(verdict, TooLarge) and verdict.limit is Limit.BYTES:
                 added.misfits.append(Misfit(chunk=chunk, idx=idx, reason=verdict.reason))
             elif not isinstance(verdict, Fits):
@@ -171,10 +179,11 @@ class Spool:
     def _row(self, chunk: ClaimedChunk, idx: int) -> dict[str, object]:
         return self._renderer.parse(chunk.lines[idx // self._fan - chunk.first_record])
 
-    def _offer(self, idx: int, request: MessagesRequest) -> Fits | Full | TooLarge:
+    def _offer(self, idx: int, request: MessagesRequest, shape: str | None) -> Fits | Full | TooLarge:
         line = entry(custom_id(self.submission, idx), request.body)
         first = not len(self.packer)
-        verdict = self.packer.offer(idx, len(line), self._prices.worst_pico(request, batch=True))
+        worst = worst_pico(self._prices, request, row_pico=self._row_pico, batch=True)
+        verdict = self.packer.offer(idx, len(line), worst, shape)
         if isinstance(verdict, Fits):
             self._write(BODY_HEAD if first else BODY_SEPARATOR, line)
             self._betas = request.betas
@@ -212,6 +221,7 @@ class Spool:
             idxs=self.packer.idxs,
             riders=self._riders,
             worst_pico=self.packer.worst_pico,
+            reserved_pico=None if self.packer.worst_pico is None else self.packer.held.pico,
             betas=self._betas,
         )
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from runner.domain.money import dollars
 from runner.domain.outcome import Failure
 from runner.domain.states import BatchState
 from runner.domain.submission import CreateReply, Intent, ServerTime, classify_create, us
+from runner.domain.sum_bound import CONFIDENCE_WORDS
 from runner.engine.batch.common import Common
 from runner.engine.batch.spool import Parcel
 from runner.failpoints import Failpoint, failpoint
@@ -51,6 +53,7 @@ class Submitter:
             body_hash=parcel.digest,
             body_bytes=parcel.size,
             worst_pico=parcel.worst_pico,
+            reserved_pico=parcel.reserved_pico,
             key_fingerprint=c.fingerprint,
             riders=parcel.riders,
         )
@@ -61,7 +64,7 @@ class Submitter:
             if verdict is not IntentVerdict.STORED:
                 return Sent(verdict=verdict)
             c.epochs[parcel.submission] = FIRST_EPOCH
-            c.meter.committed_pico += parcel.worst_pico or 0
+            c.meter.committed_pico += parcel.reserved_pico or 0
             return await self._posted(parcel, intent, began_s)
         finally:
             self.sending = False
@@ -123,7 +126,7 @@ class Submitter:
             state = await c.write(c.store.received, parcel.submission, reply.batch, c.clock.now_us())
             c.note(
                 "batch_submitted",
-                f"batch submitted: {len(parcel.idxs):,} rows as {reply.batch.id}",
+                f"batch submitted: {len(parcel.idxs):,} rows as {reply.batch.id}{_reserved(parcel)}",
                 batch=parcel.submission,
                 id=reply.batch.id,
                 rows=len(parcel.idxs),
@@ -132,5 +135,13 @@ class Submitter:
             await c.write(c.store.end_unknown, parcel.submission)
         else:
             await c.write(c.store.not_made, c.run.id, parcel.submission, state)
-            c.meter.committed_pico -= parcel.worst_pico or 0
+            c.meter.committed_pico -= parcel.reserved_pico or 0
         return state
+
+
+def _reserved(parcel: Parcel) -> str:
+    """What is held back where that is not simply the most that the batch can cost."""
+    held, worst = parcel.reserved_pico, parcel.worst_pico
+    if held is None or worst is None or held >= worst:
+        return ""
+    return f", {dollars(held)} reserved ({CONFIDENCE_WORDS}) of {dollars(worst)} at worst"

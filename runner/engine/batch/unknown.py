@@ -151,7 +151,7 @@ class Unknowns:
                 await self._await_candidates(submission, (batch_id,))
             case Absent():
                 if await c.write(c.store.absent, c.run.id, submission.id):
-                    c.meter.committed_pico -= submission.worst_pico or 0
+                    c.meter.committed_pico -= submission.reserved_pico
                     self._let_off(submission, "batch_absent", "was never made: its rows go again")
             case Resubmit():
                 await self._let_go(submission)

@@ -1,0 +1,73 @@
+"""Rows of an input, drawn at random from all of it: the same each time for the same bytes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from runner.domain.job import Job
+from runner.domain.job_estimate import SampledRow
+from runner.domain.pricing import PriceBook
+from runner.domain.request import MessagesRequest
+from runner.domain.reservation import worst_pico
+from runner.files.bad_row import BadRow
+from runner.files.check import InputReport
+from runner.files.render import Renderer
+from runner.files.source import Input, records
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnRow:
+    """A row, the line that it was read from, and its request."""
+
+    payload: bytes
+    row: SampledRow
+    request: MessagesRequest
+
+
+def drawn(
+    job: Job, source: Input, report: InputReport, renderer: Renderer, prices: PriceBook, size: int
+) -> list[DrawnRow]:
+    """Rows of at most `size` records, one of each, in their order."""
+    chance = random.Random(report.digest)
+    wanted = sorted(chance.sample(range(report.records), min(size, report.records)))
+    found = []
+    for record, payload in _good(source, report, wanted):
+        # Where several variants answer each record, the sample holds some of each.
+        idx = record * job.fan + (chance.randrange(job.fan) if len(job.variants) > 1 else 0)
+        try:
+            row = renderer.parse(payload)
+            request = renderer.request(row, variant=renderer.variant_at(row, idx))
+        except BadRow:
+            continue
+        found.append(DrawnRow(payload=payload, request=request, row=_sampled(job, idx, payload, request, prices)))
+    return found
+
+
+def _good(source: Input, report: InputReport, wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    bad, next_wanted, record = set(report.bad_lines), iter(wanted), -1
+    looked_for = next(next_wanted, None)
+    for block in source.blocks():
+        for number, payload in records(block):
+            if looked_for is None:
+                return
+            if number in bad:
+                continue
+            record += 1
+            if record == looked_for:
+                yield record, payload
+                looked_for = next(next_wanted, None)
+
+
+def _sampled(job: Job, idx: int, payload: bytes, request: MessagesRequest, prices: PriceBook) -> SampledRow:
+    row_pico = job.limits.row_pico
+    return SampledRow(
+        idx=idx,
+        length=len(payload),
+        model=request.model,
+        body_bytes=len(request.body),
+        max_tokens=request.max_tokens,
+        worst_pico=worst_pico(prices, request, row_pico=row_pico),
+        worst_batch_pico=worst_pico(prices, request, row_pico=row_pico, batch=True),
+    )

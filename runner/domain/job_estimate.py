@@ -1,0 +1,264 @@
+"""A job's cost before it runs, live and in batches, from what is known of a sample of its rows. Pure.
+
+What is not known is None and said so: without answers nobody knows how long answers are, and without a price nobody
+knows what they cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+
+from runner.domain.estimates import BYTES_PER_TOKEN, SHARE_OF_MAX_TOKENS
+from runner.domain.forecast import (
+    ENOUGH_ANSWERS,
+    Forecast,
+    Point,
+    Total,
+    batches_in_sequence,
+    rows_at_once,
+    total_of,
+)
+from runner.domain.outcome import Usage
+from runner.domain.pricing import PriceBook
+
+MICRO = 1e6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampledRow:
+    """A row of the sample. `length` is that of its input line; `counted` its prompt tokens by the service's count;
+    `usage` and `latency_us` are those of its answer, if it has one."""
+
+    idx: int
+    length: int
+    model: str
+    body_bytes: int
+    max_tokens: int
+    worst_pico: int | None
+    worst_batch_pico: int | None
+    counted: int | None = None
+    usage: Usage | None = None
+    latency_us: int | None = None
+
+    @property
+    def prompt_tokens(self) -> float:
+        if self.usage is not None:
+            return float(self.usage.prompt_tokens)
+        return float(self.counted) if self.counted is not None else self.body_bytes / BYTES_PER_TOKEN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """Answers of earlier runs of the job, with the same model."""
+
+    outputs: Sequence[int] = ()
+    latencies_us: Sequence[int] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModeEstimate:
+    """One way to send the job. `least_pico` is the cost were every answer one token long. `at_once` rows fit in the
+    budget at a time, which makes so many batches `in_sequence`; `batches` counts them all."""
+
+    forecast: Forecast
+    least_pico: int | None
+    at_once: int | None
+    batches: int | None = None
+    in_sequence: int | None = None
+    seconds: float | None = None
+    seconds_why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobEstimate:
+    """`tokens` are sums over all rows by kind, the output None where nothing is known of it. `dearer_rows` are
+    roughly how many prompts are so long that a dearer price applies."""
+
+    rows: int
+    sampled: int
+    counted: int
+    answered: int
+    tokens: Usage
+    output_known: bool
+    live: ModeEstimate
+    batch: ModeEstimate
+    dearer_rows: int
+    cached: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """What limits a run: room in its budgets, the size of batches, requests and tokens a minute, calls at once."""
+
+    room_pico: int | None
+    max_requests: int
+    max_bytes: int
+    concurrency: int
+    rpm: int | None = None
+    itpm: int | None = None
+    otpm: int | None = None
+
+
+def estimate(
+    sample: Sequence[SampledRow], rows: int, mean_length: float, prices: PriceBook, bounds: Bounds, past: Past
+) -> JobEstimate:
+    """The job of `rows` rows whose input lines have this mean length."""
+    answered = [row for row in sample if row.usage is not None]
+    live, batch = (
+        _mode(sample, answered, rows, mean_length, prices, bounds, past, batch=batch) for batch in (False, True)
+    )
+    tokens, known = _tokens(sample, answered, rows, mean_length, past)
+    seconds, why = _live_seconds(sample, past, tokens, rows, bounds, output_known=known)
+    return JobEstimate(
+        rows=rows,
+        sampled=len(sample),
+        counted=sum(row.counted is not None for row in sample),
+        answered=len(answered),
+        tokens=tokens,
+        output_known=known,
+        live=replace(live, seconds=seconds, seconds_why=why),
+        batch=batch,
+        dearer_rows=round(rows * _dearer(sample, prices) / max(1, len(sample))),
+        cached=any(row.usage.cache_read or row.usage.cache_write_5m for row in answered if row.usage),
+    )
+
+
+def _mode(
+    sample: Sequence[SampledRow],
+    answered: Sequence[SampledRow],
+    rows: int,
+    mean_length: float,
+    prices: PriceBook,
+    bounds: Bounds,
+    past: Past,
+    *,
+    batch: bool,
+) -> ModeEstimate:
+    def cost(row: SampledRow, output: float) -> int | None:
+        usage = row.usage or Usage(input_tokens=math.ceil(row.prompt_tokens))
+        return prices.cost_pico(row.model, replace(usage, output_tokens=round(output)), batch=batch)
+
+    def of_all(amount: Callable[[SampledRow], float | None], some: Sequence[SampledRow] = sample) -> Total | None:
+        return _of_all([(row.length, amount(row)) for row in some], rows, mean_length)
+
+    worst = of_all(lambda row: row.worst_batch_pico if batch else row.worst_pico)
+    worst_pico = None if worst is None else round(worst.value)
+    forecast = Forecast(pico=None, worst_pico=worst_pico, basis="no price is known")
+    if len(answered) >= min(ENOUGH_ANSWERS, rows):
+        told = of_all(lambda row: cost(row, row.usage.output_tokens if row.usage else 0), answered)
+        if told is not None:
+            forecast = _measured(told, worst_pico, f"{len(answered):,} answers")
+    elif len(past.outputs) >= ENOUGH_ANSWERS:
+        told = of_all(lambda row: cost(row, min(fmean(past.outputs), row.max_tokens)))
+        if told is not None:
+            ends = _with_outputs(told, rows, past.outputs, lambda output: cost(sample[0], output))
+            forecast = _measured(ends, worst_pico, f"{len(past.outputs):,} answers of earlier runs")
+    else:
+        told = of_all(lambda row: cost(row, row.max_tokens * SHARE_OF_MAX_TOKENS))
+        if told is not None:
+            basis = f"a guess: answers of {SHARE_OF_MAX_TOKENS:.0%} of max_tokens"
+            forecast = Forecast(pico=round(told.value), worst_pico=worst_pico, basis=basis)
+    least = of_all(lambda row: cost(row, 1))
+    mean_worst = None if worst_pico is None else -(-worst_pico // rows)
+    mean_cost = None if forecast.pico is None else -(-forecast.pico // rows)
+    at_once = rows_at_once(bounds.room_pico, mean_worst, rows)
+    mode = ModeEstimate(forecast=forecast, least_pico=None if least is None else round(least.value), at_once=at_once)
+    if not batch:
+        return mode
+    size = of_all(lambda row: float(row.body_bytes))
+    by_size = math.ceil((size.value if size else 0) / bounds.max_bytes)
+    in_sequence = batches_in_sequence(bounds.room_pico, mean_worst, mean_cost, rows)
+    batches = max(1, math.ceil(rows / bounds.max_requests), by_size, in_sequence or 1)
+    return replace(mode, batches=batches, in_sequence=in_sequence)
+
+
+def _of_all(pairs: Sequence[tuple[int, float | None]], rows: int, mean_length: float) -> Total | None:
+    """The sum over all rows; its ends are the same where the sample is too small to tell."""
+    points = [Point(length, amount) for length, amount in pairs if amount is not None]
+    if not points or len(points) < len(pairs):
+        return None
+    told = total_of(points, rows, mean_length)
+    if told is not None:
+        return told
+    value = rows * fmean(point.amount for point in points)
+    return Total(value=value, low=value, high=value)
+
+
+def _measured(total: Total, worst_pico: int | None, basis: str) -> Forecast:
+    high = round(total.high) if worst_pico is None else min(round(total.high), worst_pico)
+    return Forecast(
+        pico=round(total.value), low_pico=round(total.low), high_pico=high, worst_pico=worst_pico, basis=basis
+    )
+
+
+def _with_outputs(total: Total, rows: int, outputs: Sequence[int], cost: Callable[[float], int | None]) -> Total:
+    """The ends moved out by how much the lengths of answers differ; the prompts' own error is in them already."""
+    mean, deviation = fmean(outputs), stdev(outputs)
+    a_token = ((cost(mean + 1000) or 0) - (cost(mean) or 0)) / 1000
+    error = 1.645 * a_token * deviation * math.sqrt(rows * rows / len(outputs) + rows)
+    low, high = total.value - total.low, total.high - total.value
+    return Total(
+        value=total.value,
+        low=max(0.0, total.value - math.hypot(low, error)),
+        high=total.value + math.hypot(high, error),
+    )
+
+
+def _tokens(
+    sample: Sequence[SampledRow],
+    answered: Sequence[SampledRow],
+    rows: int,
+    mean_length: float,
+    past: Past,
+) -> tuple[Usage, bool]:
+    """Sums by kind, and whether anything is known of the output."""
+
+    def of_all(amount: Callable[[SampledRow], float], some: Sequence[SampledRow]) -> int:
+        told = _of_all([(row.length, amount(row)) for row in some], rows, mean_length)
+        return 0 if told is None else round(told.value)
+
+    if len(answered) >= min(ENOUGH_ANSWERS, rows):
+        usage = Usage(
+            input_tokens=of_all(lambda row: row.usage.input_tokens if row.usage else 0, answered),
+            cache_write_5m=of_all(lambda row: row.usage.cache_write_5m if row.usage else 0, answered),
+            cache_write_1h=of_all(lambda row: row.usage.cache_write_1h if row.usage else 0, answered),
+            cache_read=of_all(lambda row: row.usage.cache_read if row.usage else 0, answered),
+            output_tokens=of_all(lambda row: row.usage.output_tokens if row.usage else 0, answered),
+        )
+        return usage, True
+    prompt = of_all(lambda row: row.prompt_tokens, sample)
+    if len(past.outputs) >= ENOUGH_ANSWERS:
+        return Usage(input_tokens=prompt, output_tokens=round(rows * fmean(past.outputs))), True
+    return Usage(input_tokens=prompt, output_tokens=0), False
+
+
+def _dearer(sample: Sequence[SampledRow], prices: PriceBook) -> int:
+    """Sampled prompts in a dearer band of their model."""
+    found = 0
+    for row in sample:
+        facts = prices.find(row.model)
+        bands = () if facts is None else facts.bands[1:]
+        found += any(row.prompt_tokens > band.above_tokens for band in bands)
+    return found
+
+
+def _live_seconds(
+    sample: Sequence[SampledRow], past: Past, tokens: Usage, rows: int, bounds: Bounds, *, output_known: bool
+) -> tuple[float | None, str]:
+    """How long live calls take, and what says so; None where neither limits nor latencies are known."""
+    told: list[tuple[float, str]] = []
+    latencies = [row.latency_us for row in sample if row.latency_us is not None] or list(past.latencies_us)
+    if latencies:
+        told.append((rows * fmean(latencies) / MICRO / bounds.concurrency, f"{bounds.concurrency} calls at once"))
+    if bounds.rpm:
+        told.append((60 * rows / bounds.rpm, f"{bounds.rpm:,} requests a minute"))
+    if bounds.itpm:
+        told.append((60 * tokens.prompt_tokens / bounds.itpm, f"{bounds.itpm:,} input tokens a minute"))
+    if bounds.otpm and output_known:
+        told.append((60 * tokens.output_tokens / bounds.otpm, f"{bounds.otpm:,} output tokens a minute"))
+    if not told:
+        return None, "neither limits nor latencies are known"
+    return max(told)
