@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from runner.domain.money import dollars
@@ -23,6 +23,7 @@ WHOLE_RUN = "all"
 DAY, MONTH = "day", "month"
 MONTH_LETTERS = len("2026-11")
 SECOND_US = 1_000_000
+DAY_US = 86_400 * SECOND_US
 # The share of a cap from which a warning is said, where the job says nothing else.
 DEFAULT_WARN_SHARE = 0.8
 
@@ -48,10 +49,14 @@ class Reserve(StrEnum):
     LIKELY = "likely"  # what its sum stays below with great probability, once enough rows are known
 
 
-@cache
 def day_of(at_us: int) -> str:
     """The UTC day of a moment."""
-    return datetime.fromtimestamp(at_us // SECOND_US, tz=UTC).date().isoformat()
+    return _day(at_us // DAY_US)
+
+
+@lru_cache(maxsize=1_000)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * DAY_US // SECOND_US, tz=UTC).date().isoformat()
 
 
 def run_scope(run: int) -> str:
@@ -71,15 +76,19 @@ class Payer:
 
     def keys(self, day: str) -> tuple[BudgetKey, ...]:
         """Every budget that pays for what is sent on this day."""
-        month = day[:MONTH_LETTERS]
-        job = job_scope(self.job)
-        return (
-            BudgetKey(run_scope(self.run), WHOLE_RUN),
-            BudgetKey(job, day),
-            BudgetKey(job, month),
-            BudgetKey(EVERYTHING, day),
-            BudgetKey(EVERYTHING, month),
-        )
+        return _keys(self.run, self.job, day)
+
+
+@lru_cache(maxsize=1_000)
+def _keys(run: int, job: str, day: str) -> tuple[BudgetKey, ...]:
+    month = day[:MONTH_LETTERS]
+    return (
+        BudgetKey(run_scope(run), WHOLE_RUN),
+        BudgetKey(job_scope(job), day),
+        BudgetKey(job_scope(job), month),
+        BudgetKey(EVERYTHING, day),
+        BudgetKey(EVERYTHING, month),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
