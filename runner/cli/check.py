@@ -31,6 +31,7 @@ from runner.cli.options import (
 )
 from runner.cli.sending import check_credential
 from runner.domain.budget import tightest
+from runner.domain.forecast import Forecast
 from runner.domain.job import Job, Match, Mode, OnBadRow
 from runner.errors import InputInvalid
 from runner.files.check import InputReport, check_input, refuse_bad_rows
@@ -104,8 +105,7 @@ def check(
             refuse_bad_rows(report)
         if report.records == 0:
             raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
-        batch = job.mode is Mode.BATCH
-        sample = sample_of(source, renderer, prices, batch=batch, row_pico=job.limits.row_pico)
+        sample = sample_of(source, renderer, batch=job.mode is Mode.BATCH)
         told = budgeted(context, job, source, report, renderer, prices)
     tokens = None
     if count_rows is not None:
@@ -164,7 +164,7 @@ def _facts(
     told.append(("requests", _requests(sample, rows)))
     if tokens is not None:
         told.append(("tokens", tokens.words(rows)))
-    told.append(("cost", _cost(sample, rows)))
+    told.append(("cost", _cost(mode_of(job, money).forecast)))
     if (full := tightest(money.levels)) is not None:
         told.append(("budget", budget_words(full, mode_of(job, money))))
     return told
@@ -187,17 +187,16 @@ def _requests(sample: Sample, rows: int) -> str:
     return f"about {brief(size)}B each, {brief(size * rows)}B in all (from the first {count(sample.rows)})"
 
 
-def _cost(sample: Sample, rows: int) -> str:
+def _cost(forecast: Forecast) -> str:
     """A bound, not an estimate: every answer at its longest, every prompt token at its dearest."""
-    if sample.mean_worst_pico is None:
+    if forecast.worst_pico is None:
         return "not known"
-    return f"at most about {dollars(sample.mean_worst_pico * rows)}, were every answer as long as max_tokens allows"
+    return f"at most about {dollars(forecast.worst_pico)}, were every answer as long as max_tokens allows"
 
 
 def _as_json(
     job: Job, report: InputReport, sample: Sample, tokens: Counted | None, told: Estimated
 ) -> dict[str, Any]:
-    worst = sample.mean_worst_pico
     rows = report.records * job.fan
     mode = mode_of(job, told)
     return {
@@ -213,7 +212,7 @@ def _as_json(
         "not_sent": list(report.dropped_fields),
         "request_bytes_mean": round(sample.mean_bytes),
         "counted": None if tokens is None else tokens.as_json(),
-        "usd_at_most": None if worst is None else usd(worst * rows),
+        "usd_at_most": usd(mode.forecast.worst_pico),
         "budget_usd": usd(job.budget_pico),
         "rows_at_once": mode.at_once,
         "batches_in_sequence": mode.in_sequence,

@@ -91,7 +91,7 @@ class Agreement:
         try:
             return replace(job, budget_pico=int(amount(typed) * PICO_PER_USD))
         except Unusable:
-            raise _not_agreed(sentence) from None
+            raise _not_agreed(f"{typed!r} is no amount in dollars." if typed else sentence) from None
 
 
 def _about(forecast: Forecast) -> str:

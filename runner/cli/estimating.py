@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import fmean, median
 
 import anyio
 
@@ -90,12 +90,23 @@ class Desk:
         sample = [_with_answer(row, (answers or {}).get(row.row.idx)) for row in rows]
         levels = self._levels()
         bounds = self._bounds(levels, limits_known=limits_known)
-        lines = max(1, self.report.records + self.report.bad_count)
-        mean_length = max(1.0, self.report.size / lines - 1)  # without the end of the line
-        told = estimate([row.row for row in sample], self.total, mean_length, self.prices, bounds, self._past(sample))
+        told = estimate(
+            [row.row for row in sample],
+            self.total,
+            self._mean_length(sample),
+            self.prices,
+            bounds,
+            self._past(sample),
+        )
         return Estimated(
             rows=sample, told=told, choice=self._choice(told, sample), levels=levels, not_counted=not_counted
         )
+
+    def _mean_length(self, sample: list[DrawnRow]) -> float:
+        """Of all lines; where the input is not taken whole, of those that were drawn."""
+        if self.job.input.limit is not None or self.report.bad_count or not self.report.size:
+            return fmean(row.row.length for row in sample) if sample else 1.0
+        return max(1.0, self.report.size / max(1, self.report.records) - 1)  # without the end of the line
 
     def _levels(self) -> list[Level]:
         """The budgets that would pay: the run's own, not yet begun, and those that stand in the store."""

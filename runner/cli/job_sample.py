@@ -14,7 +14,6 @@ from runner.domain.job import DEFAULT_MAX_TOKENS, Job
 from runner.domain.lifecycle import lifecycle_warnings
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
-from runner.domain.reservation import worst_pico
 from runner.domain.traps import doubts
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
@@ -27,26 +26,20 @@ LEAST_WITH_THINKING = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Means over the first rows. `mean_worst_pico` is None where a row's cost has no bound that we know."""
+    """Means over the first rows."""
 
     rows: int
     mean_bytes: float
-    mean_worst_pico: int | None
     requests: list[MessagesRequest] = field(repr=False)
 
 
-def sample_of(
-    source: Input, renderer: Renderer, prices: PriceBook, *, batch: bool = False, row_pico: int | None = None
-) -> Sample:
-    """Renders the first good rows, with `batch` as they would ride in one, and at its prices."""
+def sample_of(source: Input, renderer: Renderer, *, batch: bool = False) -> Sample:
+    """Renders the first good rows, with `batch` as they would ride in one."""
     requests = list(islice(_requests(source, renderer, batch=batch), SAMPLE_ROWS))
-    worst = [worst_pico(prices, request, row_pico=row_pico, batch=batch) for request in requests]
-    known = [pico for pico in worst if pico is not None]
     return Sample(
         rows=len(requests),
         requests=requests,
         mean_bytes=sum(len(request.body) for request in requests) / max(len(requests), 1),
-        mean_worst_pico=-(-sum(known) // len(known)) if known and len(known) == len(worst) else None,
     )
 
 

@@ -76,15 +76,19 @@ class Payer:
 
     def keys(self, day: str) -> tuple[BudgetKey, ...]:
         """Every budget that pays for what is sent on this day."""
-        month = day[:MONTH_LETTERS]
-        job = job_scope(self.job)
-        return (
-            BudgetKey(run_scope(self.run), WHOLE_RUN),
-            BudgetKey(job, day),
-            BudgetKey(job, month),
-            BudgetKey(EVERYTHING, day),
-            BudgetKey(EVERYTHING, month),
-        )
+        return _keys(self.run, self.job, day)
+
+
+@lru_cache(maxsize=1_000)
+def _keys(run: int, job: str, day: str) -> tuple[BudgetKey, ...]:
+    month = day[:MONTH_LETTERS]
+    return (
+        BudgetKey(run_scope(run), WHOLE_RUN),
+        BudgetKey(job_scope(job), day),
+        BudgetKey(job_scope(job), month),
+        BudgetKey(EVERYTHING, day),
+        BudgetKey(EVERYTHING, month),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -53,13 +53,16 @@ class BudgetWatch:
         level = tightest(await self._levels())
         return "the next call could pass the budget" if level is None else reached_words(level)
 
-    async def others_give_way(self) -> bool:
-        """Wait a moment for those who share the tightest budget with this run; whether anything has changed in it.
+    async def others_give_way(self, needed_pico: int) -> bool:
+        """Whether it is worth asking for this much again: there is room for it by now, or those who share the
+        tightest budget with this run have changed something in it while we waited.
 
         The run's own budget is nobody else's: what is held of it, this process holds.
         """
         before = tightest(await self._levels())
-        if before is None or before.key.scope == run_scope(self._run.id) or not before.committed_pico:
+        if before is None or (before.room_pico or 0) >= needed_pico:
+            return True
+        if before.key.scope == run_scope(self._run.id) or not before.committed_pico:
             return False
         until_s = self._clock.monotonic() + OTHERS_S
         while self._clock.monotonic() < until_s and not self._stop.is_asked():

@@ -208,19 +208,19 @@ class Live:
                 self._meter.committed_pico += call.worst_pico or 0
                 return call
             self._room.refused()
-            if verdict is not Verdict.OVER_BUDGET or not await self._room_comes(since):
+            if verdict is not Verdict.OVER_BUDGET or not await self._room_comes(since, call.worst_pico or 0):
                 await self._not_admitted(ready.work, verdict)
                 break
         self._gate.give_back(ready.scope, ready.amounts)
         return None
 
-    async def _room_comes(self, since: int) -> bool:
+    async def _room_comes(self, since: int, needed_pico: int) -> bool:
         """Whether it is worth asking again: a call of ours has ended, or others who share a budget have given way."""
         if await self._room.comes(since):
             return True
         async with self._asks_others:
             if not self._is_full:
-                self._is_full = not await self._budgets.others_give_way()
+                self._is_full = not await self._budgets.others_give_way(needed_pico)
             return not self._is_full
 
     def _new_call(self, ready: Ready) -> Call:

@@ -7,6 +7,7 @@ counts what was spent before it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -107,10 +108,14 @@ def insert_empty(connection: Connection, keys: Sequence[BudgetKey]) -> None:
 
 def _rows(connection: Connection, keys: Iterable[BudgetKey], *, lock: bool) -> dict[BudgetKey, Any]:
     """These rows and those that hold their caps."""
-    wanted = sorted({one for key in keys for one in (key, key.cap_key)})
     query = budget_queries.locked_budgets() if lock else budget_queries.budgets_among()
-    found = connection.execute(query, {"keys": [tuple(key) for key in wanted]})
+    found = connection.execute(query, {"keys": _with_caps(frozenset(keys))})
     return {BudgetKey(row.scope, row.period): row for row in found}
+
+
+@lru_cache(maxsize=1_000)
+def _with_caps(keys: frozenset[BudgetKey]) -> list[tuple[str, str]]:
+    return sorted({(one.scope, one.period) for key in keys for one in (key, key.cap_key)})
 
 
 def _level_in(rows: Mapping[BudgetKey, Any], key: BudgetKey) -> Level:

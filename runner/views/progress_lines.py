@@ -19,7 +19,7 @@ from runner.views.safe_text import safe_line
 EVERY_S = 60.0
 EVERY_SHARE = 0.05
 # What a line about a batch tells as name=value; the rest of an event is for machines.
-FACTS = ("id", "rows", "again")
+FACTS = ("id", "rows", "again", "reserved")
 # Events whose values say all that there is to say.
 VALUES_ENOUGH = frozenset({"batch_submitted", "batch_ingested"})
 

@@ -205,7 +205,7 @@ async def test_a_likely_reserve_lets_the_rest_ride_together_once_enough_rows_are
         assert len(counts) <= 3
         check_rows(api, run, 1_500)
         assert api.simulator.ledger.cost_usd * 10**12 <= cap
-        assert any("reserved (likely, 99.9%)" in text for text in api.texts("batch_submitted"))
+        assert any("(likely, 99.9%) of" in text for text in api.texts("batch_submitted"))
         told = house.store.cost_shares(run.id)
         assert [shares.rows for shares in told.values()] == [1_500]
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import anyio
 import pytest
 
+from runner.domain.budget import BudgetKey
 from runner.domain.outcome import Outcome
 from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
+from runner.domain.run import Run
 from runner.domain.states import PauseReason
+from runner.engine.run import RunEnd, work_on
 from tests.engine.house import MODEL, Books, House, Scripted, answered, charged_pico, prompts, served
 
 pytestmark = pytest.mark.anyio
@@ -130,3 +134,46 @@ async def test_a_run_without_rows_is_done_at_once(house: House) -> None:
     service = Scripted(house.clock, answered)
     end = await house.work(run, service)
     assert (end.run.state, end.run.records, service.sent) == ("done", 0, [])
+
+
+async def test_runs_that_share_a_budget_wait_for_what_the_others_give_back(house: House) -> None:
+    """The budget of the job's day holds one call at its worst at a time, and there are two runs of it."""
+    lines = prompts(12)
+    job = {"request": {"max_tokens": 500}, "limits": {"concurrency": 4}}
+    runs = [house.new_run(lines, **job), house.new_run(lines, **job)]
+    house.store.set_job_caps("letters", worst_pico(500) * 7 // 4, None)
+    service = Scripted(house.clock, answered, latency_s=2.0)
+    ends: list[RunEnd] = []
+
+    async def worked(run: Run) -> None:
+        ends.append(await work_on(run, house.parts(run, service)))
+
+    async with house.clock.autojump(), anyio.create_task_group() as both:
+        for run in runs:
+            both.start_soon(worked, run)
+    assert [end.run.state for end in ends] == ["done", "done"]
+    assert service.most_in_flight == 1
+
+
+async def test_a_run_says_which_budget_is_full_and_goes_on_when_it_is_raised(house: House) -> None:
+    run = house.new_run(prompts(20), request={"max_tokens": 500})
+    house.store.set_cap(BudgetKey("all", "month"), 1)
+    service = Scripted(house.clock, answered)
+    end = await house.work(run, service)
+    assert end.pause is not None
+    assert "the budget for 2026-11" in end.pause.message
+    assert service.sent == []
+    house.store.set_cap(BudgetKey("all", "month"), None)
+    assert (await house.work(run, service)).run.state == "done"
+
+
+async def test_only_the_rows_of_a_sample_are_asked_and_the_run_goes_on_with_the_others(house: House) -> None:
+    run = house.new_run(prompts(1_200))
+    service = Scripted(house.clock, answered)
+    end = await house.work(run, service, only=frozenset({3, 700, 701, 1_199}))
+    assert end.pause is not None
+    assert end.pause.reason is PauseReason.SAMPLED
+    assert sorted(row.result.idx for row in house.rows(run)) == [3, 700, 701, 1_199]
+    assert len(service.sent) == 4
+    end = await house.work(run, service)
+    assert (end.run.state, len(service.sent)) == ("done", 1_200)

@@ -306,3 +306,33 @@ def test_a_file_of_another_size_or_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JobInvalid, match="there is no job file") as caught:
         load_job(str(tmp_path / "jbo.yaml"))
     assert "job.yaml" in caught.value.hints[0]
+
+
+def test_budgets_of_a_job_a_day_and_a_month(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        "model: claude-haiku-5-5\nprompt: hi\nlimits: { row_usd: 0.80 }\n"
+        "budget: { usd: 12, per: { day: 12.5, month: 250 }, warn_at: 60%, reserve: likely, on_reach: pause }\n"
+    )
+    job = load_job(str(path))
+    assert (job.budget_pico, job.limits.row_pico) == (12 * 10**12, 8 * 10**11)
+    assert job.budget == BudgetSpec(
+        per_day_pico=125 * 10**11, per_month_pico=250 * 10**12, warn_share=0.6, reserve=Reserve.LIKELY
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "sentence"),
+    [
+        ("{ per: { week: 3 } }", "week"),
+        ("{ warn_at: 120% }", "must be a percentage such as 80%"),
+        ("{ per: { day: much } }", "must be an amount in dollars"),
+        ("{ reserve: maybe }", "reserve"),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_named(tmp_path: Path, budget: str, sentence: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(f"model: claude-haiku-5-5\nprompt: hi\nbudget: {budget}\n")
+    with pytest.raises(JobInvalid) as invalid:
+        load_job(str(path))
+    assert sentence in " ".join(invalid.value.hints) + invalid.value.message

@@ -162,7 +162,7 @@ class Maker:
             return self._p.waits
         if (await self._budget_room() or 0) > self._room:
             return True  # the last one gave it back while we looked
-        if self._p.waits and await self._c.budgets.others_give_way():
+        if self._p.waits and await self._c.budgets.others_give_way(self._room + 1):
             return True
         self._c.stop.pause_for(PauseReason.BUDGET, await self._c.budgets.reached())
         return False

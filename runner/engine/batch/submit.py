@@ -122,11 +122,13 @@ class Submitter:
     async def _stored(self, parcel: Parcel, reply: CreateReply) -> BatchState:
         c = self._c
         state = classify_create(reply)
+        held = _held_words(parcel)
         if state is BatchState.ACCEPTED and reply.batch is not None:
             state = await c.write(c.store.received, parcel.submission, reply.batch, c.clock.now_us())
             c.note(
                 "batch_submitted",
-                f"batch submitted: {len(parcel.idxs):,} rows as {reply.batch.id}{_reserved(parcel)}",
+                f"batch submitted: {len(parcel.idxs):,} rows as {reply.batch.id}{held and f', reserved {held}'}",
+                reserved=held,
                 batch=parcel.submission,
                 id=reply.batch.id,
                 rows=len(parcel.idxs),
@@ -139,9 +141,9 @@ class Submitter:
         return state
 
 
-def _reserved(parcel: Parcel) -> str:
+def _held_words(parcel: Parcel) -> str:
     """What is held back where that is not simply the most that the batch can cost."""
     held, worst = parcel.reserved_pico, parcel.worst_pico
     if held is None or worst is None or held >= worst:
         return ""
-    return f", {dollars(held)} reserved ({CONFIDENCE_WORDS}) of {dollars(worst)} at worst"
+    return f"{dollars(held)} ({CONFIDENCE_WORDS}) of {dollars(worst)} at worst"
