@@ -48,8 +48,8 @@ def test_all_input_counts_as_prompt_cached_or_not() -> None:
 MODULES = [
     importlib.import_module(f"runner.domain.{found.name}") for found in pkgutil.iter_modules(runner.domain.__path__)
 ]
-# The limits' arithmetic, owned by one gate each, and the counts of one import.
-TURNED_IN_PLACE = {"Bucket", "Buckets", "Imported"}
+# Arithmetic of limits and budgets, owned by one gate, transaction or estimate each, and the counts of one import.
+TURNED_IN_PLACE = {"Bucket", "Buckets", "BudgetChange", "Changes", "Imported", "_Load"}
 VALUES = {
     value
     for module in MODULES
