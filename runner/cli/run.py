@@ -276,7 +276,8 @@ def retry(
                 name="run-state",
                 hints=(f"runner resume {was.label}",),
             )
-        asked = with_room(replace(job, instead=_asked_otherwise(model, set_values)), max_tokens)
+        instead = _asked_otherwise(model, set_values)
+        asked = with_room(replace(job, instead=instead), max_tokens or _room_in(instead))
         check_model(asked, context.prices, any_model=any_model)
         say_cut_off(context, store, was, asked)
         with ExitStack() as open_:
@@ -284,6 +285,12 @@ def retry(
             if detach:
                 return detached(context, store, launched, retry=True)
             return work(context, store, launched, retry=True)
+
+
+def _room_in(instead: Variant | None) -> int | None:
+    """How long answers may be that are asked for otherwise, where that is said."""
+    told = instead.request.get("max_tokens") if instead is not None else None
+    return told if isinstance(told, int) else None
 
 
 def _asked_otherwise(model: str | None, set_values: Mapping[str, Any]) -> Variant | None:

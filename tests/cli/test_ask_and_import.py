@@ -142,17 +142,18 @@ def test_the_schema_that_is_printed_is_one(cli: Cli) -> None:
 
 def test_a_value_of_the_job_may_be_set_or_taken_away(cli: Cli, folder: Path) -> None:
     (folder / "j.yaml").write_text(
-        "model: claude-haiku-5-5\nprompt: 'x {{ text }}'\ninput: { path: in.csv }\nschedule: { cron: '0 2 * * *' }\n"
+        "model: claude-haiku-5-5\nprompt: 'x {{ text }}'\ninput: { path: in.csv }\n"
+        "eval: { graders: [{ name: same, type: exact, python: 'checks:same' }] }\n"
     )
     write_table(folder)
     refused = cli("run", "j.yaml", "--simulate")
     assert refused.exit_code == 6
-    assert "checks schedule and cannot carry it out yet" in refused.stderr
+    assert "checks eval and cannot carry it out yet" in refused.stderr
     told = json.loads(
         cli("check", "j.yaml", "--set", "request.max_tokens=77", "--set", "input.limit=2", "--json").stdout
     )
     assert told["rows"] == 2
-    assert cli("run", "j.yaml", "--simulate", "--set", "schedule=null", "-o", "o.jsonl").exit_code == 0
+    assert cli("run", "j.yaml", "--simulate", "--set", "eval=null", "-o", "o.jsonl").exit_code == 0
     assert cli("check", "j.yaml", "--set", "limts.rpm=3").exit_code == 6
 
 

@@ -330,7 +330,8 @@ class BatchBooks(Books):
         """Spent is what the ledger says; committed are unknown ends, open sends and what rides."""
         lines = [line for line in self.house.table("ledger") if line.run == self.run.id]
         spent = sum(line.cost_pico or 0 for line in lines)
-        unknown = sum(line.bound_pico or 0 for line in lines)
+        withdrawn = {line.corrects for line in lines}
+        unknown = sum(line.bound_pico or 0 for line in lines if line.id not in withdrawn)
         sends = sum(send.worst_pico or 0 for send in self.house.table("sends") if send.run == self.run.id)
         riding = {"sending", "unknown", "accepted", "claimed", "ended"}
         out = [one for one in self.house.table("batches") if one.run == self.run.id and one.state in riding]

@@ -107,7 +107,7 @@ async def test_a_strict_tool_is_held_to_its_schema_too(house: House) -> None:
 
 async def test_asking_again_stays_within_the_budget_and_goes_on_from_there(house: House) -> None:
     lines = prompts(40, "[[sim:broken_schema]]")
-    run = house.new_run(lines, request=REQUEST, budget_pico=15_000_000_000, limits={"concurrency": 4})
+    run = house.new_run(lines, request=REQUEST, budget_pico=1_000_000_000, limits={"concurrency": 4})
     async with served(house) as api:
         end = await house.work(run, api)
         assert end.pause is not None
