@@ -85,6 +85,7 @@ class Process:
             service=service,
             renderer=renderer,
             judge=Judge(self.job, renderer),
+            budgets=None,  # type: ignore[arg-type] # nothing is ever refused
             prices=shipped_prices(),
             meter=self.meter,
             clock=clock,
