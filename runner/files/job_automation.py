@@ -30,6 +30,9 @@ def duration_s(value: Any) -> int:
     return seconds
 
 
+Seconds = Annotated[int, BeforeValidator(duration_s, json_schema_input_type=int | str)]
+
+
 def _cron(text: str) -> str:
     parse(text)
     return text
@@ -45,8 +48,8 @@ class ScheduleSection(Section):
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
     overlap: Literal["skip", "queue", "replace", "allow"] = "skip"
     catch_up: Literal["latest", "none", "all"] = "latest"
-    deadline: Annotated[int | None, BeforeValidator(lambda told: None if told is None else duration_s(told))] = None
-    jitter: Annotated[int, BeforeValidator(duration_s)] = 0
+    deadline: Seconds | None = None
+    jitter: Seconds = 0
 
     def spec(self) -> ScheduleSpec:
         return ScheduleSpec(
