@@ -36,7 +36,7 @@ from runner.cli.options import (
     set_option,
     simulate_option,
 )
-from runner.cli.row_sample import DrawnRow
+from runner.cli.row_sample import DrawnRow, spread
 from runner.cli.sending import check_credential
 from runner.cli.working import worked
 from runner.domain.job import OnBadRow
@@ -161,8 +161,7 @@ def _answered(
     context = desk.context
     launched = launch(desk.job, Wish(key=key), desk.source, store, context.clock)
     run = launched.run
-    step = max(1, len(rows) // answers)
-    idxs = [row.row.idx for row in rows[::step][:answers]]
+    idxs = [row.row.idx for row in spread(rows, answers, desk.job.fan // desk.job.repeat)]
     if run.state not in FINISHED_RUN:
         end = worked(context, store, launched, only=frozenset(idxs))
         if end.pause is not None and end.pause.reason is not PauseReason.SAMPLED:

@@ -47,7 +47,8 @@ def _requests(source: Input, renderer: Renderer, *, batch: bool) -> Iterator[Mes
     for block in source.blocks():
         for _number, payload in records(block):
             try:
-                yield renderer.request(renderer.parse(payload), batch=batch)
+                row = renderer.parse(payload)
+                yield from [renderer.request(row, variant=n, batch=batch) for n in renderer.variants_of(row)]
             except BadRow:
                 continue
 

@@ -33,9 +33,9 @@ def drawn(
     chance = random.Random(report.digest)
     wanted = sorted(chance.sample(range(report.records), min(size, report.records)))
     found = []
-    for record, payload in _good(source, report, wanted):
-        # Where several variants answer each record, the sample holds some of each.
-        idx = record * job.fan + (chance.randrange(job.fan) if len(job.variants) > 1 else 0)
+    for number, (record, payload) in enumerate(_good(source, report, wanted)):
+        # Where several variants answer each record, the sample holds as many rows of each.
+        idx = record * job.fan + number * job.repeat % job.fan
         try:
             row = renderer.parse(payload)
             request = renderer.request(row, variant=renderer.variant_at(row, idx))
@@ -43,6 +43,13 @@ def drawn(
             continue
         found.append(DrawnRow(payload=payload, request=request, row=_sampled(job, idx, payload, request, prices)))
     return found
+
+
+def spread(rows: Sequence[DrawnRow], wanted: int, variants: int) -> list[DrawnRow]:
+    """So many of the rows, from all over them, and as many of each variant."""
+    groups = [rows[start : start + variants] for start in range(0, len(rows), variants)]
+    few = min(-(-wanted // variants), len(groups))
+    return [row for n in range(few) for row in groups[n * len(groups) // few]][:wanted]
 
 
 def _good(source: Input, report: InputReport, wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ def test_an_estimate_counts_for_free_and_keeps_nothing(cli: Cli, folder: Path) -
     assert page["live"]["usd"] == pytest.approx(2 * page["batch"]["usd"], rel=0.01)
     assert page["live"]["usd"] < page["live"]["usd_at_most"]
     assert not list(folder.glob("state/*.db"))
+
+
+def test_every_variant_is_in_the_sample_that_is_priced(cli: Cli, job: Path) -> None:
+    variants = "variants: [{ name: small, model: claude-haiku-5-5 }, { name: big, model: claude-opus-5-5 }]\n"
+    job.write_text(JOB.replace("model: claude-haiku-5-5\n", variants))
+    worst = told(cli, "--no-count")["live"]["usd_at_most"]
+    small = json.loads(cli("check", "job.yaml", "--json", "-m", "claude-haiku-5-5").stdout)
+    both = json.loads(cli("check", "job.yaml", "--json").stdout)
+    assert (both["rows"], both["usd_at_most"]) == (small["rows"], pytest.approx(worst, rel=0.1))
+    assert worst > 10 * 60 * 2_000 * 0.5e-6
+
+
+def test_rows_of_every_variant_are_answered(cli: Cli, job: Path) -> None:
+    variants = "variants: [{ name: small, model: claude-haiku-5-5 }, { name: big, model: claude-opus-5-5 }]\n"
+    job.write_text(JOB.replace("model: claude-haiku-5-5\n", variants))
+    assert told(cli, "--answer", "6")["sample"]["answered"] == 6
+    cli("export", "latest", "-o", "some.jsonl")
+    answered = [json.loads(line) for line in (job.parent / "some.jsonl").read_text().splitlines()]
+    ended = Counter(one["meta"]["variant"] for one in answered if one["status"] == "succeeded")
+    assert ended == {"small": 3, "big": 3}
 
 
 def test_what_nobody_knows_is_null_and_not_nothing(cli: Cli) -> None:
