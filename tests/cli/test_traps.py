@@ -84,9 +84,7 @@ def test_all_traps_of_a_job_are_told_at_once(cli: Cli, folder: Path) -> None:
     assert "job.yaml has 3 errors." in told
 
 
-@pytest.mark.parametrize(
-    ("model", "word"), [("claude-sonnet-4-5", "lifecycle"), ("claude-fable-5-2", "retention")]
-)
+@pytest.mark.parametrize(("model", "word"), [("claude-sonnet-4-5", "lifecycle"), ("claude-fable-5-2", "retention")])
 @pytest.mark.parametrize("command", [("check",), ("run", "--simulate", "--progress", "none")])
 def test_what_is_doubtful_is_a_warning(
     cli: Cli, folder: Path, model: str, word: str, command: tuple[str, ...]
