@@ -12,8 +12,8 @@ from typing import Any
 from runner.engine.file_desk import MOST_AT_ONCE
 from tests.acceptance.house import KEY, MODEL, Api, Desk, ended
 
-FILES = 120
-ROWS = 240
+FILES = 300
+ROWS = 600
 
 
 def listed(api: Api) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def test_a_kill_in_the_middle_uploads_at_most_those_in_flight_again(desk: Desk, 
     desk.write("rows.jsonl", (json.dumps({"n": n, "pdf": n % FILES}) for n in range(ROWS)))
     words = ("run", "job.yaml", "-i", "rows.jsonl", "-o", "out.jsonl", "--progress", "none")
     process = desk.start(*words)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while len(listed(api)) < 20 and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
