@@ -226,12 +226,14 @@ class PriceBook:
         return self.cost_pico(facts.id, usage, batch=batch)
 
     def worst_pico(self, request: MessagesRequest, *, batch: bool = False) -> int | None:
-        """The most that a request can cost, None where nothing bounds it."""
-        if request.prompt_tokens_bound is None:
+        """The most that a request can cost, None where nothing bounds it. One that is longer than the model's context
+        is refused, and costs nothing."""
+        facts = self.find(request.model)
+        if request.prompt_tokens_bound is None or facts is None:
             return None
         return self.bound_pico(
             request.model,
-            prompt_tokens=request.prompt_tokens_bound,
+            prompt_tokens=min(request.prompt_tokens_bound, facts.context_window),
             max_tokens=request.max_tokens,
             batch=batch,
             geo=request.inference_geo,

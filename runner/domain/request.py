@@ -31,8 +31,8 @@ PREVIEW_NOT_IN_BATCHES = "research_preview_2026_02"
 class MessagesRequest:
     """`body` is the JSON as it goes on the wire, `stream` included when set.
 
-    `prompt_tokens_bound` is a number of input tokens that the call cannot exceed, None where there is none
-    (documents by reference, server tools); `betas` are this row's own, beside the job's. The marks of
+    `prompt_tokens_bound` is a number of input tokens that the call cannot exceed, None where there is none (server
+    tools); `betas` are this row's own, beside the job's. The marks of
     `attachments` stand in the body until their files have ids at the service.
     """
 

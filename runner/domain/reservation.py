@@ -15,6 +15,6 @@ def worst_pico(
     return row_pico if bound is None else bound
 
 
-UNBOUNDED = "server tools, MCP servers or documents by reference leave its cost without a bound"
+UNBOUNDED = "server tools or MCP servers leave its cost without a bound"
 # How a budget can be kept all the same.
 DECLARE_BOUND = "say in limits.row_usd what such a call costs at most"

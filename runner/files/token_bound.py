@@ -1,7 +1,8 @@
 """A number of input tokens that a request cannot exceed, from its body alone.
 
 Every token stands for at least one byte of what is sent, so the body's own length is a bound of its text; images
-and what the API adds by itself come on top. Where the API fetches or computes input there is no bound.
+and what the API adds by itself come on top. Of a document nobody knows how long it is: what bounds it is the model's
+context, beyond which a request is refused and costs nothing. Where the API goes on by itself there is no bound.
 """
 
 from __future__ import annotations
@@ -18,17 +19,27 @@ SERVER_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "mcp_toolset", "
 FETCHED_SOURCES = frozenset({"url", "file"})
 
 
-class _Unbounded(Exception):
-    """Something in the request is fetched or computed by the API."""
+# More than any context holds.
+ANY_NUMBER = 10**9
+
+
+class _AnyLength(Exception):
+    """A document in the request may be of any length."""
+
+
+class _GoesOn(Exception):
+    """The API goes on by itself with what is in the request."""
 
 
 def prompt_tokens_bound(body: Mapping[str, Any], body_bytes: int) -> int | None:
-    """The bound of a request of `body_bytes`, or None where there is none."""
+    """The bound of a request of `body_bytes`, or None where there is none; it may be more than the model takes."""
     if _brings_server_tools(body):
         return None
     try:
         images = sum(_images(turn.get("content")) for turn in body["messages"]) + _images(body.get("system"))
-    except _Unbounded:
+    except _AnyLength:
+        return ANY_NUMBER
+    except _GoesOn:
         return None
     return body_bytes + ADDED_BY_THE_API + images * IMAGE_TOKENS
 
@@ -52,11 +63,13 @@ def _images_of_block(block: dict[str, Any]) -> int:
     source = block.get("source")
     if kind == "image" and not (type(source) is dict and source.get("type") == "url"):
         return 1  # one that was uploaded too: the API makes no more tokens of any
-    if kind == "container_upload" or (type(source) is dict and source.get("type") in FETCHED_SOURCES):
-        raise _Unbounded
+    if kind == "container_upload":
+        raise _GoesOn
+    if type(source) is dict and source.get("type") in FETCHED_SOURCES:
+        raise _AnyLength
     if kind == "document" and type(source) is dict:
         # The pages of a PDF count as images, and compression hides how many there are.
         if source.get("type") == "base64":
-            raise _Unbounded
+            raise _AnyLength
         return _images(source.get("content"))
     return _images(block.get("content"))

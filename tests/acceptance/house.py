@@ -77,7 +77,7 @@ class Desk:
 
 def ended(process: subprocess.Popen[bytes], stdin: bytes | None = None) -> Done:
     try:
-        stdout, stderr = process.communicate(stdin, timeout=40)
+        stdout, stderr = process.communicate(stdin, timeout=120)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

@@ -60,7 +60,7 @@ def sql(desk: Desk, statement: str) -> list[tuple[Any, ...]]:
         return done.fetchall() if done.description else []
 
 
-def until(true: Callable[[], object], within_s: float = 40) -> None:
+def until(true: Callable[[], object], within_s: float = 120) -> None:
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"

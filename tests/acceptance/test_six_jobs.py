@@ -102,10 +102,7 @@ def test_tickets_come_from_a_query_and_labels_go_into_a_table(desk: Desk) -> Non
     assert "billing, bug, how-to, account, other" in first["body"]["messages"][0]["content"]
     assert "{{ 7*7 }} ; drop table" in first["body"]["messages"][0]["content"]
 
-    refused = desk.type("run", *words, "--simulate").check(6)
-    assert "checks schedule and cannot carry it out yet" in refused.stderr
-    assert "--set schedule=null" in refused.stderr
-    run = (*words, "--simulate", "--set", "schedule=null")
+    run = (*words, "--simulate")
     desk.type("run", *run).check(0)
     desk.type("run", *run).check(0)  # found done, and not written twice
     with sqlite3.connect(desk.folder / "support.db") as database:
@@ -157,7 +154,7 @@ def test_leases_are_sent_with_their_scans_and_never_a_file_from_elsewhere(desk: 
     first, second = checked_and_previewed(desk, "lease_review.yaml")
     assert [block["type"] for block in first["body"]["messages"][0]["content"]] == ["document", "image", "text"]
     assert [block["type"] for block in second["body"]["messages"][0]["content"]] == ["document", "text"]
-    done = desk.type("run", "lease_review.yaml", "--simulate", "--json", "--set", "budget=null").check(0)
+    done = desk.type("run", "lease_review.yaml", "--simulate", "--json").check(0)
     run = done.events[0]["run"]
     lines = desk.lines(f"out/{run}.jsonl")
     assert [line["key"] for line in lines] == ["l1", "l2"]

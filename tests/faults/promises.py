@@ -166,14 +166,15 @@ def _check_books(case: Case, store: Store, run: Run, calls: Sequence[Sequence[Ex
     known = matched = guessed = Fraction()
     for idx in {*charges, *entries}:
         left = {_name_of_charge(charge): Fraction(charge["pico"]) for charge in charges[idx]}
+        withdrawn = {entry.corrects for entry in entries[idx]}
         for entry in entries[idx]:
-            if entry.cost_pico is not None:
+            if entry.cost_pico is not None and entry.corrects is None:
                 name = _name_of_entry(entry)
                 assert name in left, f"row {idx}: {entry} is on no bill"
                 matched += left[name]
                 assert left.pop(name) == entry.cost_pico
                 known += entry.cost_pico
-        guesses = [entry for entry in entries[idx] if entry.cost_pico is None]
+        guesses = [entry for entry in entries[idx] if entry.cost_pico is None and entry.id not in withdrawn]
         assert {entry.kind for entry in guesses} <= {"unknown"}
         assert None not in {entry.bound_pico for entry in guesses}
         _match_unknown(idx, sorted(left.values()), sorted(entry.bound_pico or 0 for entry in guesses))

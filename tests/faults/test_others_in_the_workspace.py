@@ -15,7 +15,7 @@ from runner.failpoints import Failpoint
 from runner.simulator import Fault
 from tests.faults.batches import CREATE, batch_case
 from tests.faults.conftest import Cases
-from tests.faults.harness import WORKSPACE, Case, Row, at_once, plain_rows, row, wait_until
+from tests.faults.harness import WINDOW_S, WORKSPACE, Case, Row, at_once, plain_rows, row, wait_until
 from tests.faults.promises import check_promises
 from tests.faults.test_creates_of_unknown_end import SETTLED_S, meeting
 
@@ -147,7 +147,7 @@ def test_a_key_that_comes_back_while_the_run_waits_lets_it_go_on(cases: Cases) -
         case.simulator.wait_for_batches(2)
         move(case, away=True)
         with pytest.raises(AssertionError, match="waited in vain"):
-            wait_until(lambda: process.poll() is not None, "an end", SETTLED_S + 1.0)
+            wait_until(lambda: process.poll() is not None, "an end", WINDOW_S)
         move(case, away=False)
         assert case.end_of(process).code == 0
     assert check_promises(case).batches == 2

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.domain.job import InputSpec, Job
+from runner.domain.pricing import shipped_prices
 from runner.errors import JobInvalid
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
@@ -110,12 +111,28 @@ def test_the_request_carries_what_prices_depend_on() -> None:
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
 TEXT = {"type": "text", "text": "x"}
+ANY_LENGTH = [
+    [{"type": "image", "source": {"type": "url", "url": "https://x"}}],
+    [{"type": "document", "source": {"type": "file", "file_id": "f"}}],
+    [{"type": "document", "source": {"type": "base64", "data": "JVBERi0="}}],
+    [{"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": "u"}}]}],
+]
+
+
+@pytest.mark.parametrize("content", ANY_LENGTH)
+def test_what_may_be_of_any_length_is_bounded_by_the_models_context(content: list[dict[str, Any]]) -> None:
+    prices = shipped_prices()
+    facts = prices.find("claude-haiku-5-5")
+    assert facts is not None
+    request = Renderer(job()).request(
+        {"custom_id": "a", "params": {"messages": [{"role": "user", "content": content}]}}
+    )
+    bound = prices.bound_pico(request.model, prompt_tokens=facts.context_window, max_tokens=request.max_tokens)
+    assert prices.worst_pico(request) == bound
+
+
 NO_BOUND = [
-    {"content": [{"type": "image", "source": {"type": "url", "url": "https://x"}}]},
-    {"content": [{"type": "document", "source": {"type": "file", "file_id": "f"}}]},
-    {"content": [{"type": "document", "source": {"type": "base64", "data": "JVBERi0="}}]},
     {"content": [{"type": "container_upload", "file_id": "f"}]},
-    {"content": [{"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": "u"}}]}]},
     {"tools": [{"type": "web_search_20260318", "name": "web_search"}]},
     {"tools": [{"type": "mcp_toolset"}]},
     {"mcp_servers": [{"type": "url"}]},
@@ -123,7 +140,7 @@ NO_BOUND = [
 
 
 @pytest.mark.parametrize("extra", NO_BOUND)
-def test_what_the_api_fetches_or_computes_has_no_bound(extra: dict[str, Any]) -> None:
+def test_where_the_api_goes_on_by_itself_there_is_no_bound(extra: dict[str, Any]) -> None:
     content = extra.get("content", "x")
     fields = {name: value for name, value in extra.items() if name != "content"}
     params = {"messages": [{"role": "user", "content": content}], **fields}
