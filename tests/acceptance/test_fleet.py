@@ -158,7 +158,10 @@ def test_a_storm_of_lost_connections_costs_no_row(fleet: Fleet, api: Api) -> Non
         sql(desk, others + "pg_backend_pid()")
     desk.type("attach", run, "-o", "out.jsonl").check(0)
     check_every_row_once(desk)
-    assert all(process.poll() is None for process in fleet.workers)
+    # One that gives up ends in good order, for whoever supervises it to start it again.
+    for process in fleet.workers:
+        if process.poll() is not None:
+            assert process.returncode > 2, process.communicate()
 
 
 JOB = f"""\
