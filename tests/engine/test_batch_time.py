@@ -63,7 +63,7 @@ async def test_a_day_with_expired_cancelled_and_stuck_rows_sends_again_only_what
         await ended_well(api, run, 30)
         assert [create.count for create in api.creates] == [10, 10, 10, 6, 3]
         times = [api.made_at_s(create) / HOUR_S for create in api.creates]
-        assert times[:3] == [0.0, 0.0, 0.0]
+        assert max(times[:3]) < 0.001, "at once"
         assert 9.6 < times[3] < 9.8
         assert 24.0 <= times[4] < 24.2
         assert Counter(row.result.attempts for row in house.rows(run)) == Counter({1: 21, 2: 9})
