@@ -111,3 +111,13 @@ class Interrupted(RunnerError):
     def __init__(self, message: str, *, signal_number: int, hints: Sequence[str] = ()) -> None:
         super().__init__(message, hints=hints)
         self.exit_code = 128 + signal_number
+
+
+def first_of(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
+    """What ended a group of tasks; the others were stopped for it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, RunnerError):
+        raise TypeError("a group of RunnerError holds nothing else")
+    return error

@@ -8,9 +8,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from runner.api.client import Client
+from runner.api.replies import object_of
 from runner.domain.outcome import Failure, FailureKind
 from runner.domain.pricing import PICO_PER_USD
 from runner.domain.reconcile import Billed, Used
@@ -54,7 +53,7 @@ async def _results(
         reply = await client.small_call("GET", client.url(f"{path}?{span}{grouped}{more}{page}"))
         if isinstance(reply, Failure):
             return reply
-        told = _object(reply.body)
+        told = object_of(reply.body)
         if told is None or not isinstance(told.get("data"), list):
             return Failure(kind=FailureKind.TRANSIENT, type="unreadable", message="a report that is not understood")
         found += _of_buckets(told["data"])
@@ -67,14 +66,6 @@ async def _results(
 
 def _midnight(day: date) -> str:
     return f"{day.isoformat()}T00:00:00Z"
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        told = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return told if isinstance(told, dict) else None
 
 
 def _of_buckets(data: list[Any]) -> Iterator[Mapping[str, Any]]:

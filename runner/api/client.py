@@ -16,12 +16,11 @@ from typing import Any, Self
 
 import anyio
 import httpx
-import msgspec
 
 from runner.api.credentials import Credential, check_base_url
 from runner.api.headers import check_custom_headers, request_headers
 from runner.api.refusals import error_of
-from runner.api.replies import TooLong, lowered_headers, read_body, read_stream
+from runner.api.replies import TooLong, lowered_headers, object_of, read_body, read_stream
 from runner.api.transport import Journey, make_transport
 from runner.api.wire import UNREADABLE, origin_of, outcome_of_exception, outcome_of_reply
 from runner.clock import Clock
@@ -114,15 +113,15 @@ class Client:
         reply = await self.small_call("POST", self.url("/v1/messages/count_tokens"), body, betas)
         if isinstance(reply, Failure):
             return reply
-        found = _object(reply.body).get("input_tokens")
-        return found if isinstance(found, int) else _not_understood(reply)
+        found = (object_of(reply.body) or {}).get("input_tokens")
+        return found if isinstance(found, int) else not_understood(reply)
 
     async def models(self) -> list[dict[str, Any]]:
         """All models that this key may use, as the service tells them. Raises the error that people should see."""
         found: list[dict[str, Any]] = []
         after = ""
         while True:
-            page = _object((await self._got(f"/v1/models?limit={MODELS_PAGE}{after}")).body)
+            page = object_of((await self._got(f"/v1/models?limit={MODELS_PAGE}{after}")).body) or {}
             data = page.get("data")
             found += [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
             last = page.get("last_id")
@@ -257,15 +256,8 @@ def _request(
     return request
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        told = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _not_understood(reply: Reply) -> Failure:
+def not_understood(reply: Reply) -> Failure:
+    """A reply of which nothing can be made."""
     return replace(_surprise(origin_of(reply.headers)), status=reply.status)
 
 

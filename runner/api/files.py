@@ -13,12 +13,11 @@ from urllib.parse import quote
 
 import anyio
 import httpx
-import msgspec
 
-from runner.api.client import Client, Reply
+from runner.api.client import Client, Reply, not_understood
 from runner.api.exchange import Journey
 from runner.api.forms import Form, FormFile
-from runner.api.replies import TooLong, lowered_headers, read_body
+from runner.api.replies import TooLong, lowered_headers, object_of, read_body
 from runner.api.results_file import Spool
 from runner.api.wire import UNREADABLE, origin_of, outcome_of_exception, outcome_of_reply
 from runner.domain.outcome import Failure, FailureKind, Origin
@@ -78,8 +77,8 @@ class Files:
         reply = await posted(self._client, PATH, form)
         if isinstance(reply, Failure):
             return reply
-        found = _file(_object(reply.body))
-        return _surprise(reply) if found is None else Uploaded(file=found, origin=origin_of(reply.headers))
+        found = _file(object_of(reply.body) or {})
+        return not_understood(reply) if found is None else Uploaded(file=found, origin=origin_of(reply.headers))
 
     async def whose(self) -> Origin | Failure:
         """In whose workspace the files of this key are, by the cheapest call that says it."""
@@ -90,7 +89,7 @@ class Files:
         reply = await self._client.small_call("GET", self._client.url(f"{PATH}/{_segment(file_id)}"))
         if isinstance(reply, Failure):
             return reply
-        return _file(_object(reply.body)) or _surprise(reply)
+        return _file(object_of(reply.body) or {}) or not_understood(reply)
 
     async def every(self) -> AsyncIterator[FileInfo | Failure]:
         """All files of the workspace, newest first, page by page; a Failure ends it."""
@@ -100,7 +99,7 @@ class Files:
             if isinstance(reply, Failure):
                 yield reply
                 return
-            page = _object(reply.body)
+            page = object_of(reply.body) or {}
             data = page.get("data")
             for entry in data if isinstance(data, list) else []:
                 if (found := _file(entry)) is not None:
@@ -207,21 +206,3 @@ def _file(entry: Any) -> FileInfo | None:
 
 def _segment(file_id: str) -> str:
     return quote(file_id, safe="")
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        told = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _surprise(reply: Reply) -> Failure:
-    return Failure(
-        kind=FailureKind.TRANSIENT,
-        type=UNREADABLE,
-        message="a reply that cannot be understood",
-        status=reply.status,
-        origin=origin_of(reply.headers),
-    )

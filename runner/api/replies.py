@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import anyio
 import httpx
+import msgspec
 
 from runner.api.sse import EventParser, MessageAssembler, StreamMalformed
 from runner.api.wire import outcome_of_stream
@@ -72,3 +74,12 @@ def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
 
 def lowered_headers(response: httpx.Response) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+
+
+def object_of(body: bytes) -> dict[str, Any] | None:
+    """The JSON object of a reply, None where it is none."""
+    try:
+        told = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return told if isinstance(told, dict) else None

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
-from runner.api.client import Client, Reply
+from runner.api.client import Client, Reply, not_understood
 from runner.api.files import posted
 from runner.api.forms import Form, FormFile
-from runner.api.wire import UNREADABLE, origin_of
-from runner.domain.outcome import Failure, FailureKind
+from runner.api.replies import object_of
+from runner.domain.outcome import Failure
 
 PATH = "/v1/skills"
 PAGE = 1_000
@@ -107,19 +105,8 @@ class Skills:
 def _object(reply: Reply | Failure) -> dict[str, Any] | Failure:
     if isinstance(reply, Failure):
         return reply
-    try:
-        told = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        told = None
-    if isinstance(told, dict):
-        return told
-    return Failure(
-        kind=FailureKind.TRANSIENT,
-        type=UNREADABLE,
-        message="a reply that cannot be understood",
-        status=reply.status,
-        origin=origin_of(reply.headers),
-    )
+    told = object_of(reply.body)
+    return not_understood(reply) if told is None else told
 
 
 def _skill(told: dict[str, Any]) -> SkillInfo:

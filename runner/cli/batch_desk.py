@@ -24,11 +24,20 @@ from runner.domain.submission import Whose, verify_first_line
 from runner.engine.batch.calls import SHORT_PATIENCE_S, BatchCalls, is_missing
 from runner.engine.batch.common import Common
 from runner.engine.batch.sweep import Swept, sweep
-from runner.engine.holding import beat, first_of
+from runner.engine.holding import beat
 from runner.engine.judge import Judge
 from runner.engine.meter import Meter
 from runner.engine.stop import Stop
-from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, RunLocked, RunnerError, Stalled, UsageInvalid
+from runner.errors import (
+    BudgetReached,
+    CredentialsRefused,
+    JobInvalid,
+    RunLocked,
+    RunnerError,
+    Stalled,
+    UsageInvalid,
+    first_of,
+)
 from runner.files.render import Renderer
 from runner.store.holder import Hold
 from runner.store.store import Store

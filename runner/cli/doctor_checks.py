@@ -170,22 +170,8 @@ def at_service(context: Context) -> Iterator[Finding]:
 
 
 def at_online(context: Context) -> Iterator[Finding]:
-    import anyio
+    from runner.cli.service import ask_service
 
-    from runner.api.client import Client, Connection
-    from runner.domain.outcome import Origin
-
-    service = context.settings.service
-    connection = Connection(
-        credential=find_credential(service),
-        base_url=service.base_url or DEFAULT_BASE_URL,
-        headers=service.custom_headers,
-    )
-
-    async def ask() -> Origin:
-        async with Client(connection, clock=context.clock) as client:
-            return await client.identify()
-
-    origin = anyio.run(ask)
+    origin = ask_service(context, lambda client: client.identify())
     yield _finding("online", f"organisation {origin.organization or 'not told'}")
     yield _finding("online", f"workspace {origin.workspace or 'not told'}")

@@ -17,7 +17,8 @@ from runner.api.webhook import NotTold, Webhook, post
 from runner.cli.context import Context
 from runner.cli.messages import warning
 from runner.domain.cron import local_time, zone_of
-from runner.domain.notify import Notice, NotifyRule, Occasion, expanded, occasions_of, wanted
+from runner.domain.environment import expanded
+from runner.domain.notify import Notice, NotifyRule, Occasion, occasions_of, wanted
 from runner.domain.run import Run
 from runner.domain.schedule import clock_words
 from runner.domain.states import FINISHED_RUN

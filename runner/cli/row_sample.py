@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,18 +54,15 @@ def spread(rows: Sequence[DrawnRow], wanted: int, variants: int) -> list[DrawnRo
 
 
 def _good(source: Input, report: InputReport, wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    bad, next_wanted, record = set(report.bad_lines), iter(wanted), -1
-    looked_for = next(next_wanted, None)
+    """The wanted ones of the records that are good, by their numbers, which ascend."""
+    bad, left, first = set(report.bad_lines), deque(wanted), 0
     for block in source.blocks():
-        for number, payload in records(block):
-            if looked_for is None:
-                return
-            if number in bad:
-                continue
-            record += 1
-            if record == looked_for:
-                yield record, payload
-                looked_for = next(next_wanted, None)
+        if not left:
+            return
+        good = [payload for number, payload in records(block) if number not in bad]
+        while left and left[0] < first + len(good):
+            yield left[0], good[left.popleft() - first]
+        first += len(good)
 
 
 def _sampled(job: Job, idx: int, payload: bytes, request: MessagesRequest, prices: PriceBook) -> SampledRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import anyio
 
@@ -13,7 +13,7 @@ from runner.api.refusals import error_of
 from runner.cli.context import Context
 from runner.domain.job import DEFAULT_BASE_URL
 from runner.domain.outcome import Failure
-from runner.errors import RunnerError
+from runner.errors import RunnerError, first_of
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def ask_service(context: Context, work: Callable[[Client], Awaitable[T]]) -> T:
     try:
         return anyio.run(asked)
     except* RunnerError as group:
-        _raise_first(group)
+        raise first_of(group) from None
 
 
 def good(client: Client, told: T | Failure) -> T:
@@ -42,10 +42,3 @@ def good(client: Client, told: T | Failure) -> T:
     if isinstance(told, Failure):
         raise error_of(told, client.connection.credential, client.connection.base_url)
     return told
-
-
-def _raise_first(group: BaseExceptionGroup[RunnerError]) -> NoReturn:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    raise error from None

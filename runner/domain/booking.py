@@ -42,6 +42,6 @@ class Booking:
         return None if self.price is None else self.price.cost_pico
 
 
-def day_of(at_us: int) -> int:
+def day_number(at_us: int) -> int:
     """The UTC day of a moment, counted from 1970-01-01."""
     return at_us // DAY_US

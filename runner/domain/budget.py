@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from runner.domain.booking import DAY_US
+from runner.domain.booking import day_number
 from runner.domain.money import dollars
 
 EVERYTHING = "all"
@@ -51,7 +51,7 @@ class Reserve(StrEnum):
 
 def day_of(at_us: int) -> str:
     """The UTC day of a moment: `2026-11-21`."""
-    return _date_of(at_us // DAY_US)
+    return _date_of(day_number(at_us))
 
 
 @lru_cache(maxsize=400)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from runner.domain.states import PauseReason, RunState
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Occasion(StrEnum):
@@ -66,11 +63,6 @@ def occasions_of(state: RunState, reason: PauseReason | None) -> frozenset[Occas
     if state is not RunState.PAUSED or reason is None or reason in _PASSING:
         return frozenset()
     return frozenset({Occasion.BUDGET} if reason in _MONEY else {Occasion.FAILED})
-
-
-def expanded(text: str, env: Mapping[str, str]) -> str:
-    """With the environment's values put in. Raises KeyError with the name of a variable that is not set."""
-    return _VARIABLE.sub(lambda found: env[found[1]], text)
 
 
 def rules_from(told: Sequence[Mapping[str, Any]]) -> tuple[NotifyRule, ...]:

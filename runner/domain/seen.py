@@ -32,7 +32,3 @@ class CallSeen:
 
 
 Saw = Callable[[CallSeen], None]
-
-
-def nobody(_call: CallSeen) -> None:
-    """Where nobody counts."""

@@ -48,9 +48,6 @@ class Evidence:
             witnesses=self.witnesses.with_listing(listing),
         )
 
-    def with_status(self, batch: BatchStatus) -> Evidence:
-        return replace(self, polled={**self.polled, batch.id: batch})
-
     def with_line(self, batch_id: str, whose: Whose) -> Evidence:
         """After a first line was read. What proves foreign goes back, and the list is asked afresh."""
         if whose is Whose.OURS:

@@ -65,10 +65,6 @@ class Meter:
         ordered = sorted(self._latencies)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
-    def mean_output(self) -> float | None:
-        """Output tokens per answer so far."""
-        return self.output_tokens / self._seen if self._seen else None
-
     def _second(self, now_s: float) -> list[float]:
         now = float(int(now_s))
         if not self._seconds or self._seconds[-1][0] != now:

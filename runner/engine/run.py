@@ -38,7 +38,7 @@ from runner.engine.collapse import Collapse, Waiting
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
 from runner.engine.file_desk import FileDesk
-from runner.engine.holding import beat, first_of
+from runner.engine.holding import beat
 from runner.engine.ingest import Ingest
 from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
@@ -49,7 +49,7 @@ from runner.engine.scopes import Scope, Scopes
 from runner.engine.stop import Pause, Stop
 from runner.engine.telling import progress_of
 from runner.engine.writer import Writer
-from runner.errors import JobInvalid, RunLocked, RunnerError, StoreFault
+from runner.errors import JobInvalid, RunLocked, RunnerError, StoreFault, first_of
 from runner.files.check import InputReport
 from runner.files.render import Renderer
 from runner.files.source import Input

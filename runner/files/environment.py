@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from runner.domain.environment import VARIABLE, expanded
 from runner.domain.nearest import did_you_mean
 from runner.errors import JobInvalid
-
-_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def filled_in(text: str, env: Mapping[str, str], what: str) -> str:
     """`text` with the environment's values. Raises JobInvalid for one that is not set; no value is ever shown."""
-
-    def value_of(found: re.Match[str]) -> str:
-        name = found[1]
-        if name not in env:
-            near = did_you_mean(name, [known for known in env if known.endswith(("_URL", "_URI", "_DSN"))])
-            raise JobInvalid(
-                f"{what} needs ${{{name}}}, which is not set{near}.",
-                name="missing-variable",
-                hints=(f"fix: export {name}=...",),
-            )
-        return env[name]
-
-    return _NAME.sub(value_of, text)
+    try:
+        return expanded(text, env)
+    except KeyError as missing:
+        name = str(missing.args[0])
+    near = did_you_mean(name, [known for known in env if known.endswith(("_URL", "_URI", "_DSN"))])
+    raise JobInvalid(
+        f"{what} needs ${{{name}}}, which is not set{near}.",
+        name="missing-variable",
+        hints=(f"fix: export {name}=...",),
+    )
 
 
 def holds_password(url: str) -> bool:
@@ -35,4 +30,4 @@ def holds_password(url: str) -> bool:
         password = urlsplit(url).password
     except ValueError:
         return False
-    return bool(password) and not _NAME.fullmatch(str(password))
+    return bool(password) and not VARIABLE.fullmatch(str(password))

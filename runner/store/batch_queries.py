@@ -127,14 +127,6 @@ def riding(run: int) -> Select[Any]:
     return select(func.count()).where(batches.c.run == run, batches.c.state.in_(RIDING_BATCH))
 
 
-def states_of(run: int) -> Select[Any]:
-    return (
-        select(batches.c.state, func.count().label("batches"), func.sum(batches.c.n).label("rows"))
-        .where(batches.c.run == run)
-        .group_by(batches.c.state)
-    )
-
-
 # --- riders
 
 

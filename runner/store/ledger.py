@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection
 
-from runner.domain.booking import Booking, BookingKind, day_of
-from runner.domain.budget import Changes
-from runner.domain.budget import day_of as utc_day
+from runner.domain.booking import Booking, BookingKind, day_number
+from runner.domain.budget import Changes, day_of
 from runner.domain.job import Job
 from runner.domain.outcome import Usage
 from runner.domain.pricing import Price, PriceBook
@@ -85,7 +84,7 @@ def _sums(told: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
     uncosted = told["cost_pico"] is None
     return {
         "run": told["run"],
-        "day": day_of(told["at_us"]),
+        "day": day_number(told["at_us"]),
         "kind": told["kind"],
         "model": told["model"],
         "batch": told["batch"] is not None,
@@ -194,7 +193,7 @@ def _changes(connection: Connection, corrections: Sequence[tuple[dict[str, Any],
     batches = connection.execute(batch_queries.intents_of(), {"provider_ids": named}) if named else ()
     sent_us = {row.provider_id: row.intent_us for row in batches}
     for told, known in corrections:
-        day = utc_day(sent_us.get(told["batch"], told["at_us"]))
+        day = day_of(sent_us.get(told["batch"], told["at_us"]))
         changes.spend(day, told["cost_pico"])
         changes.commit(day, known["bound_pico"])
     return changes

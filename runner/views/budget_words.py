@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_CEILING, Decimal
 
-from runner.domain.budget import EVERYTHING, MONTH_LETTERS, BudgetKey, Level, run_scope
+from runner.domain.budget import EVERYTHING, MONTH_LETTERS, Level, run_scope
 from runner.domain.money import dollars
 from runner.domain.pricing import PICO_PER_USD
 
@@ -47,10 +47,3 @@ def raise_advice(level: Level | None, run: int, label: str, rest: int | None) ->
         setting = f"RUNNER_MAX_USD_{when.upper()} (max_usd_{when} in runner.toml)"
         return f"raise {setting}, or wait for the next {when} (UTC); {again}"
     return f"raise budget.per.{when} in the job file and run it again, or wait for the next {when} (UTC); {again}"
-
-
-def cap_words(key: BudgetKey, cap_pico: int | None) -> str:
-    """`$12.00 a day for job letters`."""
-    when = "month" if len(key.period) == MONTH_LETTERS else "day"
-    owner = "all jobs" if key.scope == EVERYTHING else key.scope.replace(":", " ", 1)
-    return f"{dollars(cap_pico)} a {when} for {owner}"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from runner.domain.booking import DAY_US, BookingKind, day_of
+from runner.domain.booking import DAY_US, BookingKind, day_number
 from runner.domain.outcome import Usage
 from runner.domain.price_changes import changed_prices
 from runner.domain.pricing import PriceBook, shipped_json, shipped_prices
@@ -51,7 +51,7 @@ def sums_of_lines(store: Store, run: Run) -> dict[tuple[Any, ...], Sums]:
             **{name: getattr(line, name) or 0 for name in ("cost_pico", "unbatched_pico", "list_pico")},
             **{name: getattr(usage, name) for name in ledger_queries.SUMS if hasattr(usage, name)},
         }
-        key = (day_of(line.at_us), line.kind, line.model, line.batch is not None)
+        key = (day_number(line.at_us), line.kind, line.model, line.batch is not None)
         told[key] = told.get(key, Sums()).plus(sums_of(line.kind, columns))
     return told
 
@@ -129,8 +129,8 @@ def test_an_answer_without_a_price_counts_as_one(store: Store, run: Run) -> None
 
 
 def test_spending_from_a_day_on(store: Store, run: Run) -> None:
-    assert {one.day for one in store.spending_since(0)} == {day_of(NOW_US), day_of(NOW_US) + 1}
-    assert {one.day for one in store.spending_since(day_of(NOW_US) + 1)} == {day_of(NOW_US) + 1}
+    assert {one.day for one in store.spending_since(0)} == {day_number(NOW_US), day_number(NOW_US) + 1}
+    assert {one.day for one in store.spending_since(day_number(NOW_US) + 1)} == {day_number(NOW_US) + 1}
 
 
 def test_the_same_prices_correct_nothing(store: Store, run: Run) -> None:
