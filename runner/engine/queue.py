@@ -16,6 +16,7 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, ProcrastinateException
 from procrastinate.jobs import Status
 from procrastinate.worker import Worker
+from psycopg import AsyncConnection
 
 from runner.store.fleet import Hint
 from runner.store.fleet_queries import CHUNK_TASK, RUN_TASK
@@ -38,6 +39,13 @@ log = logging.getLogger(__name__)
 logging.getLogger("procrastinate").setLevel(logging.WARNING)
 
 
+async def _end_when_idle(connection: AsyncConnection[Any]) -> None:
+    """A process that was stopped in mid-transaction keeps its locks no longer than its lease, here as in the store:
+    the sweep of the others would wait behind them for ever."""
+    await connection.execute(f"SET idle_in_transaction_session_timeout = {round(LEASE_S * 1000)}")
+    await connection.commit()
+
+
 class Queue:
     """Puts hints in and hands them out to `on_chunk(run, seq)` and `on_run(run)`, at most `jobs` at once."""
 
@@ -56,6 +64,7 @@ class Queue:
             conninfo=conninfo,
             min_size=1,
             max_size=4,
+            configure=_end_when_idle,
             kwargs={"application_name": "runner-queue", "tcp_user_timeout": 60_000, **keepalives, **connect},
         )
         self._app = App(connector=connector)
