@@ -42,6 +42,11 @@ class _Among(FunctionElement[bool]):
     type = Boolean()
     inherit_cache = True
 
+    def self_group(self, against: Any = None) -> Any:
+        """As it stands. Where booleans are numbers it would else be compared with 1, which no index can answer."""
+        del against
+        return self
+
 
 @compiles(_Among, "sqlite")
 def _in_sqlite(element: _Among, compiler: Any, **more: Any) -> str:

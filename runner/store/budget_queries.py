@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, Update, bindparam, select, tuple_, update
+from sqlalchemy import Select, Update, bindparam, select, update
 
+from runner.store.among import among
 from runner.store.queries import insert_absent
 from runner.store.tables import budgets
 
 
 @cache
 def budgets_among() -> Select[Any]:
-    """Some rows, by (scope, period)."""
-    among = tuple_(budgets.c.scope, budgets.c.period).in_(bindparam("keys", expanding=True))
-    return select(budgets).where(among).order_by(budgets.c.scope, budgets.c.period)
+    """The rows of some scopes in some periods: two lists, since SQLite reads the whole table for a list of pairs."""
+    wanted = (among(budgets.c.scope, "scopes"), among(budgets.c.period, "periods"))
+    return select(budgets).where(*wanted).order_by(budgets.c.scope, budgets.c.period)
 
 
 @cache

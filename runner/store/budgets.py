@@ -109,13 +109,14 @@ def insert_empty(connection: Connection, keys: Sequence[BudgetKey]) -> None:
 def _rows(connection: Connection, keys: Iterable[BudgetKey], *, lock: bool) -> dict[BudgetKey, Any]:
     """These rows and those that hold their caps."""
     query = budget_queries.locked_budgets() if lock else budget_queries.budgets_among()
-    found = connection.execute(query, {"keys": _with_caps(frozenset(keys))})
+    found = connection.execute(query, _with_caps(frozenset(keys)))
     return {BudgetKey(row.scope, row.period): row for row in found}
 
 
 @lru_cache(maxsize=1_000)
-def _with_caps(keys: frozenset[BudgetKey]) -> list[tuple[str, str]]:
-    return sorted({(one.scope, one.period) for key in keys for one in (key, key.cap_key)})
+def _with_caps(keys: frozenset[BudgetKey]) -> dict[str, list[str]]:
+    wanted = {one for key in keys for one in (key, key.cap_key)}
+    return {"scopes": sorted({key.scope for key in wanted}), "periods": sorted({key.period for key in wanted})}
 
 
 def _level_in(rows: Mapping[BudgetKey, Any], key: BudgetKey) -> Level:
