@@ -60,6 +60,8 @@ _RECONNECTS = Retrying(
     stop=stop_after_delay(RECONNECT_S),
     reraise=True,
 )
+# A server that was there comes back; one that was never reached is a wrong address, and said at once.
+_WAITS_FOR_RETURN = _RECONNECTS.copy(retry=retry_if_exception(_is_away))
 
 
 def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
@@ -106,8 +108,7 @@ class Database:
         return self._run(self._reader, work)
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        # A server that was there comes back; one that was never reached is a wrong address, and said at once.
-        again = _RECONNECTS.copy(retry=retry_if_exception(_is_away)) if self._reached else _RECONNECTS
+        again = _WAITS_FOR_RETURN if self._reached else _RECONNECTS
         try:
             told: T = again(_in_transaction, engine, work)
             self._reached = True

@@ -102,7 +102,8 @@ def commit_group(connection: Connection, payer: Payer, operations: Sequence[Oper
     run = payer.run
     fences = _fences(connection, run, operations)
     settled = [op for op in operations if isinstance(op, Settlement)]
-    taken_out = _take_out_sends(connection, run, settled)
+    written = _written(connection, run, operations)
+    taken_out = _take_out_sends(connection, run, settled, written)
 
     def day_of_send(op: Settlement) -> str:
         sent = taken_out.get(_call(op))
@@ -112,7 +113,7 @@ def commit_group(connection: Connection, payer: Payer, operations: Sequence[Oper
     for send in taken_out.values():
         changes.commit(day_of(send.at_us), -(send.worst_pico or 0))
     sends = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences.sending)]
-    refused = _admit(connection, payer, sends, changes)
+    refused = _admit(connection, payer, [op for op in sends if _call(op) not in written], changes)
     return [refused.get(id(op)) or _verdict(op, fences) for op in operations]
 
 
@@ -168,13 +169,17 @@ def settle(
     return _book(connection, run, settled, taken, day_of_call)
 
 
-def _take_out_sends(connection: Connection, run: int, settled: Sequence[Settlement]) -> dict[tuple[int, int], Any]:
-    """The sends of these calls; those of a replay are gone already."""
-    if not settled:
-        return {}
-    ended = {_call(op) for op in settled}
-    written = connection.execute(queries.sends_of(), {"of_run": run, "idxs": [op.idx for op in settled]})
-    found = {(row.idx, row.epoch): row for row in written if (row.idx, row.epoch) in ended}
+def _written(connection: Connection, run: int, operations: Sequence[Operation]) -> dict[tuple[int, int], Any]:
+    """The sends of these calls that are there. In a replay those of its settlements are gone, those of its intents
+    are there, and must not be refused for lack of the room that they themselves took."""
+    found = connection.execute(queries.sends_of(), {"of_run": run, "idxs": [op.idx for op in operations]})
+    return {(row.idx, row.epoch): row for row in found}
+
+
+def _take_out_sends(
+    connection: Connection, run: int, settled: Sequence[Settlement], written: Mapping[tuple[int, int], Any]
+) -> dict[tuple[int, int], Any]:
+    found = {call: written[call] for op in settled if (call := _call(op)) in written}
     if found:
         gone = [{"of_run": run, "of_idx": idx, "of_epoch": epoch} for idx, epoch in found]
         connection.execute(queries.delete_send(), gone)
@@ -340,21 +345,15 @@ _REFUSED = {Admission.OVER: Verdict.OVER_BUDGET, Admission.UNBOUNDED: Verdict.UN
 
 
 def _admit(connection: Connection, payer: Payer, sends: Sequence[SendIntent], changes: Changes) -> dict[int, Verdict]:
-    """Reserve and write sends, in order, as far as the budgets and this group's `changes` to them reach, and write
-    the budgets down; the verdicts of those that are refused.
-
-    In a replay they are written already, and must not be refused for lack of the room that they themselves took.
-    """
+    """Reserve and write new sends, in order, as far as the budgets and this group's `changes` to them reach, and
+    write the budgets down; the verdicts of those that are refused."""
     days = {*changes.by_day, *(day_of(op.at_us) for op in sends)}
     if not days:
         return {}
-    written = _written(connection, payer.run, sends) if sends else set()
     account = budgets.open_account(connection, payer, days, changes)
     refused: dict[int, Verdict] = {}
     admitted: list[SendIntent] = []
     for op in sends:
-        if _call(op) in written:
-            continue
         admission = account.reserve(day_of(op.at_us), op.worst_pico)
         if admission is Admission.TAKEN:
             admitted.append(op)
@@ -367,11 +366,6 @@ def _admit(connection: Connection, payer: Payer, sends: Sequence[SendIntent], ch
 
 def _call(op: Operation) -> tuple[int, int]:
     return op.idx, op.fence.epoch
-
-
-def _written(connection: Connection, run: int, sends: Sequence[SendIntent]) -> set[tuple[int, int]]:
-    rows = connection.execute(queries.sends_of(), {"of_run": run, "idxs": [op.idx for op in sends]})
-    return {(row.idx, row.epoch) for row in rows}
 
 
 def _send_row(run: int, op: SendIntent) -> dict[str, Any]:
