@@ -113,7 +113,8 @@ def commit_group(connection: Connection, payer: Payer, operations: Sequence[Oper
     for send in taken_out.values():
         changes.commit(day_of(send.at_us), -(send.worst_pico or 0))
     sends = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences.sending)]
-    refused = _admit(connection, payer, [op for op in sends if _call(op) not in written], changes)
+    there = written.keys() - taken_out.keys()
+    refused = _admit(connection, payer, [op for op in sends if _call(op) not in there], changes)
     return [refused.get(id(op)) or _verdict(op, fences) for op in operations]
 
 
