@@ -242,9 +242,10 @@ class PriceBook:
 
 
 def _band(facts: ModelFacts, prompt_tokens: int) -> Band:
-    if len(facts.bands) == 1:
-        return facts.bands[0]
-    return next(band for band in reversed(facts.bands) if prompt_tokens > band.above_tokens)
+    for band in reversed(facts.bands):
+        if prompt_tokens > band.above_tokens:
+            return band
+    return facts.bands[0]
 
 
 def _rates(band: Band, factor: Fraction) -> _Rates:

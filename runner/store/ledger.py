@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -106,19 +107,18 @@ def _sums(told: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
 
 
 _DAY = ("run", "day", "kind", "model", "batch")
+_day_in, _amounts_in = itemgetter(*_DAY), itemgetter(*ledger_queries.SUMS)
 
 
 def _add_up(connection: Connection, changes: Sequence[Mapping[str, Any]]) -> None:
     """In one order for everybody, so that two transactions never wait for each other."""
-    totals: dict[tuple[Any, ...], Counter[str]] = {}
+    by_day: dict[tuple[Any, ...], list[tuple[int, ...]]] = defaultdict(list)
     for change in changes:
-        total = totals.setdefault(tuple(change[name] for name in _DAY), Counter())
-        for name in ledger_queries.SUMS:
-            total[name] += change[name]
-    rows = [
-        {**dict(zip(_DAY, day, strict=True)), **{name: total[name] for name in ledger_queries.SUMS}}
-        for day, total in sorted(totals.items())
-    ]
+        by_day[_day_in(change)].append(_amounts_in(change))
+    rows = []
+    for day, amounts in sorted(by_day.items()):
+        sums = map(sum, zip(*amounts, strict=True))
+        rows.append(dict(zip((*_DAY, *ledger_queries.SUMS), (*day, *sums), strict=True)))
     connection.execute(ledger_queries.add_to_spending(connection.dialect.name), rows)
 
 
