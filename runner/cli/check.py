@@ -29,6 +29,7 @@ from runner.cli.options import (
     set_option,
     simulate_option,
 )
+from runner.cli.prompt_cache import cache_json, cache_words
 from runner.cli.sending import check_credential
 from runner.domain.budget import tightest
 from runner.domain.forecast import Forecast
@@ -117,10 +118,13 @@ def check(
         *row_warnings(sample),
     ]
     if context.json:
-        context.print_json({**_as_json(job, report, sample, tokens, told), "warnings": _told(warned)})
+        cached = cache_json(renderer, prices, report.records * job.fan, batch=_in_batches(job, told))
+        more = {"prompt_cache": cached, "warnings": _told(warned)}
+        context.print_json({**_as_json(job, report, sample, tokens, told), **more})
         return
     headers_sent = all_headers(job, context.settings)
-    for line in facts_lines(_facts(job_file, job, report, sample, tokens, told, headers_sent)):
+    cache = cache_words(renderer, prices, report.records * job.fan, batch=_in_batches(job, told))
+    for line in facts_lines(_facts(job_file, job, report, sample, tokens, told, headers_sent, cache)):
         click.echo(safe_text(line))
     for name, sentence in warned:
         warning(name, sentence)
@@ -135,6 +139,7 @@ def _facts(
     tokens: Counted | None,
     money: Estimated,
     headers: Mapping[str, str],
+    cache: str,
 ) -> list[tuple[str, str]]:
     rows = report.records * job.fan
     told = [
@@ -164,10 +169,16 @@ def _facts(
     told.append(("requests", _requests(sample, rows)))
     if tokens is not None:
         told.append(("tokens", tokens.words(rows)))
+    if cache:
+        told.append(("cache", cache))
     told.append(("cost", _cost(mode_of(job, money).forecast)))
     if (full := tightest(money.levels)) is not None:
         told.append(("budget", budget_words(full, mode_of(job, money))))
     return told
+
+
+def _in_batches(job: Job, told: Estimated) -> bool:
+    return (told.choice.mode if job.mode is Mode.AUTO else job.mode) is Mode.BATCH
 
 
 def _betas(job: Job, sample: Sample) -> str:

@@ -11,6 +11,7 @@ import anyio
 from runner.cli.context import Context
 from runner.cli.counted import counted_each
 from runner.cli.limits import known_limits
+from runner.cli.prompt_cache import cache_words
 from runner.cli.row_sample import DrawnRow, drawn
 from runner.clock import SECOND, local_utc_offset_s
 from runner.domain.budget import EVERYTHING, Account, Level, Payer, day_of, job_scope, tightest
@@ -31,6 +32,7 @@ from runner.files.source import Input
 from runner.store.store import Store
 from runner.views.estimate_page import EstimatePage
 
+OWN_MARKS = "cache_control is set, and what the cache saves is not known before rows are answered"
 # Enough for an interval of some percent.
 SAMPLE_ROWS = 200
 PAST_ANSWERS = 500
@@ -199,8 +201,15 @@ class Desk:
             batch_s=self._batch_times(),
             simulated=self.job.simulated,
             unbounded=any(row.row.worst_pico is None for row in told.rows),
-            cache_marked=any(b'"cache_control"' in row.request.body for row in told.rows),
+            cache=self._cache(told),
         )
+
+    def _cache(self, told: Estimated) -> str:
+        """What is known of the prompt cache before rows were answered."""
+        cachings = [row.row.caching for row in told.rows if row.row.caching is not None]
+        if any(not one.ours for one in cachings):
+            return "" if told.told.cached else OWN_MARKS
+        return cache_words(self.renderer, self.prices, self.total, batch=None) if cachings else ""
 
     def _batch_times(self) -> tuple[float, float] | None:
         times = [] if self.store is None else sorted(self.store.batch_times_us(PAST_BATCHES))

@@ -26,8 +26,11 @@ from runner.cli.options import (
     param_option,
     set_option,
 )
+from runner.cli.prompt_cache import FORBID, place_words
 from runner.domain.betas import Need, needs
 from runner.domain.job import Job, Mode
+from runner.domain.marking import Head, Kept
+from runner.domain.prefix import kept_longer
 from runner.domain.request import MessagesRequest
 from runner.domain.reservation import worst_pico
 from runner.errors import CredentialsRefused
@@ -41,6 +44,9 @@ from runner.views.numbers import count
 from runner.views.safe_text import safe_line, safe_text
 
 SHOWN_ROWS = 3
+# Beyond these it is not counted how long an input is.
+ENOUGH_ROWS = 100_000
+MARK_BYTES = b'"cache_control"'
 NO_KEY = "(no key is set)"
 # Custom headers whose value may be a secret, by parts of their names.
 SECRET_PARTS = ("auth", "key", "token", "secret", "cookie", "password")
@@ -48,7 +54,7 @@ SECRET_PARTS = ("auth", "key", "token", "secret", "cookie", "password")
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A row's request, and where the row stands in the input."""
+    """A row's request, and where the row stands in the input. `kept` is what a mark of ours has the cache keep."""
 
     line: int
     key: str | None
@@ -58,6 +64,7 @@ class Shown:
     batch: bool
     worst_pico: int | None
     added: tuple[Need, ...] = ()
+    kept: Head | None = None
 
 
 @command("preview", examples=("runner preview job.yaml -n 3", "runner preview job.yaml -i other.jsonl -p year=2026"))
@@ -103,6 +110,9 @@ def preview(
 def _requests(job: Job, source: Input, context: Context, limit: int) -> Iterator[Shown]:
     renderer = Renderer(job)
     batch = job.mode is Mode.BATCH
+    rows = _rows(job, source) if renderer.has_heads else 0
+    renderer.keep_heads(context.prices, rows)
+    kept = renderer.heads_worth(context.prices, rows, batch=batch)
     auth = shown_auth(context.settings)
     custom = hidden_secrets(all_headers(job, context.settings))
     made = 0
@@ -113,7 +123,7 @@ def _requests(job: Job, source: Input, context: Context, limit: int) -> Iterator
             try:
                 row = renderer.parse(payload)
                 key = renderer.key(row)
-                asked = [(n, renderer.request(row, variant=n, batch=batch)) for n in renderer.variants_of(row)]
+                asked = [(n, _request(renderer, row, n, batch, kept)) for n in renderer.variants_of(row)]
             except BadRow as bad:
                 where = source.where(number)
                 raise bad_rows_error([BadLine.of(number, where, payload, bad)], 1, records=made) from None
@@ -130,7 +140,30 @@ def _requests(job: Job, source: Input, context: Context, limit: int) -> Iterator
                     batch=batch,
                     worst_pico=worst_pico(context.prices, request, row_pico=job.limits.row_pico, batch=batch),
                     added=tuple(need for need in needed if need.beta in request.betas),
+                    kept=renderer.head_of(variant) if variant in kept and MARK_BYTES in request.body else None,
                 )
+
+
+def _rows(job: Job, source: Input) -> int:
+    """How many rows a run would have; of a long input, that there are many."""
+    found = 0
+    for block in source.blocks():
+        found += sum(1 for _ in records(block))
+        if found >= ENOUGH_ROWS:
+            break
+    return min(found, job.input.limit or found) * job.fan
+
+
+def _request(
+    renderer: Renderer, row: dict[str, Any], variant: int, batch: bool, kept: Mapping[int, Kept]
+) -> MessagesRequest:
+    """As it would be sent. In a batch whose rows begin alike, as those are that do not go ahead."""
+    if not batch or variant not in kept:
+        return renderer.request(row, variant=variant, batch=batch)
+    body = renderer.body(row, variant=variant, batch=True)
+    betas = renderer.betas_of(body, batch=True)
+    marked = renderer.marked(body, variant)
+    return renderer.request_of(body if marked is body else kept_longer(marked, 1), betas)
 
 
 def shown_auth(settings: Settings) -> tuple[str, str]:
@@ -171,9 +204,17 @@ def _lines(job: Job, shown: Shown) -> Iterator[str]:
         yield f"   ({safe_line(file.path)} is uploaded, unless it is there already: {count(file.size)} bytes)"
     for need in shown.added:
         yield f"   ({need.beta} was added: {need.feature} needs it)"
+    if shown.kept is not None:
+        yield f"   (cache_control was added: {place_words(shown.kept)}\n   {_kept_words(shown)}; {FORBID})"
     yield ""
     yield json.dumps(json.loads(shown.request.body), indent=2, ensure_ascii=False)
     yield ""
+
+
+def _kept_words(shown: Shown) -> str:
+    if not shown.batch:
+        return "is kept in the prompt cache"
+    return "is kept in the prompt cache behind one row that goes ahead; where that shows no hit, they go without"
 
 
 def _as_json(shown: Shown) -> dict[str, Any]:
@@ -184,6 +225,7 @@ def _as_json(shown: Shown) -> dict[str, Any]:
         "bytes": len(shown.request.body),
         "usd_at_most": usd(shown.worst_pico),
         "headers": dict(shown.headers),
+        "cache_control_added": shown.kept is not None,
         "betas_added": [{"name": need.beta, "for": need.feature} for need in shown.added],
         "body": json.loads(shown.request.body),
     }

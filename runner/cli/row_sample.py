@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from runner.domain.job import Job
+from runner.domain.expected_usage import Caching
+from runner.domain.job import Job, WarmCache
 from runner.domain.job_estimate import SampledRow
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
@@ -16,6 +17,8 @@ from runner.files.bad_row import BadRow
 from runner.files.check import InputReport
 from runner.files.render import Renderer
 from runner.files.source import Input, records
+
+MARK_BYTES = b'"cache_control"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ def drawn(
     job: Job, source: Input, report: InputReport, renderer: Renderer, prices: PriceBook, size: int
 ) -> list[DrawnRow]:
     """Rows of at most `size` records, one of each, in their order."""
+    caching = _Cachings(job, report, renderer, prices)
     chance = random.Random(report.digest)
     wanted = sorted(chance.sample(range(report.records), min(size, report.records)))
     found = []
@@ -39,11 +43,32 @@ def drawn(
         idx = record * job.fan + number * job.repeat % job.fan
         try:
             row = renderer.parse(payload)
-            request = renderer.request(row, variant=renderer.variant_at(row, idx))
+            variant = renderer.variant_at(row, idx)
+            request = renderer.request(row, variant=variant)
         except BadRow:
             continue
-        found.append(DrawnRow(payload=payload, request=request, row=_sampled(job, idx, payload, request, prices)))
+        sampled = caching.noted(_sampled(job, idx, payload, request, prices), variant, request)
+        found.append(DrawnRow(payload=payload, request=request, row=sampled))
     return found
+
+
+class _Cachings:
+    """What becomes of the beginnings that rows share, by variant."""
+
+    def __init__(self, job: Job, report: InputReport, renderer: Renderer, prices: PriceBook) -> None:
+        rows = report.records * job.fan
+        self._renderer = renderer
+        self._primes = job.batch.warm_cache is WarmCache.AUTO
+        self._live = renderer.heads_worth(prices, rows, batch=False)
+        self._batch = renderer.heads_worth(prices, rows, batch=True)
+
+    def noted(self, row: SampledRow, variant: int, request: MessagesRequest) -> SampledRow:
+        head = self._renderer.head_of(variant)
+        if head is not None:
+            caching = Caching(ours=True, live=variant in self._live, batch=variant in self._batch)
+            return replace(row, variant=variant, head_share=min(1.0, head.bytes / row.body_bytes), caching=caching)
+        own = Caching(ours=False, live=True, batch=self._primes) if MARK_BYTES in request.body else None
+        return replace(row, variant=variant, caching=own)
 
 
 def spread(rows: Sequence[DrawnRow], wanted: int, variants: int) -> list[DrawnRow]:

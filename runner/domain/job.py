@@ -80,6 +80,13 @@ class WarmCache(StrEnum):
     NEVER = "never"
 
 
+class PromptCache(StrEnum):
+    """Whether a mark for the prompt cache is put where all requests begin alike and none was placed."""
+
+    AUTO = "auto"  # where it pays
+    NEVER = "never"
+
+
 class DeleteAfter(StrEnum):
     """When a batch is deleted at the provider, who otherwise keeps its results for 29 days."""
 
@@ -280,6 +287,7 @@ class Job:
     budget_pico: int | None = None
     budget: BudgetSpec = BudgetSpec()
     tags: Mapping[str, str] = field(default_factory=dict)
+    prompt_cache: PromptCache = PromptCache.AUTO
     batch: BatchSpec = BatchSpec()
     auto: AutoSpec = AutoSpec()
     schedule: ScheduleSpec | None = None
@@ -340,6 +348,7 @@ class Job:
         told["later"] = tuple(told.get("later", ()))
         told["limits"] = Limits(**told["limits"])
         told["mode"] = Mode(told["mode"])
+        told["prompt_cache"] = PromptCache(told.get("prompt_cache", PromptCache.AUTO))
         told["betas"] = tuple(told["betas"])
         told["batch"] = _batch_of(told.get("batch", {}))
         told["auto"] = AutoSpec(**told.get("auto", {}))
@@ -377,7 +386,7 @@ def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
 
 
 CHANGEABLE_FIELDS = (
-    "mode", "output", "limits", "budget_pico", "budget", "tags", "batch", "auto", "schedule", "notify", "files",
-    "instead", "later",
+    "mode", "output", "limits", "budget_pico", "budget", "tags", "prompt_cache", "batch", "auto", "schedule",
+    "notify", "files", "instead", "later",
 )  # fmt: skip
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

@@ -25,7 +25,7 @@ TTL_S = {SHORT: 300, LONG: 3_600}
 BYTES_PER_TOKEN = 4
 KEY_BYTES = 16
 # A change of one of these makes another prefix, or may on some models: better two groups than rows that do not hit.
-_DECISIVE = (
+DECISIVE = (
     "model",
     "tools",
     "system",
@@ -37,7 +37,7 @@ _DECISIVE = (
     "inference_geo",
 )
 # These cannot be marked, so the body's own mark stands on a block before them.
-_UNMARKABLE = frozenset({"thinking", "redacted_thinking"})
+UNMARKABLE = frozenset({"thinking", "redacted_thinking"})
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -124,7 +124,7 @@ class PrefixReader:
 
     def _head_of(self, body: Body) -> _Walk:
         """Tools and system, which are mostly the same in all rows."""
-        decisive = tuple(body.get(name) for name in _DECISIVE)
+        decisive = tuple(body.get(name) for name in DECISIVE)
         if decisive != self._decisive:
             self._decisive, self._head = decisive, _read_head(body)
         return self._head
@@ -132,7 +132,7 @@ class PrefixReader:
 
 def _read_head(body: Body) -> _Walk:
     walk = _Walk(str(body.get("model")))
-    settings = [body.get(name) for name in _DECISIVE if name not in ("tools", "system")]
+    settings = [body.get(name) for name in DECISIVE if name not in ("tools", "system")]
     walk.digest.update(_encode(settings))
     for place, block in _head_blocks(body):
         walk.pass_block(place, block)
@@ -181,7 +181,7 @@ def _last_markable(turns: list[tuple[str, object]]) -> int | None:
 
 
 def _can_be_marked(block: object) -> bool:
-    if not isinstance(block, Mapping) or block.get("type") in _UNMARKABLE:
+    if not isinstance(block, Mapping) or block.get("type") in UNMARKABLE:
         return False
     return block.get("type") != "text" or bool(block.get("text"))
 

@@ -6,7 +6,8 @@ kept for an hour; the others ask for the same, are submitted when it has ended, 
 one such batch: $0.0816 cold, $0.0744 without marks, $0.0484 primed. Of live calls that begin together the same
 holds on a smaller scale: the first goes ahead, the others wait for its answer.
 
-`prefix.py` reads prefixes. We add no marks: what is not marked is not kept, and nothing is primed.
+`prefix.py` reads prefixes. Those that end at a mark of ours (`marking.py`) are primed where it pays by the share of
+hits that is expected, and where it does not the rows go without.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from runner.domain.marking import BATCH_HIT_SHARE, kept_in_batch
 from runner.domain.outcome import Usage
 from runner.domain.prefix import LONG, SHORT, TTL_S, Prefix
 from runner.domain.pricing import PriceBook
@@ -33,7 +35,8 @@ MOST_COUNTED = 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Priming:
-    """A prefix worth a row ahead. What its `rows` pay for it at batch prices, each by itself and primed."""
+    """A prefix worth a row ahead. What its `rows` pay for it at batch prices, each by itself and primed; `cold` is
+    without any mark, where the mark is ours."""
 
     rows: int
     tokens: int
@@ -88,10 +91,10 @@ def _pico(prices: PriceBook, model: str, usage: Usage) -> int:
 class _Group:
     """The rows of one prefix. `outer` is the key of the next shorter one."""
 
-    __slots__ = ("first", "outer", "prefix", "rows")
+    __slots__ = ("first", "ours", "outer", "prefix", "rows")
 
-    def __init__(self, prefix: Prefix, first: int, outer: bytes | None) -> None:
-        self.prefix = prefix
+    def __init__(self, prefix: Prefix, first: int, outer: bytes | None, *, ours: bool) -> None:
+        self.prefix, self.ours = prefix, ours
         self.first = first
         self.outer = outer
         self.rows = 0
@@ -103,25 +106,26 @@ class Groups:
     def __init__(self) -> None:
         self._groups: dict[bytes, _Group] = {}
 
-    def add(self, idx: int, prefixes: Sequence[Prefix]) -> None:
-        """One row; its prefixes with the shortest first, as the reader gives them."""
+    def add(self, idx: int, prefixes: Sequence[Prefix], *, ours: bool = False) -> None:
+        """One row; its prefixes with the shortest first, as the reader gives them. `ours`: the mark is of our own."""
         outer = None
         for prefix in prefixes:
             group = self._groups.get(prefix.key)
             if group is None:
                 if len(self._groups) >= MOST_COUNTED:
                     return
-                group = self._groups[prefix.key] = _Group(prefix, idx, outer)
+                group = self._groups[prefix.key] = _Group(prefix, idx, outer, ours=ours)
             group.rows += 1
             outer = prefix.key
 
-    def plan(self, prices: PriceBook, warm: Collection[bytes] = ()) -> Plan:
-        """Which prefixes to prime. Those in `warm` are kept for an hour already, and need nobody ahead."""
+    def plan(self, prices: PriceBook, warm: Collection[bytes] = (), hit_share: float | None = None) -> Plan:
+        """Which prefixes to prime. Those in `warm` are kept for an hour already, and need nobody ahead. `hit_share`
+        decides about marks of our own."""
         kept = frozenset(key for key in self._groups if key in warm)
         worth: dict[bytes, Priming] = {}
         # A longer prefix has to pay beside the shorter ones, which come first.
         for key in sorted(self._groups.keys() - kept, key=lambda key: self._groups[key].prefix.depth):
-            priming = self._worth(prices, key, worth.keys() | kept)
+            priming = self._worth(prices, key, worth.keys() | kept, hit_share)
             if priming is not None:
                 worth[key] = priming
         best = sorted(worth, key=lambda key: (-worth[key].saved_pico, key))[:MOST_PRIMED]
@@ -131,8 +135,20 @@ class Groups:
             warm=kept,
         )
 
-    def _worth(self, prices: PriceBook, key: bytes, primed: Collection[bytes]) -> Priming | None:
+    def _worth(
+        self, prices: PriceBook, key: bytes, primed: Collection[bytes], hit_share: float | None
+    ) -> Priming | None:
         group = self._groups[key]
+        if group.ours:
+            share = BATCH_HIT_SHARE if hit_share is None else hit_share
+            kept = kept_in_batch(prices, group.prefix.model, group.prefix.tokens, group.rows, share)
+            return (
+                None
+                if kept is None
+                else Priming(
+                    rows=kept.rows, tokens=kept.tokens, cold_pico=kept.plain_pico, primed_pico=kept.kept_pico
+                )
+            )
         told, outer = group.prefix, group.outer
         while outer is not None and outer not in primed:
             outer = self._groups[outer].outer

@@ -108,6 +108,7 @@ class Member(Engine):
         )
 
     async def _work(self) -> None:
+        self._keep_heads(self._rows_in_all())
         await self._live_pass(self._feeder)
 
     async def _claim(self) -> ClaimedChunk | None:

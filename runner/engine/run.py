@@ -20,6 +20,7 @@ from runner.clock import SECOND, Clock
 from runner.domain.estimates import Estimator
 from runner.domain.job import Job, Mode
 from runner.domain.limits import KnownLimits, RateLimits
+from runner.domain.marking import MANY_ROWS
 from runner.domain.outcome import Origin
 from runner.domain.pace import Pace
 from runner.domain.pricing import PriceBook
@@ -343,6 +344,7 @@ class Engine:
             self._lane = self._new_lane(await self._chosen())
         lane = self._lane
         if lane is None:
+            self._keep_heads(self._rows_in_all())
             await self._live_pass(self._feeder)
             return
         self._feeder.close()
@@ -350,6 +352,15 @@ class Engine:
             both.start_soon(self._batches, lane)
             if self._run.state is not RunState.CANCELING:
                 await self._live_beside(lane)
+
+    def _rows_in_all(self) -> int:
+        """As far as it is known."""
+        records = self._run.records if self._ingest.total is None else self._ingest.total
+        return MANY_ROWS if records is None else records * self._run.fan
+
+    def _keep_heads(self, rows: int) -> None:
+        """What live requests all begin with is kept in the prompt cache where that pays."""
+        self._parts.renderer.keep_heads(self._parts.prices, rows)
 
     async def _chosen(self) -> Mode:
         """What auto means for the rows that are left, and why; said before anything is sent."""
@@ -382,6 +393,8 @@ class Engine:
     async def _live_beside(self, lane: Lane) -> None:
         """What no batch is to have is asked live; what a batch leaves over comes later."""
         await lane.live_decided.wait()
+        if lane.goes_live:
+            self._keep_heads(self._rows_in_all())
         while lane.goes_live and not self._stop.is_asked():
             since, done = lane.changed, lane.done
             self._feeder = self._new_feeder(self._claim, waits=True)
@@ -409,6 +422,7 @@ class Engine:
         while not (self._ingest.done or self._stop.is_asked()):  # noqa: ASYNC110 - the ingest keeps a flag
             await anyio.sleep(STAGED_LOOK_S)
         self._feeder.close()
+        self._keep_heads(len(wanted))
         chunks = ChunksWith(wanted, self._claim_after)
         await self._live_pass(self._new_feeder(chunks.next))
         await to_thread.run_sync(self._parts.store.release_chunks, self._run.id, chunks.taken, limiter=self._writes)

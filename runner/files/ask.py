@@ -11,6 +11,8 @@ from typing import Any
 
 from runner.domain.attachment import MAX_FILE_BYTES, Attachment
 from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job, Mode
+from runner.domain.marking import brings_marks
+from runner.domain.prefix import DECISIVE
 from runner.domain.request import STREAM_ABOVE_TOKENS, refused_in_batch
 from runner.domain.traps import traps
 from runner.errors import JobInvalid
@@ -18,6 +20,7 @@ from runner.files.bad_row import BadRow, BatchRefuses
 from runner.files.request_tree import Tree, compiled_tree, constant
 from runner.files.sandbox import TemplateEnvironment
 from runner.files.shapes import checked_messages, fields_of
+from runner.files.shared_head import shared_head
 
 # Fields that no rule is about while their values are plain, and what every model writes at least.
 HARMLESS = frozenset({"betas", "max_tokens", "messages", "metadata", "model", "stop_sequences", "system"})
@@ -29,6 +32,7 @@ class Ask:
     """What `job` asks of a row. A field that a row brings and that has no counterpart is told to `drop`.
 
     `batch_refuses` is the first of the job's own fields that a batch refuses, None where a batch takes them all.
+    `head` is what its requests all begin with, as far as it could be marked for the prompt cache.
     """
 
     def __init__(self, job: Job, environment: TemplateEnvironment, drop: Callable[[str], None]) -> None:
@@ -47,6 +51,9 @@ class Ask:
         if job.mode is Mode.BATCH and self.batch_refuses is not None:
             raise not_in_batches(self.batch_refuses)
         self.model = job.model or job.request.get("model")
+        self.head = shared_head(job, environment)
+        self._own_system = self._system.build({}, {}) if self._system.constant else None
+        self._may_bring_marks = self._messages is None or not self._messages.looks_sure
         if self._messages is not None and not self.model:
             raise no_model()
 
@@ -93,6 +100,22 @@ class Ask:
         if not batch and body["max_tokens"] > STREAM_ABOVE_TOKENS:
             body["stream"] = True
         return body
+
+    def marked(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body with a mark at the end of what all begin with; as it is, where the row brings marks of its own or
+        begins otherwise."""
+        if self.head is None or body["model"] != self.model:
+            return body
+        if self._messages is None and not self._begins_alike(body):
+            return body
+        return body if self._may_bring_marks and brings_marks(body) else self.head.marked(body)
+
+    def _begins_alike(self, body: Mapping[str, Any]) -> bool:
+        """Whether the row's own fields leave alone what a kept beginning depends on."""
+        others = (name for name in DECISIVE if name not in ("model", "system"))
+        return body.get("system") == self._own_system and all(
+            body.get(name) == self._fixed.get(name) for name in others
+        )
 
     def check(self, row: Mapping[str, Any], *, batch: bool) -> bool:
         """Can it be told without rendering that there is a request? Raises BadRow where a look shows that not."""

@@ -26,6 +26,7 @@ from runner.domain.job import (
     Mode,
     OnBadRow,
     OutputSpec,
+    PromptCache,
     Variant,
     WarmCache,
 )
@@ -168,6 +169,7 @@ def _job(
         budget_pico=told.budget.usd if told.budget else None,
         budget=_budget(told.budget) if told.budget else BudgetSpec(),
         tags=told.tags,
+        prompt_cache=PromptCache(told.prompt_cache),
         batch=_batch(told.batch),
         auto=AutoSpec(threshold=told.auto.threshold, finish_by=told.auto.finish_by),
         files=_files(told.files),

@@ -133,6 +133,7 @@ class JobSection(Section):
     seed: int = 0
     ask_once: bool = False
     answer_cache: bool = False
+    prompt_cache: Literal["auto", "never"] = "auto"
     tags: dict[str, str] = {}
     notify: list[NotifySection] = []
     files: FilesSection | None = None

@@ -17,7 +17,9 @@ import msgspec
 
 from runner.domain.attachment import MARKED, Attachment
 from runner.domain.betas import needs
-from runner.domain.job import Job, Match, Mode, Variant
+from runner.domain.job import Job, Match, Mode, Variant, WarmCache
+from runner.domain.marking import Head, Kept, kept_in_batch, kept_live
+from runner.domain.pricing import PriceBook
 from runner.domain.request import MAX_BODY_BYTES, MessagesRequest
 from runner.files.ask import Ask
 from runner.files.bad_row import BadRow
@@ -63,6 +65,7 @@ class Renderer:
         self._rendered_once = False
         self._only_batches = job.mode is Mode.BATCH
         self._least_tokens = 0
+        self._marks: frozenset[int] = frozenset()
         self.brings_files = any(ask.brings_files for ask in self._asks)
 
     @property
@@ -73,6 +76,31 @@ class Renderer:
     def leave_room(self, max_tokens: int) -> None:
         """From now on no request has fewer `max_tokens`: its answer was cut off before."""
         self._least_tokens = max_tokens
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether there is a variant whose requests all begin alike."""
+        return any(ask.head is not None for ask in self._asks)
+
+    def head_of(self, variant: int) -> Head | None:
+        """What all requests of a variant begin with, where it could be marked for the prompt cache."""
+        return self._asks[variant].head
+
+    def heads_worth(self, prices: PriceBook, rows: int, *, batch: bool) -> dict[int, Kept]:
+        """What it would save to keep what requests begin with, where so many `rows` make that pay; by variant. In
+        batches a row has to go ahead for it."""
+        if batch and self._job.batch.warm_cache is WarmCache.NEVER:
+            return {}
+        # One in so many rows is asked by any one variant. Where the rows choose, one variant may have them all.
+        rows = rows if self._first else rows // len(self._asks)
+        worth = kept_in_batch if batch else kept_live
+        heads = [(n, ask.model, ask.head) for n, ask in enumerate(self._asks)]
+        told = {n: worth(prices, model, head.tokens, rows) for n, model, head in heads if model and head}
+        return {n: kept for n, kept in told.items() if kept is not None}
+
+    def keep_heads(self, prices: PriceBook, rows: int) -> None:
+        """From now on live requests carry a mark for the prompt cache where so many rows make that pay."""
+        self._marks = frozenset(self.heads_worth(prices, rows, batch=False))
 
     @property
     def one_model(self) -> bool:
@@ -144,6 +172,8 @@ class Renderer:
         A batch has one set of betas, told when it is created: rows whose `betas` differ cannot ride together.
         """
         body = self.body(row, variant=variant, batch=batch)
+        if variant in self._marks and not batch:
+            body = self.marked(body, variant)
         betas = self.betas_of(body, batch=batch)
         return self.request_of(body, betas)
 
@@ -181,6 +211,10 @@ class Renderer:
         marks = dict.fromkeys(mark.decode() for mark in MARKED.findall(body))
         found = (ask.attachment(mark) for mark in marks for ask in self._asks)
         return tuple({one.mark: one for one in found if one is not None}.values())
+
+    def marked(self, body: dict[str, Any], variant: int) -> dict[str, Any]:
+        """The body with a mark for the prompt cache, whether or not that pays; as it is, where it is to have none."""
+        return self._asks[variant].marked(body)
 
     def body(self, row: Mapping[str, Any], *, variant: int = 0, batch: bool = False) -> dict[str, Any]:
         """The request of a row as a value; `betas`, if the row brings any, are still in it."""

@@ -30,7 +30,8 @@ class RowTemplate:
     """A compiled template. `where` says in messages which one: "the prompt", "request.system".
 
     `columns` are those that it names; `plain` says that it prints columns as they are and does nothing else;
-    `never_blank` that it holds text of its own. `printed` are the columns that appear in the output directly.
+    `never_blank` that it holds text of its own; `same_for_all` that it looks at nothing but the job. `printed` are
+    the columns that appear in the output directly.
     """
 
     def __init__(self, environment: TemplateEnvironment, text: str, where: str) -> None:
@@ -38,6 +39,7 @@ class RowTemplate:
         tree = _parsed(environment, text, where)
         self.columns = frozenset(_columns(tree, environment))
         self.plain = _is_plain(tree)
+        self.same_for_all = not any(n.name not in ("params", "job") for n in tree.find_all(nodes.Name))
         self.never_blank = any(not text.isspace() for text in _own_texts(tree))
         self.printed = tuple(node.name for node in _outputs(tree) if isinstance(node, nodes.Name))
         self._params_used = _looked_up(tree, "params")

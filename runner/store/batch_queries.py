@@ -28,7 +28,7 @@ from sqlalchemy import (
 from runner.domain.states import BATCH_MOVES, RIDING_BATCH, BatchState, ChunkState, leading_to
 from runner.store.among import among
 from runner.store.queries import insert_absent
-from runner.store.tables import batches, candidates, chunks, ledger, payloads, riders, sightings
+from runner.store.tables import batches, candidates, chunks, ledger, payloads, results, riders, sightings
 
 # --- submissions
 
@@ -121,6 +121,15 @@ def unsettled() -> Select[Any]:
 def sizes() -> Select[Any]:
     """The numbers of rows of every submission that ever was."""
     return select(batches.c.n).distinct()
+
+
+def cache_of_batches(run: int) -> Select[Any]:
+    """Of the run's rows that batches answered and that wrote a cache for an hour or read one: how many, tokens read,
+    tokens written."""
+    read, written = results.c.cache_read, results.c.cache_write_1h
+    return select(func.count(), func.coalesce(func.sum(read), 0), func.coalesce(func.sum(written), 0)).where(
+        results.c.run == run, results.c.batch.is_not(None), (read > 0) | (written > 0)
+    )
 
 
 def riding(run: int) -> Select[Any]:

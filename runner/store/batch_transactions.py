@@ -23,6 +23,9 @@ from runner.store.submissions import Submission
 
 T = TypeVar("T")
 
+# Rows of batches that say how much of a prompt cache the next ones will find.
+ENOUGH_ROWS_TO_TELL = 100
+
 
 class BatchTransactions:
     """`Store` is one."""
@@ -154,6 +157,12 @@ class BatchTransactions:
     def cost_shares(self, run: int) -> dict[str, Shares]:
         """What the rows of the run's batches have cost so far, as shares of their worst costs, by shape."""
         return self.database.read(lambda c: submissions.shares_of(c, run))
+
+    def batch_hit_share(self, run: int) -> float | None:
+        """How much of what rows of the run's batches asked to be kept for an hour was there to be read, by tokens;
+        None while few of them have been answered."""
+        rows, read, written = self.database.read(lambda c: c.execute(batch_queries.cache_of_batches(run)).one())
+        return float(read / (read + written)) if rows >= ENOUGH_ROWS_TO_TELL and read + written else None
 
     def ingested(self, run: int, submission: str, epoch: int, now_us: int) -> bool:
         payer = self._payer(run)

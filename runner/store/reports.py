@@ -20,7 +20,8 @@ from runner.store import ledger_queries, report_queries
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Money:
     """What a run cost. `unknown_bound_pico` is the most that calls of unknown end may add; `uncosted` counts
-    billed calls whose price is not known, `unbounded` those of them without even a bound."""
+    billed calls whose price is not known, `unbounded` those of them without even a bound. What was `saved` is against
+    the list price; by the cache it is below 0 where more was written than ever read."""
 
     spent_pico: int
     duplicate_pico: int
@@ -30,6 +31,8 @@ class Money:
     unbounded: int
     committed_pico: int
     cap_pico: int | None
+    saved_by_batch_pico: int
+    saved_by_cache_pico: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +123,8 @@ def money(connection: Connection, run: int, scope: str) -> Money:
         unbounded=sum(row.unbounded for row in days),
         committed_pico=budget.committed_pico if budget else 0,
         cap_pico=budget.cap_pico if budget else None,
+        saved_by_batch_pico=sum(row.unbatched_pico - row.cost_pico for row in days),
+        saved_by_cache_pico=sum(row.list_pico - row.unbatched_pico for row in days),
     )
 
 

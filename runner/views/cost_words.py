@@ -25,7 +25,17 @@ def cost_words(money: Money, *, simulated: bool, in_batches: bool = False) -> st
     if reserved > 0:
         what = "batches whose results are not here" if in_batches else "calls that have not ended"
         lines.append(f"and {dollars(reserved)} reserved for {what}")
-    return "\n".join([*lines, *caveats(money)])
+    return "\n".join([*lines, *_saved(money), *caveats(money)])
+
+
+def _saved(money: Money) -> list[str]:
+    """Against the list price, by what is asked otherwise than call by call."""
+    by = (("batches", money.saved_by_batch_pico), ("the prompt cache", money.saved_by_cache_pico))
+    parts = [f"{dollars(pico)} by {what}" for what, pico in by if pico > 0]
+    lines = [f"saved {', '.join(parts)}"] if parts else []
+    if money.saved_by_cache_pico < 0:
+        lines.append(f"the prompt cache cost {dollars(-money.saved_by_cache_pico)} more than it saved")
+    return lines
 
 
 def caveats(money: Money) -> list[str]:

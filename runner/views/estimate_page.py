@@ -39,7 +39,7 @@ class EstimatePage:
     batch_s: tuple[float, float] | None
     simulated: bool
     unbounded: bool
-    cache_marked: bool
+    cache: str
 
 
 def estimate_lines(page: EstimatePage) -> list[str]:
@@ -145,10 +145,10 @@ def _caveats(page: EstimatePage) -> list[str]:
         found.append("some rows have no bound of cost: a budget needs limits.row_usd")
     if told.dearer_rows:
         found.append(f"about {of_rows(told.dearer_rows)} have prompts so long that a dearer price applies")
-    if told.cached:
-        found.append("the sample read from the prompt cache; in batches fewer rows may")
-    elif page.cache_marked:
-        found.append("cache_control is set, and what the cache saves is not known before rows are answered")
+    if page.cache:
+        found.append(page.cache)
+    if told.cached and told.batch.forecast.low_pico is not None:
+        found.append("of the rows of a batch, between 30% and 98% may find the prompt cache: its interval holds both")
     return found
 
 

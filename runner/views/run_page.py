@@ -218,4 +218,6 @@ def cost_json(money: Money) -> dict[str, Any]:
         "unknown_usd_at_most": usd(money.unknown_bound_pico),
         "calls_without_price": money.uncosted,
         "calls_without_bound": money.unbounded,
+        "saved_by_batch_usd": usd(money.saved_by_batch_pico),
+        "saved_by_cache_usd": usd(money.saved_by_cache_pico),
     }

@@ -27,6 +27,7 @@ from runner.domain.job import (
     Mode,
     OnBadRow,
     OutputSpec,
+    PromptCache,
     Variant,
     WarmCache,
 )
@@ -78,6 +79,7 @@ OTHER_WAYS: dict[str, object] = {
     "budget_pico": None,
     "budget": BudgetSpec(per_day_pico=5, reserve=Reserve.LIKELY),
     "tags": {},
+    "prompt_cache": PromptCache.NEVER,
     "batch": BatchSpec(max_requests=10, on_unknown=OnUnknown.RESUBMIT),
     "auto": AutoSpec(threshold=1, finish_by="6h"),
     "schedule": ScheduleSpec(cron="30 2 * * *"),
@@ -163,6 +165,7 @@ JOBS = st.builds(
         probe=st.booleans(),
         warm_cache=st.sampled_from(WarmCache),
     ),
+    prompt_cache=st.sampled_from(PromptCache),
     auto=st.builds(AutoSpec, threshold=st.integers(1), finish_by=st.none() | st.sampled_from(["6h", "08:00"])),
 )
 
@@ -179,7 +182,7 @@ def test_a_snapshot_gives_back_the_same_job(job: Job) -> None:
 
 def test_a_snapshot_from_before_there_were_batches_is_read() -> None:
     told = json.loads(JOB.to_json())
-    del told["batch"], told["auto"]
+    del told["batch"], told["auto"], told["prompt_cache"]
     assert Job.from_json(json.dumps(told)) == JOB
 
 

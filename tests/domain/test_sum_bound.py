@@ -9,7 +9,9 @@ from itertools import accumulate
 
 import pytest
 
+from runner.domain.outcome import Usage
 from runner.domain.packing import Fits, Packer
+from runner.domain.pricing import shipped_prices
 from runner.domain.sum_bound import ENOUGH_ROWS, RISK, Coming, LikelyHeld, Shares, WorstHeld, coming, risk_of
 
 Draw = Callable[[random.Random], float]
@@ -21,6 +23,7 @@ SHAPES: dict[str, Draw] = {
     "one of five hundred at full length": lambda dice: 1.0 if dice.random() < 0.002 else 0.01,
 }
 WORST = 10**9
+MODEL = "claude-haiku-5-5"
 
 
 def shares_of(values: list[float]) -> Shares:
@@ -80,14 +83,37 @@ def test_of_a_thousand_runs_one_passes_its_cap_at_most() -> None:
 
 @pytest.mark.parametrize(("mean", "sigma"), [(800, 1.0), (300, 1.5), (80, 1.5)])
 def test_a_long_batch_job_with_little_room_ends_in_three_batches_in_sequence(mean: int, sigma: float) -> None:
-    """400,000 rows of at most 16,000 tokens, which take some hundred, under a cap of 1.2 times what they cost.
+    """400,000 rows of at most 16,000 tokens, which take some hundred, under a cap of 1.2 times their cost; packed,
+    priced and bounded by the real parts, at most 100,000 a batch. Batches that lie with the API at once are one wave.
 
     Reserved at worst the same takes dozens of batches, one after the other.
     """
-    dice = random.Random(mean)
-    few = [dice.lognormvariate(math.log(mean) - sigma * sigma / 2, sigma) / 16_000 for _ in range(20_000)]
-    waves, kept = run(dice, lambda dice: min(1.0, dice.choice(few)), 400_000, 1.2)
-    assert (waves <= 3, kept) == (True, True), waves
+    dice, prices = random.Random(mean), shipped_prices()
+    few = [min(16_000, round(dice.lognormvariate(math.log(mean) - sigma * sigma / 2, sigma))) for _ in range(20_000)]
+    costs = [prices.cost_pico(MODEL, Usage(input_tokens=300, output_tokens=out), batch=True) or 0 for out in few]
+    rows = dice.choices(costs, k=400_000)
+    worst = prices.bound_pico(MODEL, prompt_tokens=2_300, max_tokens=16_000, batch=True)
+    assert worst is not None
+    room = cap = sum(rows) * 12 // 10
+    settled, done, waves, batches = Shares(), 0, 0, 0
+    while done < len(rows):
+        held, first = 0, done
+        while done < len(rows) and (n := _packed(settled, batches + 1, room - held, len(rows) - done, worst)):
+            held, done, batches = held + n[1], done + n[0], batches + 1
+        assert done > first, f"no room after {waves} waves"
+        settled = settled.plus(shares_of([cost / worst for cost in rows[first:done]]))
+        room, waves = room - sum(rows[first:done]), waves + 1
+        assert room >= 0, "the cap is passed"
+    assert waves <= 3, (waves, batches, room / cap)
+
+
+def _packed(settled: Shares, batch: int, room: int, left: int, worst: int) -> tuple[int, int] | None:
+    """Rows of the next batch, and what they hold back; None where not one fits."""
+    packer = Packer(max_pico=room, held=LikelyHeld({"a": settled} if settled.rows else {}, batch))
+    for idx in range(left):
+        if not isinstance(packer.offer(idx, 2_000, worst, "a"), Fits):
+            break
+    return (len(packer), packer.held.pico) if len(packer) else None
 
 
 def test_at_worst_the_same_job_would_take_dozens() -> None:

@@ -20,6 +20,7 @@ from runner.api.credentials import Credential
 from runner.api.wire import outcome_of_reply
 from runner.clock import Clock
 from runner.domain.job import InputSpec, Job, Limits
+from runner.domain.marking import MANY_ROWS
 from runner.domain.outcome import Answer, Failure, FailureKind, Outcome, Usage
 from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
@@ -304,8 +305,10 @@ class Books:
             assert (row.spent_pico, row.committed_pico) == (money.spent_pico, unknown + reserved)
 
     def _idx_of_body(self) -> dict[str, int]:
-        """Bodies of first turns; of continued turns the message that went back tells the row."""
-        renderer = Renderer(self.run.job)
+        """Bodies of first turns, with a mark of ours for the prompt cache and without; of continued turns the message
+        that went back tells the row."""
+        plain, marking = Renderer(self.run.job), Renderer(self.run.job)
+        marking.keep_heads(shipped_prices(), MANY_ROWS)
         found: dict[str, int] = {}
         turns: dict[int, list[bytes]] = defaultdict(list)
         for turn in self.house.table("turns"):
@@ -315,10 +318,11 @@ class Books:
         for record, line in enumerate(self.house.store.staged_lines(self.run.id)):
             for repeat in range(self.run.fan):
                 idx = record * self.run.fan + repeat
-                request = renderer.request(renderer.parse(line))
-                for known in range(len(turns[idx]) + 1):
-                    body = continued(request, turns[idx][:known]).body
-                    found.setdefault(hashlib.sha256(body).hexdigest(), idx)
+                for renderer in (plain, marking):
+                    request = renderer.request(renderer.parse(line))
+                    for known in range(len(turns[idx]) + 1):
+                        body = continued(request, turns[idx][:known]).body
+                        found.setdefault(hashlib.sha256(body).hexdigest(), idx)
         return found
 
 

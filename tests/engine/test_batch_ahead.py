@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.domain.job import AutoSpec, BatchSpec, Mode, WarmCache
+from runner.domain.job import AutoSpec, BatchSpec, Mode, PromptCache, WarmCache
 from runner.domain.states import BatchState, PauseReason
 from tests.engine.batch_house import DAY_S, HOUR_S, at_create, batch_job, check_rows, office, pace
 from tests.engine.house import House, prompts
@@ -169,6 +169,17 @@ async def test_few_rows_go_live_and_many_in_batches_and_the_reason_is_told(house
             assert choice.text.startswith(mode)
             assert (len(office_.live), len(office_.creates)) == ((99, 0) if mode == "live" else (0, 1))
             check_rows(office_, run, rows)
+
+
+async def test_what_the_prompt_cache_saves_live_may_be_more_than_half(house: House) -> None:
+    """Calls that read a long beginning at a twentieth of its price cost less than a batch, which hits by chance."""
+    for seed, (cache, mode) in enumerate(((PromptCache.AUTO, "live"), (PromptCache.NEVER, "batch"))):
+        job = auto_job() | {"system": "You weigh each word. " * 20_000, "model": "claude-sonnet-5-5"}
+        run = house.new_run(prompts(100), **(job | {"prompt_cache": cache}))
+        async with office(house, seed=seed) as office_:
+            await office_.work(run)
+            (choice,) = [told.event for told in office_.told if told.name == "mode_chosen"]
+        assert choice.facts["mode"] == mode, choice.text
 
 
 async def test_what_batches_refuse_goes_live(house: House) -> None:

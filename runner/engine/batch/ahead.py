@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.clock import SECOND
 from runner.domain.job import BatchSpec, WarmCache
+from runner.domain.marking import pays_behind
 from runner.domain.outcome import Usage
 from runner.domain.prefix import LONG, PrefixReader, kept_longer, may_have_marks
 from runner.domain.pricing import PriceBook
@@ -36,9 +37,11 @@ class Scout:
         self._plan = NOBODY
         self._primed = False  # the present rows have been looked at for prefixes, and those ahead have gone
         self._warm: dict[bytes, int] = {}
+        self._hit_share: float | None = None
 
-    def begin_parcel(self, now_us: int) -> None:
-        """Rows are about to be packed."""
+    def begin_parcel(self, now_us: int, hit_share: float | None = None) -> None:
+        """Rows are about to be packed. `hit_share` is what the run's batches have shown of the cache so far."""
+        self._hit_share = hit_share
         self._of_shape.clear()
         self._groups = Groups()
         if not self._primed:
@@ -49,25 +52,31 @@ class Scout:
         """It was sent: the next rows may share other prefixes."""
         self._primed = False
 
-    def look(self, idx: int, body: dict[str, Any]) -> dict[str, Any]:
-        """A body that is about to ride, and how it is to be sent."""
+    def look(self, idx: int, body: dict[str, Any], marked: dict[str, Any]) -> dict[str, Any]:
+        """A body that is about to ride, and how it is to be sent. `marked` is it with a mark of ours, where it may
+        have one: it goes so only behind a row that filled the cache."""
         if self._probes:
             rows = self._of_shape[shape_of(body)]
             if len(rows) < ROWS_A_SHAPE:
                 rows.append(idx)
-        if not self._primes or not may_have_marks(body):
+        if not self._primes or (marked is body and not may_have_marks(body)):
             return body
-        prefixes = self._reader.prefixes(body)
-        self._groups.add(idx, prefixes)
-        return self._kept(body, self._plan.depth(prefixes))
+        prefixes = self._reader.prefixes(marked)
+        if marked is not body and not self._pays_behind(prefixes[-1].model):
+            return body
+        self._groups.add(idx, prefixes, ours=marked is not body)
+        return self._kept(body, marked, self._plan.depth(prefixes))
 
-    def look_again(self, _idx: int, body: dict[str, Any]) -> dict[str, Any]:
+    def look_again(self, _idx: int, body: dict[str, Any], marked: dict[str, Any]) -> dict[str, Any]:
         """A body that goes ahead for its prefix."""
-        return self._kept(body, self._plan.depth(self._reader.prefixes(body)))
+        return self._kept(body, marked, self._plan.depth(self._reader.prefixes(marked)))
+
+    def _pays_behind(self, model: str) -> bool:
+        return self._hit_share is None or pays_behind(self._prices, model, self._hit_share)
 
     @staticmethod
-    def _kept(body: dict[str, Any], depth: int) -> dict[str, Any]:
-        return kept_longer(body, depth) if depth else body
+    def _kept(body: dict[str, Any], marked: dict[str, Any], depth: int) -> dict[str, Any]:
+        return kept_longer(marked, depth) if depth else body
 
     # --- shapes of parameters
 
@@ -103,7 +112,7 @@ class Scout:
         if not self._primes or self._primed:
             return frozenset()
         self._primed = True
-        self._plan = self._groups.plan(self._prices, self._plan.warm)
+        self._plan = self._groups.plan(self._prices, self._plan.warm, self._hit_share)
         return self._plan.ahead
 
     def primed(self, usages: Mapping[int, Usage], now_us: int) -> None:

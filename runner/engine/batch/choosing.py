@@ -9,8 +9,11 @@ from runner.clock import local_utc_offset_s
 from runner.domain.choice import Choice, choose
 from runner.domain.deadline import deadline_us
 from runner.domain.estimates import BYTES_PER_TOKEN, SHARE_OF_MAX_TOKENS
+from runner.domain.expected_usage import Caching, expected
+from runner.domain.marking import MANY_ROWS
 from runner.domain.outcome import Usage
 from runner.domain.pricing import PriceBook
+from runner.domain.request import MessagesRequest
 from runner.domain.run import Run
 from runner.files.bad_row import BadRow, BatchRefuses
 from runner.files.render import Renderer
@@ -37,7 +40,7 @@ def chosen(
     deadline_us: int | None,
 ) -> Choice:
     """The choice for the rows that are left. Reads the first staged rows; blocks."""
-    sample = _sampled(run, store, renderer, prices)
+    sample = _sampled(run, store, renderer, prices, MANY_ROWS if rows is None else rows)
     return choose(
         rows,
         threshold=run.job.auto.threshold,
@@ -57,11 +60,14 @@ class _Sample:
     refused: str | None = None
 
 
-def _sampled(run: Run, store: Store, renderer: Renderer, prices: PriceBook) -> _Sample:
+def _sampled(run: Run, store: Store, renderer: Renderer, prices: PriceBook, rows: int) -> _Sample:
     sample = _Sample()
+    kept = {batch: renderer.heads_worth(prices, rows, batch=batch) for batch in (False, True)}
     for line in islice(store.staged_lines(run.id), SAMPLE_ROWS):
         try:
-            request = renderer.request(renderer.parse(line), batch=True)
+            row = renderer.parse(line)
+            variant = renderer.variants_of(row)[0]
+            request = renderer.request(row, variant=variant, batch=True)
         except BatchRefuses as refused:
             sample.refused = refused.reason
             continue
@@ -71,10 +77,23 @@ def _sampled(run: Run, store: Store, renderer: Renderer, prices: PriceBook) -> _
             input_tokens=round(len(request.body) / BYTES_PER_TOKEN),
             output_tokens=round(request.max_tokens * SHARE_OF_MAX_TOKENS),
         )
+        head = renderer.head_of(variant)
+        shared = 0 if head is None else min(head.tokens, usage.input_tokens)
+        caching = Caching(ours=True, live=variant in kept[False], batch=variant in kept[True])
         sample.rows += 1
-        sample.live_pico = _plus(sample.live_pico, prices.cost_pico(request.model, usage))
-        sample.batch_pico = _plus(sample.batch_pico, prices.cost_pico(request.model, usage, batch=True))
+        sample.live_pico = _plus(sample.live_pico, _cost(prices, request, usage, shared, caching, batch=False))
+        sample.batch_pico = _plus(sample.batch_pico, _cost(prices, request, usage, shared, caching, batch=True))
     return sample
+
+
+def _cost(
+    prices: PriceBook, request: MessagesRequest, usage: Usage, shared: int, caching: Caching, *, batch: bool
+) -> int | None:
+    """With what the prompt cache is expected to save of it."""
+    parts = expected(usage, shared, caching, batch=batch)
+    found = [(part.share, prices.cost_pico(request.model, part.usage, batch=batch)) for part in parts]
+    known = [share * pico for share, pico in found if pico is not None]
+    return round(sum(known)) if len(known) == len(found) else None
 
 
 def _plus(sum_pico: int | None, more_pico: int | None) -> int | None:

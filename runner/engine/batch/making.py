@@ -276,7 +276,7 @@ class Maker:
             return None
         unused: list[Fence] = []
         seq = -1
-        self._scout.begin_parcel(c.clock.now_us())
+        self._scout.begin_parcel(c.clock.now_us(), await self._hit_share())
         try:
             while not c.stop.is_asked():
                 chunk = await self._claim(Wanted.FREE, seq)
@@ -304,6 +304,11 @@ class Maker:
         finally:
             spool.close()
             await c.write(c.store.release_chunks, c.run.id, unused)
+
+    async def _hit_share(self) -> float | None:
+        """Of the prompt cache, as far as the run's batches have shown it; asked only where we would mark."""
+        c = self._c
+        return await c.read(c.store.batch_hit_share, c.run.id) if c.renderer.has_heads else None
 
     def _no_files(self, failure: Failure) -> None:
         """Rows that bring files wait, like all others, until the service takes files again."""

@@ -64,8 +64,9 @@ class Parcel:
     betas: tuple[str, ...]
 
 
-# Sees each body that may ride, and gives back how it is to be sent.
-Look = Callable[[int, dict[str, Any]], dict[str, Any]]
+# Sees each body that may ride, as it is and with the mark for the prompt cache that it could have, and gives back how
+# it is to be sent.
+Look = Callable[[int, dict[str, Any], dict[str, Any]], dict[str, Any]]
 
 
 class NoFiles(Exception):
@@ -119,13 +120,15 @@ class Spool:
                 continue
             try:
                 row = self._row(chunk, idx)
-                body = self._renderer.body(row, variant=self._renderer.variant_at(row, idx), batch=True)
+                variant = self._renderer.variant_at(row, idx)
+                body = self._renderer.body(row, variant=variant, batch=True)
                 betas = self._renderer.betas_of(body, batch=True)
                 if self._rides_elsewhere(betas):
                     continue
                 # A row that was tried before is not like the others.
                 shape = shape_of(body) if self._likely and idx not in chunk.past else None
-                request = self._renderer.request_of(look(idx, body), betas)
+                marked = self._renderer.marked(body, variant)
+                request = self._renderer.request_of(look(idx, body, marked), betas)
                 if request.attachments:
                     request = self._with_files(request)
             except BadRow as bad:
