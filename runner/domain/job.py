@@ -324,6 +324,11 @@ class Job:
         text = json.dumps(told, sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def prompt_hash(self) -> str:
+        """A hash of what is asked, without of what: hex, 64 characters."""
+        told = [self.prompt, self.system, self.request, [asdict(variant) for variant in self.variants], self.params]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
     def to_json(self) -> str:
         """The snapshot that a run keeps."""
         return json.dumps(asdict(self))
