@@ -61,7 +61,7 @@ def export(
             path, spec, rows, lambda file: _AsLines(Lines(file, line, array=format_ is Format.JSON)), told, notes
         )
     columns = _columns(run)
-    names = names or found_columns(columns, rows, parse_json=_reads_json(run, spec))
+    names = names or found_columns(rows, parse_json=_reads_json(run, spec))
     table = _table(format_, spec, columns, names, rows, notes)
     return _written(path, spec, rows, lambda file: _AsTable(table(file), columns, names), told, notes)
 
