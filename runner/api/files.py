@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -172,14 +173,15 @@ def safe_name(filename: str, file_id: str) -> str:
 
 
 def free_path(folder: Path, name: str) -> Path:
-    """A path in the folder that nothing stands at: `a.csv`, else `a-2.csv`, and so on. Never follows a link."""
+    """A path in the folder that nothing stands at. Never follows a link."""
+    return next(path for path in free_paths(folder, name) if not os.path.lexists(path))
+
+
+def free_paths(folder: Path, name: str) -> Iterator[Path]:
+    """The paths that may be taken for a file, in this order: `a.csv`, `a-2.csv`, and so on."""
     stem, dot, suffix = name.partition(".")
-    number = 1
-    while True:
-        path = folder / (name if number == 1 else f"{stem}-{number}{dot}{suffix}")
-        if not os.path.lexists(path):
-            return path
-        number += 1
+    yield folder / name
+    yield from (folder / f"{stem}-{number}{dot}{suffix}" for number in count(2))
 
 
 def _following(page: dict[str, Any]) -> str:

@@ -30,12 +30,12 @@ from runner.cli.options import (
     simulate_option,
 )
 from runner.cli.prompt_cache import cache_json, cache_words
+from runner.cli.row_sample import LOOKED_AT_ROWS
 from runner.cli.sending import check_credential
 from runner.domain.budget import tightest
 from runner.domain.forecast import Forecast
 from runner.domain.job import Job, Match, Mode, OnBadRow
-from runner.errors import InputInvalid
-from runner.files.check import InputReport, check_input, refuse_bad_rows
+from runner.files.check import InputReport, accepted_input
 from runner.files.input_door import place_of
 from runner.files.render import Renderer
 from runner.views.beta_words import beta_lines, sent_betas
@@ -101,13 +101,9 @@ def check(
     check_model(job, prices, any_model=any_model)
     with looked_at_input(context, job) as (job, source):
         renderer = Renderer(job)
-        report = check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
-        if job.input.on_bad_row is OnBadRow.FAIL:
-            refuse_bad_rows(report)
-        if report.records == 0:
-            raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
+        report = accepted_input(source, renderer, job.input, draw=LOOKED_AT_ROWS)
         sample = sample_of(source, renderer, batch=job.mode is Mode.BATCH)
-        told = budgeted(context, job, source, report, renderer, prices)
+        told = budgeted(context, job, report, renderer, prices)
     tokens = None
     if count_rows is not None:
         check_credential(job, context.settings)

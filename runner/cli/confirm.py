@@ -13,6 +13,7 @@ from runner.cli.caps import pico_of
 from runner.cli.context import Context
 from runner.cli.estimating import Desk, Estimated
 from runner.cli.messages import say
+from runner.cli.row_sample import LOOKED_AT_ROWS
 from runner.domain.forecast import Forecast
 from runner.domain.job import Job, Mode
 from runner.domain.job_estimate import ModeEstimate
@@ -21,7 +22,6 @@ from runner.domain.reservation import DECLARE_BOUND, UNBOUNDED
 from runner.errors import JobInvalid, UsageInvalid
 from runner.files.check import InputReport
 from runner.files.render import Renderer
-from runner.files.source import Input
 from runner.settings import FLAG
 from runner.settings_values import Unusable, amount
 from runner.store.store import Store
@@ -30,8 +30,6 @@ from runner.views.money import dollars
 
 # A run that is thought to cost more is not begun without a word. A guess at what nobody wants to spend by mistake.
 DEFAULT_CONFIRM = Decimal(25)
-# Enough to know what the order of magnitude is; the user waits for it.
-LOOKED_AT_ROWS = 100
 
 
 @dataclass
@@ -39,7 +37,6 @@ class Agreement:
     """Asked for by `launch` before it makes a run. What the run is said to cost is in `forecast` afterwards."""
 
     context: Context
-    source: Input
     store: Store
     prices: PriceBook
     yes: bool
@@ -51,7 +48,6 @@ class Agreement:
         desk = Desk(
             context=self.context,
             job=job,
-            source=self.source,
             report=report,
             renderer=renderer,
             prices=self.prices,
@@ -121,9 +117,7 @@ def check_bounds(told: Estimated) -> None:
         )
 
 
-def budgeted(
-    context: Context, job: Job, source: Input, report: InputReport, renderer: Renderer, prices: PriceBook
-) -> Estimated:
+def budgeted(context: Context, job: Job, report: InputReport, renderer: Renderer, prices: PriceBook) -> Estimated:
     """What the budgets, those that stand in the store too, make of the job. Raises JobInvalid where they cannot be
     kept. Looking makes no store."""
     with ExitStack() as open_:
@@ -131,7 +125,6 @@ def budgeted(
         desk = Desk(
             context=context,
             job=job,
-            source=source,
             report=report,
             renderer=renderer,
             prices=prices,

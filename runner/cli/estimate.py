@@ -11,7 +11,7 @@ import click
 from runner.cli.command import command
 from runner.cli.confirm import mode_of
 from runner.cli.context import Context
-from runner.cli.estimating import SAMPLE_ROWS, Desk, Estimated
+from runner.cli.estimating import Desk, Estimated
 from runner.cli.headers import parsed_headers, with_headers
 from runner.cli.job_argument import job_of
 from runner.cli.launch import (
@@ -36,15 +36,15 @@ from runner.cli.options import (
     set_option,
     simulate_option,
 )
-from runner.cli.row_sample import DrawnRow, spread
+from runner.cli.row_sample import SAMPLE_ROWS, DrawnRow, spread
 from runner.cli.sending import check_credential
 from runner.cli.working import worked
 from runner.domain.job import OnBadRow
 from runner.domain.result import RowResult
 from runner.domain.states import FINISHED_RUN, PauseReason
-from runner.errors import InputInvalid
-from runner.files.check import check_input, refuse_bad_rows
+from runner.files.check import accepted_input
 from runner.files.render import Renderer
+from runner.files.source import Input
 from runner.store.store import Store
 from runner.views.estimate_page import estimate_json, estimate_lines
 
@@ -127,15 +127,10 @@ def estimate(
             looked_at_input(context, job) if store is None else opened_input(job, context.settings.home, store)
         )
         renderer = Renderer(job)
-        report = check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
-        if job.input.on_bad_row is OnBadRow.FAIL:
-            refuse_bad_rows(report)
-        if report.records == 0:
-            raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
-        desk = Desk(
-            context=context, job=job, source=source, report=report, renderer=renderer, prices=prices, store=store
-        )
-        rows, why = desk.draw(max(SAMPLE_ROWS, answers or 0)), "--no-count"
+        size = max(SAMPLE_ROWS, answers or 0)
+        report = accepted_input(source, renderer, job.input, draw=size)
+        desk = Desk(context=context, job=job, report=report, renderer=renderer, prices=prices, store=store)
+        rows, why = desk.draw(size), "--no-count"
         if not no_count:
             rows, not_counted = desk.counted(rows)
         else:
@@ -143,7 +138,7 @@ def estimate(
         if answers is None or store is None:
             told, kept_in, spent = desk.estimated(rows, not_counted), None, None
         else:
-            told, kept_in, spent = _answered(desk, store, rows, not_counted, answers, key)
+            told, kept_in, spent = _answered(desk, source, store, rows, not_counted, answers, key)
         page = desk.page(told, sample_pico=spent, kept_in=kept_in)
     if context.json:
         context.print_json(estimate_json(page))
@@ -155,11 +150,17 @@ def estimate(
 
 
 def _answered(
-    desk: Desk, store: Store, rows: list[DrawnRow], not_counted: str | None, answers: int, key: str | None
+    desk: Desk,
+    source: Input,
+    store: Store,
+    rows: list[DrawnRow],
+    not_counted: str | None,
+    answers: int,
+    key: str | None,
 ) -> tuple[Estimated, str, int]:
     """Have some of the drawn rows answered within the run that will go on; the estimate, the run, what it spent."""
     context = desk.context
-    launched = launch(desk.job, Wish(key=key), desk.source, store, context.clock)
+    launched = launch(desk.job, Wish(key=key), source, store, context.clock)
     run = launched.run
     idxs = [row.row.idx for row in spread(rows, answers, desk.job.fan // desk.job.repeat)]
     if run.state not in FINISHED_RUN:

@@ -12,7 +12,7 @@ from runner.cli.context import Context
 from runner.cli.counted import counted_each
 from runner.cli.limits import known_limits
 from runner.cli.prompt_cache import cache_words
-from runner.cli.row_sample import DrawnRow, drawn
+from runner.cli.row_sample import SAMPLE_ROWS, DrawnRow, drawn
 from runner.clock import SECOND, local_utc_offset_s
 from runner.domain.budget import EVERYTHING, Account, Level, Payer, day_of, job_scope, tightest
 from runner.domain.choice import Choice, choose
@@ -28,13 +28,10 @@ from runner.files.bad_row import BadRow
 from runner.files.check import InputReport
 from runner.files.input_door import place_of
 from runner.files.render import Renderer
-from runner.files.source import Input
 from runner.store.store import Store
 from runner.views.estimate_page import EstimatePage
 
 OWN_MARKS = "cache_control is set, and what the cache saves is not known before rows are answered"
-# Enough for an interval of some percent.
-SAMPLE_ROWS = 200
 PAST_ANSWERS = 500
 PAST_BATCHES = 50
 # The share of past batches that took no longer than what is called the slow end.
@@ -58,7 +55,6 @@ class Desk:
 
     context: Context
     job: Job
-    source: Input
     report: InputReport
     renderer: Renderer
     prices: PriceBook
@@ -69,7 +65,7 @@ class Desk:
         return self.report.records * self.job.fan
 
     def draw(self, size: int = SAMPLE_ROWS) -> list[DrawnRow]:
-        return drawn(self.job, self.source, self.report, self.renderer, self.prices, size)
+        return drawn(self.job, self.report, self.renderer, self.prices, size)
 
     def counted(self, rows: list[DrawnRow]) -> tuple[list[DrawnRow], str | None]:
         """With the service's counts; or why there are none."""

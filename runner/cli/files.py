@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from runner.cli.messages import say, warning
 from runner.cli.options import base_url_option, json_option, limited_to, plain_option
 from runner.cli.service import ask_service, good
 from runner.domain.attachment import MAX_FILE_BYTES, Attachment
-from runner.domain.message_files import output_files
 from runner.domain.outcome import Failure
 from runner.engine.file_desk import FileDesk
+from runner.engine.written_files import fetch_written
 from runner.errors import UsageInvalid
+from runner.files.output_folders import OutputFolders
 from runner.files.row_files import expires_s, media_type_of
 from runner.views.numbers import brief, count
 from runner.views.safe_text import safe_line
@@ -158,31 +158,21 @@ def show(context: Context, file_id: str) -> None:
 @click.argument("file_ids", metavar="[ID...]", nargs=-1)
 @click.option("--run", "label", metavar="RUN", help="All files that the answers of this run tell of.")
 @click.option(
-    "-o", "--output", "folder", metavar="DIR", default=".", type=click.Path(path_type=Path), help="Where to put them."
-)
+    "-o", "--output", "folder", metavar="DIR", type=click.Path(path_type=Path),
+    help="Where to put them; without it here, those of a run where its job says.",
+)  # fmt: skip
 @base_url_option
 @json_option
-def download(context: Context, file_ids: tuple[str, ...], label: str | None, folder: Path) -> None:
+def download(context: Context, file_ids: tuple[str, ...], label: str | None, folder: Path | None) -> None:
     """Fetch files that code execution and skills have written.
 
     Names come from the service: they are made harmless, and nothing that is there is written over. With --run each
-    row has a folder of its own, named by its number.
+    row has a folder of its own, named by its number or as the job's output.files says, and what is there already is
+    not fetched again.
     """
     if bool(file_ids) == (label is not None):
         raise UsageInvalid("name files, or a run with --run.", hints=("runner files ls",))
-    wanted = [(file_id, folder) for file_id in file_ids] if label is None else list(_of_run(context, label, folder))
-
-    async def fetched(client: Client) -> list[tuple[str, Path]]:
-        files_, got = Files(client), []
-        for file_id, place in wanted:
-            about = good(client, await files_.show(file_id))
-            place.mkdir(parents=True, exist_ok=True)
-            to = free_path(place, safe_name(about.filename, about.id))
-            good(client, await files_.download(file_id, to))
-            got.append((file_id, to))
-        return got
-
-    got = ask_service(context, fetched) if wanted else []
+    got = _fetched(context, file_ids, folder or Path()) if label is None else _fetched_of_run(context, label, folder)
     if context.json:
         context.print_json({"files": [{"id": file_id, "path": str(path)} for file_id, path in got]})
         return
@@ -192,12 +182,35 @@ def download(context: Context, file_ids: tuple[str, ...], label: str | None, fol
         say("no answer of this run tells of a file.")
 
 
-def _of_run(context: Context, label: str, folder: Path) -> Iterator[tuple[str, Path]]:
+def _fetched(context: Context, file_ids: Sequence[str], folder: Path) -> list[tuple[str, Path]]:
+    async def fetched(client: Client) -> list[tuple[str, Path]]:
+        files_, got = Files(client), []
+        for file_id in file_ids:
+            about = good(client, await files_.show(file_id))
+            to = free_path(folder, safe_name(about.filename, about.id))
+            good(client, await files_.download(file_id, to))
+            got.append((file_id, to))
+        return got
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return ask_service(context, fetched)
+
+
+def _fetched_of_run(context: Context, label: str, folder: Path | None) -> list[tuple[str, Path]]:
     with context.found_run(label) as (store, run):
-        for row in store.exported(run):
-            if row.message is not None:
-                for file_id in output_files(json.loads(row.message)):
-                    yield file_id, folder / str(row.result.idx)
+        place = str(folder) if folder is not None else run.job.output.files or "."
+        folders = OutputFolders(place, run.job, run.label)
+
+        async def fetched(client: Client) -> list[tuple[str, Path]]:
+            got = []
+            async for one in fetch_written(Files(client), store.exported(run), folders.folder):
+                if one.path is None:
+                    good(client, one.failure)
+                else:
+                    got.append((one.file_id, one.path))
+            return got
+
+        return ask_service(context, fetched)
 
 
 @command("rm", examples=("runner files rm file_011C", "runner files rm --uploaded -y"))

@@ -125,6 +125,7 @@ def _sending(context: Context, store: Store, clock: SystemClock, heard: Saw | No
         clock=clock,
         on_progress=None,
         waits=False,
+        fetches=False,
         signals=False,
         saw=heard,
     )

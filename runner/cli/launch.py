@@ -12,6 +12,7 @@ from typing import Any
 from runner.api.credentials import check_base_url
 from runner.cli.context import Context
 from runner.cli.earlier_runs import answered_in, rows_of
+from runner.cli.row_sample import LOOKED_AT_ROWS
 from runner.clock import Clock
 from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, OnBadRow
 from runner.domain.model_rules import model_problem
@@ -23,10 +24,10 @@ from runner.domain.submission import Timing
 from runner.errors import InputChanged, InputInvalid, JobInvalid
 from runner.files.check import (
     InputReport,
+    accepted_input,
     can_check_first,
     check_input,
     first_difference,
-    refuse_bad_rows,
 )
 from runner.files.input_door import is_local, opened_door, place_of
 from runner.files.render import Renderer
@@ -216,9 +217,8 @@ def _found_or_made(job: Job, wish: Wish, source: Input, renderer: Renderer, stor
     if found is not None:
         if _same_input(found, source):
             if wish.agree is not None and found.pause_reason is PauseReason.SAMPLED:
-                read = _report(job, source, renderer)
-                known = replace(read, records=found.records or 0, size=found.input_bytes or 0)
-                job = wish.agree(job, known, renderer)
+                read = accepted_input(source, renderer, job.input, draw=LOOKED_AT_ROWS)
+                job = wish.agree(job, read, renderer)
             return _again(found, job, source, renderer)
         if found.state not in FINISHED_RUN or wish.key is not None:
             raise _changed(found, source, renderer, store)
@@ -328,11 +328,7 @@ def _new(job: Job, wish: Wish, source: Input, renderer: Renderer) -> tuple[NewRu
     """What a run is to be made from, its input checked whole if it can be."""
     report = None
     if can_check_first(source):
-        report = check_input(source, renderer, on_bad_row=job.input.on_bad_row, limit=job.input.limit)
-        if job.input.on_bad_row is OnBadRow.FAIL:
-            refuse_bad_rows(report)
-        if report.records == 0:
-            raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
+        report = accepted_input(source, renderer, job.input, draw=LOOKED_AT_ROWS)
     new = NewRun(
         job=job,
         key=wish.key,

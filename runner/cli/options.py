@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from runner.cli.context import PROGRESS_KINDS, Context
+from runner.domain.durations import up_to_a_year
 from runner.domain.job import Mode
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,6 +108,16 @@ def header_options(function: F) -> F:
         "--header", "headers", multiple=True, metavar="LINE", help="Send this 'Name: value' too; may be repeated."
     )
     return beta(header(function))
+
+
+def duration(_context: click.Context, _parameter: click.Parameter, told: str | None) -> int | None:
+    """The callback of an option that takes a time: `90d`, `6h`, or a number of seconds."""
+    if told is None:
+        return None
+    try:
+        return up_to_a_year(int(told) if told.isdecimal() else told)
+    except ValueError as problem:
+        raise click.BadParameter(f"{told!r} {problem}.") from None
 
 
 def limited_to(text: str, **told: Any) -> Decorator[Any]:

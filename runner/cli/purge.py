@@ -10,21 +10,13 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.messages import say
-from runner.cli.options import json_option, of_simulated_option
+from runner.cli.options import duration, json_option, of_simulated_option
 from runner.domain.run import Run
 from runner.engine.export import export
 from runner.errors import UsageInvalid
-from runner.files.job_automation import duration_s
 from runner.store.store import Store
 from runner.views.durations import moment
 from runner.views.numbers import byte_size
-
-
-def _age(_context: click.Context, _parameter: click.Parameter, told: str) -> int:
-    try:
-        return duration_s(told)
-    except ValueError as problem:
-        raise click.BadParameter(f"{told!r} {problem}.") from None
 
 
 @command(
@@ -36,7 +28,7 @@ def _age(_context: click.Context, _parameter: click.Parameter, told: str) -> int
     ),
 )
 @click.option(
-    "--older-than", "age_s", required=True, metavar="TIME", callback=_age, help="Ended so long ago, as 90d."
+    "--older-than", "age_s", required=True, metavar="TIME", callback=duration, help="Ended so long ago, as 90d."
 )
 @click.option("--job", metavar="NAME", help="Only runs of this job.")
 @click.option("--export", "folder", metavar="FOLDER", help="Write each run's rows there first.")

@@ -1,10 +1,8 @@
-"""Rows of an input, drawn at random from all of it: the same each time for the same bytes."""
+"""Rows that were drawn from all of an input while it was checked, and the requests that they become."""
 
 from __future__ import annotations
 
-import random
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runner.domain.expected_usage import Caching
@@ -16,7 +14,11 @@ from runner.domain.reservation import worst_pico
 from runner.files.bad_row import BadRow
 from runner.files.check import InputReport
 from runner.files.render import Renderer
-from runner.files.source import Input, records
+
+# Enough for an interval of some percent.
+SAMPLE_ROWS = 200
+# Enough to know what the order of magnitude is.
+LOOKED_AT_ROWS = 100
 
 MARK_BYTES = b'"cache_control"'
 
@@ -30,17 +32,14 @@ class DrawnRow:
     request: MessagesRequest
 
 
-def drawn(
-    job: Job, source: Input, report: InputReport, renderer: Renderer, prices: PriceBook, size: int
-) -> list[DrawnRow]:
-    """Rows of at most `size` records, one of each, in their order."""
+def drawn(job: Job, report: InputReport, renderer: Renderer, prices: PriceBook, size: int) -> list[DrawnRow]:
+    """Rows of at most `size` of the records that the check has drawn, one of each, in their order."""
     caching = _Cachings(job, report, renderer, prices)
-    chance = random.Random(report.digest)
-    wanted = sorted(chance.sample(range(report.records), min(size, report.records)))
     found = []
-    for number, (record, payload) in enumerate(_good(source, report, wanted)):
+    for number, record in enumerate(sorted(report.drawn[:size], key=lambda drawn: drawn.number)):
         # Where several variants answer each record, the sample holds as many rows of each.
-        idx = record * job.fan + number * job.repeat % job.fan
+        idx = record.number * job.fan + number * job.repeat % job.fan
+        payload = record.payload
         try:
             row = renderer.parse(payload)
             variant = renderer.variant_at(row, idx)
@@ -76,18 +75,6 @@ def spread(rows: Sequence[DrawnRow], wanted: int, variants: int) -> list[DrawnRo
     groups = [rows[start : start + variants] for start in range(0, len(rows), variants)]
     few = min(-(-wanted // variants), len(groups))
     return [row for n in range(few) for row in groups[n * len(groups) // few]][:wanted]
-
-
-def _good(source: Input, report: InputReport, wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    """The wanted ones of the records that are good, by their numbers, which ascend."""
-    bad, left, first = set(report.bad_lines), deque(wanted), 0
-    for block in source.blocks():
-        if not left:
-            return
-        good = [payload for number, payload in records(block) if number not in bad]
-        while left and left[0] < first + len(good):
-            yield left[0], good[left.popleft() - first]
-        first += len(good)
 
 
 def _sampled(job: Job, idx: int, payload: bytes, request: MessagesRequest, prices: PriceBook) -> SampledRow:

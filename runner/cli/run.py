@@ -189,7 +189,7 @@ def asked_for(context: Context, job: Job, asked: Asked) -> int:
     with ExitStack() as open_:
         store = open_.enter_context(context.store())
         job, source = open_.enter_context(opened_input(job, context.settings.home, store))
-        agreement = Agreement(context=context, source=source, store=store, prices=prices, yes=asked.yes)
+        agreement = Agreement(context=context, store=store, prices=prices, yes=asked.yes)
         wish = Wish(key=asked.key, new=asked.new, agree=agreement)
         launched = launch(job, wish, source, store, context.clock)
         if agreement.forecast is not None and launched.run.forecast is None:

@@ -17,6 +17,7 @@ from runner.cli.job_argument import absolute_output, job_of
 from runner.cli.launch import settled
 from runner.cli.messages import say
 from runner.cli.options import (
+    duration,
     input_option,
     json_option,
     limit_option,
@@ -38,7 +39,6 @@ from runner.domain.schedule import (
     clock_words,
 )
 from runner.errors import UsageInvalid
-from runner.files.job_automation import duration_s
 from runner.store.schedules import Schedule, ScheduledJob
 from runner.views.schedule_tables import (
     history_json,
@@ -67,15 +67,6 @@ def schedule() -> None:
     """Jobs that run by themselves: each time that their schedule names, once, whoever looks and however often."""
 
 
-def _duration(_context: click.Context, _parameter: click.Parameter, told: str | None) -> int | None:
-    if told is None:
-        return None
-    try:
-        return duration_s(int(told) if told.isdecimal() else told)
-    except ValueError as problem:
-        raise click.BadParameter(f"{told!r} {problem}.") from None
-
-
 @command(
     "add",
     examples=(
@@ -89,8 +80,8 @@ def _duration(_context: click.Context, _parameter: click.Parameter, told: str | 
 @click.option("--timezone", metavar="ZONE", help="Whose wall clock, as Europe/Berlin; without it UTC.")
 @click.option("--overlap", type=click.Choice(list(Overlap)), help="When the one before is still at work.")
 @click.option("--catch-up", type=click.Choice(list(CatchUp)), help="Which of the missed ones run later.")
-@click.option("--deadline", metavar="TIME", callback=_duration, help="Do not begin later than this after the time.")
-@click.option("--jitter", metavar="TIME", callback=_duration, help="Begin up to this later, always equally late.")
+@click.option("--deadline", metavar="TIME", callback=duration, help="Do not begin later than this after the time.")
+@click.option("--jitter", metavar="TIME", callback=duration, help="Begin up to this later, always equally late.")
 @input_option
 @output_option
 @mode_option

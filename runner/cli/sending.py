@@ -21,23 +21,28 @@ from runner.cli.heap import share_one_heap
 from runner.cli.keys import obey_keys, single_keys
 from runner.cli.launch import Launch, own_limits_from, timing_of
 from runner.cli.limits import known_limits
-from runner.cli.messages import warning
+from runner.cli.messages import say, warning
 from runner.clock import Clock
 from runner.domain.job import FilesStay, Job
 from runner.domain.pace import MOST_CALLS, Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
+from runner.domain.run import Run
 from runner.domain.seen import Saw
 from runner.domain.states import FINISHED_RUN
 from runner.engine.batch.events import Tell, silence
 from runner.engine.file_desk import CallsWithFiles, FileDesk
 from runner.engine.run import Batching, Parts, RunEnd, work_on
+from runner.engine.written_files import fetch_written
+from runner.files.output_folders import OutputFolders
 from runner.settings import Settings
 from runner.store.store import Store
 
 # The pace of simulated answers: quick, but slow enough to watch.
 SIMULATED_LATENCY_S = 0.2
 SIMULATED_JITTER_S = 0.1
+# Files that could not be fetched are told one by one up to here.
+SHOWN_FAILURES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,7 @@ class Sending:
     only: frozenset[int] | None = None
     on_batch: Tell = silence
     saw: Saw | None = None
+    fetches: bool = True  # whether files that were written for rows are fetched when the run has ended
 
 
 def check_credential(job: Job, settings: Settings) -> None:
@@ -115,15 +121,29 @@ async def parts_for(launched: Launch, sending: Sending, pace: Pace) -> AsyncIter
             signals=sending.signals,
             saw=sending.saw,
         )
-        if launched.job.files.delete_after is FilesStay.RUN:
-            await _delete_files(desk, sending.store, launched.run.id)
+        await _tidy(launched.job, desk, Files(client), sending, launched.run.id)
 
 
-async def _delete_files(desk: FileDesk, store: Store, run: int) -> None:
-    """Those that were uploaded for a run that has ended."""
-    if (await to_thread.run_sync(store.run_by_id, run)).state in FINISHED_RUN:
+async def _tidy(job: Job, desk: FileDesk, files: Files, sending: Sending, run_id: int) -> None:
+    """When a run has ended: what was written for its rows comes here, what was uploaded for them goes."""
+    run = await to_thread.run_sync(sending.store.run_by_id, run_id)
+    if run.state not in FINISHED_RUN:
+        return
+    if job.output.files is not None and sending.fetches:
+        await _fetch_files(job.output.files, run, files, sending.store)
+    if job.files.delete_after is FilesStay.RUN:
         for failure in await desk.delete_those_of_the_run():
             warning("file-stays", f"a file of this run could not be deleted: {failure.message}.")
+
+
+async def _fetch_files(folder: str, run: Run, files: Files, store: Store) -> None:
+    folders = OutputFolders(folder, run.job, run.label)
+    left = [told async for told in fetch_written(files, store.exported(run), folders.folder) if told.failure]
+    for one in left[:SHOWN_FAILURES]:
+        why = one.failure.message if one.failure else ""
+        warning("file-not-fetched", f"{one.file_id} could not be fetched: {why}.")
+    if left:
+        say(f"{len(left):,} files are not here.   runner files download --run {run.label}   fetches what is missing")
 
 
 def spool_of(settings: Settings) -> Path:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from runner.domain.durations import seconds_of
+
 SECOND_US = 1_000_000
 DAY_S = 86_400
 # A month: the API keeps a batch's results no longer.
@@ -19,12 +21,10 @@ FORMS = "a duration such as 6h, a time of day such as 08:00, or a date and time 
 
 UtcOffset = Callable[[int], int]
 
-_DURATION = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?) ?([smhd])")
 _TIME_OF_DAY = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?([Zz]|[+-][0-9]{2}:?[0-9]{2})?"
 )
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": DAY_S}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -35,8 +35,8 @@ def deadline_us(text: str, created_us: int, utc_offset_s: UtcOffset) -> int:
     1970 UTC. A date and time may lie before the run's creation. Raises ValueError with the three forms.
     """
     told = text.strip()
-    if found := _DURATION.fullmatch(told):
-        return created_us + _duration_us(found[1], found[2])
+    if (seconds := seconds_of(told)) is not None:
+        return created_us + _duration_us(seconds)
     if found := _TIME_OF_DAY.fullmatch(told):
         return _next_time_of_day_us(int(found[1]) * 3_600 + int(found[2]) * 60, created_us, utc_offset_s)
     if found := _MOMENT.fullmatch(told):
@@ -50,8 +50,7 @@ def check_deadline(text: str) -> None:
     deadline_us(text, 0, lambda _at_s: 0)
 
 
-def _duration_us(number: str, unit: str) -> int:
-    seconds = float(number) * _SECONDS[unit]
+def _duration_us(seconds: float) -> int:
     if not 1 <= seconds <= LONGEST_S:
         raise ValueError(f"must be between 1s and {LONGEST_S // DAY_S}d, where it is a duration")
     return round(seconds * SECOND_US)

@@ -192,7 +192,8 @@ class OutputSpec:
     the row, the answer and the result; without them a table has all. With `parse_json` the answer is read as JSON
     though no schema was asked for. `keep` names parts of the service's reply that lines hold too. With
     `merge_into_source` the rows of the run that the input is are written, with what was answered here put in.
-    With `raw_csv` nothing is done about cells that spreadsheets take for formulas.
+    With `raw_csv` nothing is done about cells that spreadsheets take for formulas. Into the folder `files`, a
+    template over a row's columns, files are fetched that code execution and skills have written for it.
     """
 
     path: str | None = None
@@ -205,6 +206,7 @@ class OutputSpec:
     database: str | None = None
     merge_into_source: bool = False
     raw_csv: bool = False
+    files: str | None = None
 
 
 class Match(StrEnum):
@@ -329,6 +331,11 @@ class Job:
         }
         text = json.dumps(told, sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def prompt_hash(self) -> str:
+        """A hash of what is asked, without of what: hex, 64 characters."""
+        told = [self.prompt, self.system, self.request, [asdict(variant) for variant in self.variants], self.params]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The snapshot that a run keeps."""

@@ -12,6 +12,7 @@ from runner.domain.job import OutputSpec
 from runner.domain.result import ExportedRow
 from runner.domain.run import Run
 from runner.domain.states import RowStatus
+from runner.engine.provenance import Provenance, meta_path
 from runner.errors import JobInvalid
 from runner.files.environment import filled_in
 from runner.files.job_file import RUN_NAME
@@ -53,15 +54,16 @@ def export(
     format_ = Format.JSONL if form != RUNNER_FORM else format_of_output(path, spec)
     names: list[str] = list(spec.columns)
     notes: list[str] = []
+    told = Provenance(run, form)
     if format_ in (Format.JSONL, Format.JSON):
         line = _line(run, spec, form)
         return _written(
-            path, spec, rows, lambda file: _AsLines(Lines(file, line, array=format_ is Format.JSON)), notes
+            path, spec, rows, lambda file: _AsLines(Lines(file, line, array=format_ is Format.JSON)), told, notes
         )
     columns = _columns(run)
-    names = names or found_columns(columns, rows, parse_json=_reads_json(run, spec))
+    names = names or found_columns(rows, parse_json=_reads_json(run, spec))
     table = _table(format_, spec, columns, names, rows, notes)
-    return _written(path, spec, rows, lambda file: _AsTable(table(file), columns, names), notes)
+    return _written(path, spec, rows, lambda file: _AsTable(table(file), columns, names), told, notes)
 
 
 class _Rows:
@@ -130,9 +132,15 @@ _Writer = _AsLines | _AsTable
 
 
 def _written(
-    path: str, spec: OutputSpec, rows: Iterable[ExportedRow], writer: Callable[[Bytes], _Writer], notes: list[str]
+    path: str,
+    spec: OutputSpec,
+    rows: Iterable[ExportedRow],
+    writer: Callable[[Bytes], _Writer],
+    told: Provenance,
+    notes: list[str],
 ) -> Exported:
     written = 0
+    beside = meta_path(path)
     with Targets(path, spec.part_rows) as targets:
         into = writer(targets.next_file())
         for exported in rows:
@@ -142,9 +150,12 @@ def _written(
                 into = writer(targets.next_file())
                 targets.is_full()
             into.write(exported)
+            told.take(exported)
             written += 1
         into.end()
         targets.complete()
+    if beside is not None:
+        told.write(beside, targets.paths)
     return Exported(rows=written, paths=targets.paths, notes=notes)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from runner.domain.job import OnBadRow
+from runner.domain.job import InputSpec, OnBadRow
+from runner.domain.sampling import Drawn, Reservoir
 from runner.errors import InputInvalid, JobInvalid
 from runner.files.bad_row import BadLine, BadRow
 from runner.files.double_keys import KeyLedger
@@ -22,7 +25,8 @@ CHECK_FIRST_BYTES = 4_000_000_000
 class InputReport:
     """What a check found. `records` counts good rows; `size` is in decompressed bytes, `digest` is of exactly those.
 
-    `bad_rows` are the first of them in the order of the file, `bad_lines` the numbers of all.
+    `bad_rows` are the first of them in the order of the file, `bad_lines` the numbers of all. `drawn` are as many
+    good records as were asked for, any as likely as any other; the first of them are a smaller sample.
     """
 
     records: int = 0
@@ -33,6 +37,7 @@ class InputReport:
     bad_lines: array[int] = field(default_factory=lambda: array("Q"))
     has_keys: bool = False
     dropped_fields: tuple[str, ...] = ()
+    drawn: list[Drawn] = field(default_factory=list)
 
     def add_bad(self, number: int, source: Input, payload: bytes, bad: BadRow) -> None:
         self.bad_count += 1
@@ -46,24 +51,41 @@ def can_check_first(source: Input, check_first_bytes: float = CHECK_FIRST_BYTES)
     return source.checkable and (source.size or 0) <= check_first_bytes
 
 
+def accepted_input(source: Input, renderer: Renderer, spec: InputSpec, *, draw: int = 0) -> InputReport:
+    """The report of an input of which a run may begin. Raises InputInvalid or JobInvalid where none may."""
+    report = check_input(source, renderer, on_bad_row=spec.on_bad_row, limit=spec.limit, draw=draw)
+    if spec.on_bad_row is OnBadRow.FAIL:
+        refuse_bad_rows(report)
+    if report.records == 0:
+        raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
+    return report
+
+
 def check_input(
-    source: Input, renderer: Renderer, *, on_bad_row: OnBadRow = OnBadRow.FAIL, limit: int | None = None
+    source: Input,
+    renderer: Renderer,
+    *,
+    on_bad_row: OnBadRow = OnBadRow.FAIL,
+    limit: int | None = None,
+    draw: int = 0,
 ) -> InputReport:
-    """Reads the input whole (or up to `limit` good rows) and says what is wrong with it.
+    """Reads the input whole (or up to `limit` good rows), says what is wrong with it, and draws `draw` records.
 
     Bad rows are in the report, and `refuse_bad_rows` makes an error of them; InputInvalid is raised for what makes
     the input as a whole unreadable.
     """
-    report = InputReport()
+    # The same dice each time: of the same input the same records are drawn.
+    report, reservoir = InputReport(), Reservoir(draw, random.Random(draw).random)
     with KeyLedger() as keys:
         for block in source.blocks():
-            _check_block(block, source, renderer, keys, report, limit)
+            _check_block(block, source, renderer, keys, report, reservoir, limit)
             report.size, report.digest = block.end_offset, block.digest
             keys.spill_if_large()
             if report.records == limit:
                 break
         report.has_keys = keys.count > 0
         doubles = keys.doubles()
+    report.drawn = reservoir.drawn()
     # Where a run will not start anyway, a second pass only to show more than enough is not worth its time.
     if doubles and (on_bad_row is OnBadRow.SKIP or report.bad_count < SHOWN_BAD_ROWS):
         _name_doubles(source, renderer, doubles, report)
@@ -72,7 +94,13 @@ def check_input(
 
 
 def _check_block(
-    block: Block, source: Input, renderer: Renderer, keys: KeyLedger, report: InputReport, limit: int | None
+    block: Block,
+    source: Input,
+    renderer: Renderer,
+    keys: KeyLedger,
+    report: InputReport,
+    reservoir: Reservoir,
+    limit: int | None,
 ) -> None:
     parse, check, key_of, add = renderer.parse, renderer.check, renderer.key, keys.add
     good = report.records
@@ -86,6 +114,8 @@ def _check_block(
         except BadRow as bad:
             report.add_bad(number, source, payload, bad)
             continue
+        if good == reservoir.next:
+            reservoir.take(Drawn(number=good, line=number, payload=payload))
         good += 1
         if key is not None:
             add(key)
@@ -126,6 +156,17 @@ def _merge(report: InputReport, found: InputReport) -> None:
     report.bad_count += found.bad_count
     report.bad_lines = array("Q", sorted([*report.bad_lines, *found.bad_lines]))
     report.bad_rows = sorted([*report.bad_rows, *found.bad_rows], key=lambda bad: bad.line)[:SHOWN_BAD_ROWS]
+    report.drawn = _without(found.bad_lines, report.drawn)
+
+
+def _without(lines: array[int], drawn: list[Drawn]) -> list[Drawn]:
+    """The drawn records that do not stand on these ascending lines, numbered as they are without them."""
+    gone = set(lines)
+    return [
+        replace(record, number=record.number - bisect_left(lines, record.line))
+        for record in drawn
+        if record.line not in gone
+    ]
 
 
 def _short(key: str) -> str:

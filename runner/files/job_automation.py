@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from runner.domain.cron import parse, zone_of
+from runner.domain.durations import up_to_a_year
 from runner.domain.notify import NotifyRule, Occasion
 from runner.domain.schedule import CatchUp, Overlap, ScheduleSpec
 from runner.files.job_values import Section
 
-_DURATION = re.compile(r"(\d+)\s*([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-LONGEST_S = 366 * 86_400
-
-
-def duration_s(value: Any) -> int:
-    """`90`, `90s`, `10m`, `6h`, `2d` as seconds. Raises ValueError, the end of a sentence."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        seconds = value
-    elif isinstance(value, str) and (found := _DURATION.fullmatch(value.strip())):
-        seconds = int(found[1]) * _SECONDS[found[2]]
-    else:
-        raise ValueError("must be a time such as 10m, 6h or 2d")
-    if not 0 <= seconds <= LONGEST_S:
-        raise ValueError("must be at most a year")
-    return seconds
-
-
-Seconds = Annotated[int, BeforeValidator(duration_s, json_schema_input_type=int | str)]
+Seconds = Annotated[int, BeforeValidator(up_to_a_year, json_schema_input_type=int | str)]
 
 
 def _cron(text: str) -> str:

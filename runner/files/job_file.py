@@ -234,6 +234,7 @@ def _output(told: OutputSection, path: str | None) -> OutputSpec:
         database=told.database,
         merge_into_source=told.merge_into is not None,
         raw_csv=told.raw_csv,
+        files=_absolute(told.files),
     )
 
 

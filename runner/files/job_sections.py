@@ -37,6 +37,12 @@ def _database(url: str) -> str:
     return url
 
 
+def _folder(path: str) -> str:
+    if "://" in path:
+        raise ValueError("must be a folder on this disk; files are fetched one by one, and go no further")
+    return path
+
+
 def _statement(sql: str) -> str:
     if not sql.strip():
         raise ValueError("is empty")
@@ -138,7 +144,7 @@ class OutputSection(Section):
     merge_into: Literal["source"] | None = None
     raw_csv: bool = False
     reask: Annotated[int, Field(ge=0, le=10)] | None = None
-    files: str | None = None
+    files: Annotated[Text, AfterValidator(_folder)] | None = None
 
 
 class VariantSection(Section):

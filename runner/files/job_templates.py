@@ -30,6 +30,7 @@ def template_texts(document: Document) -> list[tuple[KeyPath, str]]:
         (("request", "system"), request.get("system")),
         (("input", "path"), _inner(document, "input")),
         (("output", "path"), _inner(document, "output")),
+        (("output", "files"), _inner(document, "output", "files")),
         (("eval", "expected"), _inner(document, "eval", "expected")),
     ):
         found += _texts_in(value, path)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from runner.domain.deadline import FORMS, check_deadline
+from runner.domain.durations import seconds_of
 from runner.domain.job import API_VERSIONS
 from runner.domain.packing import API_MAX_BYTES
 from runner.domain.pricing import PICO_PER_USD
@@ -18,8 +19,6 @@ MAX_REPEAT = 1_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _BETA = re.compile(r"[A-Za-z0-9._-]+")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(kb|mb|gb)", re.IGNORECASE)
 # Powers of ten, as the API's limits are read.
 _BYTES = {"kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000}
@@ -88,11 +87,8 @@ def known_api_version(version: str) -> str:
 
 def seconds(value: Any) -> float:
     """`90`, `90s`, `10m`, `2h`."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        found_s = float(value)
-    elif isinstance(value, str) and (found := _DURATION.fullmatch(value.strip())):
-        found_s = float(found[1]) * _SECONDS[found[2]]
-    else:
+    found_s = seconds_of(value)
+    if found_s is None:
         raise ValueError("must be a time such as 90s, 10m or a number of seconds")
     if not 1 <= found_s <= 86_400:
         raise ValueError("must be between 1s and 24h")

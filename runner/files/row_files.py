@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import mimetypes
 import os
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runner.domain.attachment import INLINE_BELOW_BYTES, MAX_FILE_BYTES, Attachment, UploadMode
+from runner.domain.durations import seconds_of
 from runner.domain.request import MAX_BODY_BYTES
 from runner.errors import JobInvalid
 from runner.files.bad_row import BadRow
@@ -31,8 +31,6 @@ IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 # A record brings a handful of files; this many are far more than one.
 MOST_MARKED = 4_096
 LEAST_LIFE_S, MOST_LIFE_S = 3_600, 7_776_000
-_LIFE = re.compile(r"(\d+)\s*([hd])")
-_LIFE_S = {"h": 3_600, "d": 86_400}
 OTHER_TYPES = {".md": "text/markdown", ".webp": "image/webp", ".csv": "text/csv", ".txt": "text/plain"}
 
 
@@ -181,11 +179,10 @@ def expires_s(told: Any, where: str) -> int | None:
     """`1h` to `90d`, as the Files API takes it."""
     if told is None:
         return None
-    found = _LIFE.fullmatch(told.strip()) if isinstance(told, str) else None
-    seconds = int(found[1]) * _LIFE_S[found[2]] if found else told if type(told) is int else 0
-    if not LEAST_LIFE_S <= seconds <= MOST_LIFE_S:
+    seconds = seconds_of(told)
+    if seconds is None or not LEAST_LIFE_S <= seconds <= MOST_LIFE_S:
         raise JobInvalid(f"{where}: expires must be between 1h and 90d, not {told}.", name="request")
-    return seconds
+    return round(seconds)
 
 
 def media_type_of(path: Path) -> str:

@@ -31,9 +31,15 @@ from runner.simulator import SimulatorConfig, expected_message
 from runner.store.claims import ClaimedChunk
 from runner.store.group import Settlement
 from runner.store.store import Store
-from tests.bench.prompts import MAX_TOKENS, MODEL
+from tests.bench.prompts import MAX_TOKENS, MODEL, write_prompts
 
 CLOCK = SystemClock()
+
+
+def prompts(path: Path, rows: int) -> dict[str, float]:
+    """Write an input, in a process of its own: children begin with the memory of whoever starts them."""
+    write_prompts(path, rows)
+    return {"rows": rows}
 
 
 def ingest(prompts: Path, home: Path) -> dict[str, float]:
@@ -160,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.inside")
     parts = parser.add_subparsers(dest="part", required=True)
     for name, arguments in {
+        "prompts": ("path", "rows"),
         "ingest": ("prompts", "home"),
         "fill": ("home", "rows"),
         "export": ("home", "path"),
@@ -168,7 +175,7 @@ def main() -> None:
         for argument in arguments:
             part.add_argument(argument, type=int if argument == "rows" else Path)
     told = vars(parser.parse_args())
-    work = {"ingest": ingest, "fill": fill, "export": write_out}[told.pop("part")]
+    work = {"prompts": prompts, "ingest": ingest, "fill": fill, "export": write_out}[told.pop("part")]
     print(json.dumps(work(**told)))
 
 

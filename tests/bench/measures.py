@@ -25,6 +25,7 @@ ZERO_LATENCY_SLOTS = 64
 GATE_SLOTS = 256
 NEVER_BINDING = 10**12  # a limit that asks the gate for everything and holds nobody up
 STOPPED = 128 + 15
+FEW_ROWS = 10_000  # beside which larger inputs show whether memory grows
 # With these lines a full batch comes near the 200 MB that a create may have.
 BATCH_LINE_BYTES = 1_750
 
@@ -271,6 +272,24 @@ def export(wish: Wish) -> Iterator[str]:
     yield table("Writing out: results to a file", ("rows", "rows/s", "peak MB"), lines)
 
 
+def formats(wish: Wish) -> Iterator[str]:
+    """Does memory grow with rows, of tables too: read in, staged, and written out again."""
+    lines = []
+    for suffix in ("jsonl", "csv", "parquet"):
+        for rows in (FEW_ROWS, *wish.sizes):
+            with _folder() as folder:
+                prompts, home = folder / f"prompts.{suffix}", folder / "home"
+                _inside(wish, folder, "prompts", str(prompts), str(rows))
+                read, read_mb = _inside(wish, folder, "ingest", str(prompts), str(home))
+                _inside(wish, folder, "fill", str(home), str(rows))
+                wrote, wrote_mb = _inside(wish, folder, "export", str(home), str(folder / f"results.{suffix}"))
+            each = (read["check_s"], read["stage_s"], wrote["export_s"])
+            rates = [number(rows / seconds) for seconds in each]
+            lines.append([suffix, f"{rows:,}", *rates[:2], number(read_mb), rates[2], number(wrote_mb)])
+    head = ("format", "rows of 1 KB", "checked rows/s", "staged rows/s", "peak MB", "written rows/s", "peak MB of it")
+    yield table("Formats: check and staging of a file, and results written as one", head, lines)
+
+
 def resume(wish: Wish) -> Iterator[str]:
     """The same command once more, when half of the rows have ended."""
     lines = []
@@ -336,6 +355,7 @@ MEASURES = {
     "ingest": ingest,
     "batch": batch,
     "export": export,
+    "formats": formats,
     "resume": resume,
     "memory": memory,
 }

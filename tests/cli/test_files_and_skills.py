@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.api.files import free_path, safe_name
+from runner.api.files import Files, free_path, safe_name
+from runner.domain.job import Job
+from runner.domain.outcome import Failure, FailureKind
 from runner.errors import InputInvalid
+from runner.files.output_folders import OutputFolders
 from runner.files.skill_folder import read_skill
 from runner.simulator import RunningServer
 from tests.cli.conftest import Cli
@@ -274,6 +277,91 @@ def test_the_files_of_a_run_are_fetched_row_by_row(cli: Cli, folder: Path, servi
     assert fetched.exit_code == 0, fetched.stderr
     found = sorted(str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*") if path.is_file())
     assert found == ["0/report.csv", "2/report.csv"]
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_job_says_into_which_folder_each_rows_files_go(cli: Cli, folder: Path, service: RunningServer) -> None:
+    tools = [{"type": "code_execution_20260521", "name": "code_execution"}]
+    job = {
+        "name": "reports",
+        "model": "claude-haiku-5-5",
+        "prompt": "{{ p }}",
+        "request": {"max_tokens": 4_000, "tools": tools},
+        "output": {"files": "made/{{ branch }}/"},
+    }
+    (folder / "job.yaml").write_text(json.dumps(job))
+    rows = [
+        {"p": "[[sim:file=report.csv]] 1", "branch": "b1"},
+        {"p": "[[sim:file=report.csv]] 2", "branch": "b1"},
+        {"p": "[[sim:file=../x.csv]] 3", "branch": "../../etc/.ssh"},
+        {"p": "[[sim:file=x.csv]] 4", "branch": ".."},
+        {"p": "nothing is written", "branch": "b2"},
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = cli("run", "job.yaml", "-i", "rows.jsonl", "--progress", "none")
+    assert done.exit_code == 0, done.stderr
+    first = written(folder / "made")
+    assert sorted(first) == ["3/x.csv", "b1/report-2.csv", "b1/report.csv", "etc/ssh/x.csv"]
+    # The command that fetches by hand goes to the same places, and fetches what is missing.
+    (folder / "made" / "b1" / "report.csv").unlink()
+    assert cli("files", "download", "--run", "latest").exit_code == 0
+    assert written(folder / "made") == first
+    # What somebody else put there is left alone.
+    (folder / "made" / "b1" / "report.csv").write_bytes(b"mine")
+    assert cli("files", "download", "--run", "latest").exit_code == 0
+    assert (folder / "made" / "b1" / "report.csv").read_bytes() == b"mine"
+    assert (folder / "made" / "b1" / "report-3.csv").exists()
+
+
+def test_a_file_that_cannot_be_fetched_is_told_and_the_run_is_done(
+    cli: Cli, folder: Path, service: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = [{"type": "code_execution_20260521", "name": "code_execution"}]
+    job = {
+        "name": "reports",
+        "model": "claude-haiku-5-5",
+        "prompt": "{{ p }}",
+        "request": {"max_tokens": 4_000, "tools": tools},
+        "output": {"files": "made"},
+    }
+    (folder / "job.yaml").write_text(json.dumps(job))
+    (folder / "rows.jsonl").write_text('{"p": "[[sim:file=a.csv]]"}\n{"p": "[[sim:file=b.csv]]"}\n')
+
+    async def not_there(files: Files, file_id: str) -> Failure:
+        del files, file_id
+        return Failure(kind=FailureKind.ROW, type="not_found_error", message="no such file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Files, "show", not_there)
+        done = cli("run", "job.yaml", "-i", "rows.jsonl", "--progress", "none")
+    assert done.exit_code == 0, done.stderr
+    assert "could not be fetched: no such file" in flat(done.stderr)
+    assert "2 files are not here. runner files download --run r_" in flat(done.stderr)
+    assert cli("files", "download", "--run", "latest").exit_code == 0
+    assert sorted(written(folder / "made")) == ["0/a.csv", "1/b.csv"]
+    del service
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "folder"),
+    [
+        ("/out", {"a": "x"}, "/out/7"),
+        ("/out/{{ a }}", {"a": "x y"}, "/out/x y"),
+        ("/out/b-{{ a }}/{{ params.day }}", {"a": "1/2"}, "/out/b-1/2/2026"),
+        ("/out/{{ a }}/", {"a": "/etc/passwd"}, "/out/etc/passwd"),
+        ("/out/{{ a }}/", {"a": "..\\..\x00\n{{ params }}"}, "/out/_..____ params __"),
+        ("/out/{{ a }}/", {"a": "é" * 100}, "/out/" + "é" * 60),
+        ("/out/{{ a }}/", {"b": "x"}, "/out/7"),
+        ("/out/{{ a }}/", {"a": ""}, "/out/7"),
+        ("/out/{{ run.id }}/{{ a }}", {"a": None}, "/out/r_x"),
+    ],
+)
+def test_no_row_leads_its_files_out_of_the_folder(text: str, row: dict[str, object], folder: str) -> None:
+    job = Job(name="t", params={"day": 2026})
+    assert str(OutputFolders(text, job, "r_x").folder(json.dumps(row).encode(), 7)) == folder
 
 
 # -- `files:` in a job

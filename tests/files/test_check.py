@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain.job import InputSpec, Job
+from runner.domain.job import InputSpec, Job, OnBadRow
 from runner.errors import InputInvalid, JobInvalid
 from runner.files import double_keys
 from runner.files.check import InputReport, can_check_first, check_input, first_difference, refuse_bad_rows
@@ -174,3 +174,28 @@ def test_the_first_line_that_differs_is_named(tmp_path: Path, now: list[bytes], 
 def test_an_input_that_goes_on_after_what_was_staged_so_far_is_the_same(tmp_path: Path) -> None:
     opened = open_input(written(tmp_path, *LINES))
     assert first_difference(opened, iter(LINES[:1]), whole=False) is None
+
+
+def test_records_are_drawn_in_the_one_pass_of_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, *({"prompt": f"p{n}"} if n % 3 else b"no json" for n in range(3_000)))
+    source, passes = open_input(path), []
+    read = source.blocks
+    monkeypatch.setattr(source, "blocks", lambda: passes.append(1) or read())
+    report = check_input(source, Renderer(Job(name="t", model="m")), on_bad_row=OnBadRow.SKIP, draw=50)
+    assert len(passes) == 1
+    good = [{"prompt": f"p{n}"} for n in range(3_000) if n % 3]
+    assert [json.loads(record.payload) for record in report.drawn] == [good[record.number] for record in report.drawn]
+    assert len(report.drawn) == 50
+    assert checked(path).drawn == []
+
+
+def test_drawn_records_have_the_numbers_that_they_get_when_double_keys_are_left_out(tmp_path: Path) -> None:
+    rows = [{"id": f"k{n // 2 if n < 200 else n}", "prompt": f"p{n}"} for n in range(1_000)]
+    job = Job(name="t", model="m", input=InputSpec(id="id"))
+    report = check_input(
+        open_input(written(tmp_path, *rows)), Renderer(job), on_bad_row=OnBadRow.SKIP, limit=900, draw=900
+    )
+    assert (report.records, len(report.drawn)) == (800, 800)
+    kept = [row for n, row in enumerate(rows[:900]) if n >= 200 or n % 2 == 0]
+    assert [json.loads(record.payload) for record in sorted(report.drawn, key=lambda record: record.number)] == kept
+    assert sorted(record.number for record in report.drawn) == list(range(800))

@@ -174,10 +174,10 @@ def test_a_name_alone_is_the_rows_column_before_it_is_the_answers() -> None:
 
 def test_without_columns_a_table_has_those_of_the_rows_the_answers_and_the_result() -> None:
     rows = [exported(0, {"a": 1}, '{"x": 1}'), exported(1, {"b": 1, "_status": "mine"}, "no json")]
-    assert found_columns(COLUMNS, rows, parse_json=True) == [
+    assert found_columns(rows, parse_json=True) == [
         "a", "b", "row._status", "output.x", "_status", "_error", "_cost_usd", "_model",
     ]  # fmt: skip
-    assert found_columns(COLUMNS, rows, parse_json=False)[3] == "_text"
+    assert found_columns(rows, parse_json=False)[3] == "_text"
     assert COLUMNS.values(rows[1], ["row._status", "_status"]) == ["mine", "succeeded"]
 
 

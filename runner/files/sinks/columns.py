@@ -29,9 +29,27 @@ class Literal(str):
     __slots__ = ()
 
 
+_decode = json.JSONDecoder(parse_float=Literal).decode
+
+
 def read_exactly(data: bytes) -> Any:
     """JSON with its numbers' own digits."""
-    return json.loads(data, parse_float=Literal)
+    return _decode(data.decode())
+
+
+class Answer:
+    """What an answer spells in JSON, read when it is asked for: most columns are not of it."""
+
+    __slots__ = ("_message", "_value")
+
+    def __init__(self, message: bytes | None) -> None:
+        self._message = message
+
+    @property
+    def value(self) -> Any:
+        if not hasattr(self, "_value"):
+            self._value = answer_value(self._message)
+        return self._value
 
 
 class Columns:
@@ -41,24 +59,20 @@ class Columns:
         self._run = run
         self._variants = variants
 
-    def parts(self, exported: ExportedRow) -> tuple[Mapping[str, Any], Any]:
-        """The row's columns and the answer's value, None where it has none."""
-        return read_exactly(exported.row), answer_value(exported.message)
-
     def values(self, exported: ExportedRow, names: Iterable[str]) -> list[Any]:
-        row, output = self.parts(exported)
-        return [self._value(name, exported, row, output) for name in names]
+        row, answer = read_exactly(exported.row), Answer(exported.message)
+        return [self._value(name, exported, row, answer) for name in names]
 
-    def _value(self, name: str, exported: ExportedRow, row: Mapping[str, Any], output: Any) -> Any:
+    def _value(self, name: str, exported: ExportedRow, row: Mapping[str, Any], answer: Answer) -> Any:
         if name.startswith("_") and name in FACTS:
             return self._fact(name, exported)
         if name.startswith(OUTPUT):
-            return inside(output, name.removeprefix(OUTPUT))
+            return inside(answer.value, name.removeprefix(OUTPUT))
         if name.startswith(ROW) and name not in row:
             return row.get(name.removeprefix(ROW))
         if name in row:
             return row[name]
-        return output if name == "output" else inside(output, name)
+        return answer.value if name == "output" else inside(answer.value, name)
 
     def _fact(self, name: str, exported: ExportedRow) -> Any:
         result = exported.result
@@ -122,7 +136,7 @@ def inside(value: Any, path: str) -> Any:
     return inside(value[name], rest) if rest else value[name]
 
 
-def found_columns(columns: Columns, rows: Iterable[ExportedRow], *, parse_json: bool) -> list[str]:
+def found_columns(rows: Iterable[ExportedRow], *, parse_json: bool) -> list[str]:
     """All columns of some results: those of the rows in the order in which they come, those of the answers, the last.
 
     An answer that is no map is one column.
@@ -130,10 +144,10 @@ def found_columns(columns: Columns, rows: Iterable[ExportedRow], *, parse_json: 
     of_rows: dict[str, None] = {}
     of_answers: dict[str, None] = {}
     for exported in rows:
-        row, output = columns.parts(exported)
-        for name in row:
+        for name in read_exactly(exported.row):
             of_rows[f"{ROW}{name}" if name in FACTS or name.startswith((OUTPUT, ROW)) else name] = None
-        if isinstance(output, Mapping) and parse_json:
+        output = answer_value(exported.message) if parse_json else None
+        if isinstance(output, Mapping):
             of_answers |= dict.fromkeys(f"{OUTPUT}{name}" for name in output)
         if len(of_rows) + len(of_answers) > MAX_COLUMNS:
             break
