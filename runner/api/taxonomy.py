@@ -79,7 +79,15 @@ PHRASES = (
     ("invalid_request_error", "specified api usage limits", False, SPEND_CAP),
     ("invalid_request_error", "unsupported beta header", False, BETA),
     ("not_found_error", "model:", True, MODEL),
+    # LiteLLM's words for a model that it has no way to.
+    ("invalid_request_error", "invalid model name passed in model=", False, MODEL),
 )
+
+# Types of gateways, in bodies that are not the API's, that say more than their status.
+FOREIGN_TYPES = {
+    # LiteLLM without a database: any key but its own is looked up in one, and refused as a 400.
+    "no_db_connection": CREDENTIALS,
+}
 
 
 def verdict(*, status: int | None, error_type: str | None, code: str | None, message: str) -> Verdict:
