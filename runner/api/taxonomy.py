@@ -44,6 +44,10 @@ BY_CODE = {
     "file_expired": TRANSIENT,
     # A 400 that says our upload was slow, not that it was wrong.
     "request_body_timeout": TRANSIENT,
+    # A conflict that stays: the name is somebody's.
+    "skill_name_taken": ROW,
+    # Over as soon as the other call has ended.
+    "thread_continue_in_flight": TRANSIENT,
 }
 
 BY_TYPE = {
