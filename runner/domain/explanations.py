@@ -92,8 +92,8 @@ _CODES = (
     ("available_tools_limit_exceeded", 400, "there are too many tools in the request", Fate.ROW,
      "take some out, or let the tool search find them (defer_loading)"),
     ("tool_name_conflict", 400, "two tools have the same name", Fate.ROW, "rename one of them"),
-    ("image_dimensions_too_large", 400, "an image is larger than the API takes: 8,000 pixels a side, about 2,000 where "
-     "there are more than 20", Fate.ROW, 'scale it down, or let the service do it: transformations: { oversized_image: downsize }'),
+    ("image_dimensions_too_large", 400, "an image has too many pixels: 8,000 a side, 2,000 beside over 20", Fate.ROW,
+     "scale it down, or have the service do it (transformations: { oversized_image: downsize })"),
     ("tool_reference_unresolved", 400, "a tool is referred to that is not in the request", Fate.ROW,
      "add it to tools, or correct its name"),
     ("compaction_block_ambiguous", 400, "several compaction blocks could be meant", Fate.ROW,
