@@ -41,6 +41,9 @@ def with_source(kind: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [block]}]}
 
 
+# A file that lies beside the job, and goes to the service once.
+UPLOADED = {"type": "document", "source": {"$file": "a.txt", "upload": "always"}}
+TEXT = {"type": "text", "text": "what is it?"}
 OPUS, OPUS_4_8, OPUS_5_5, HAIKU_4_5 = "claude-opus-5", "claude-opus-4-8", "claude-opus-5-5", "claude-haiku-4-5"
 DEFINED = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": TOOL}}
 ADDED = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "label"}}
@@ -62,11 +65,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[str], str | None]] = {
     "computer_toolset": (tools("computer_toolset_20260801"), [], None),
     "browser_toolset": (tools("browser_toolset_20260801"), [], None),
     "advisor_tool": (tools("advisor_20260301"), ["advisor-tool-2026-03-01"], None),
-    "files_in_messages": (
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}], "container": None},
-        [],
-        None,
-    ),
+    "files_in_messages": ({"messages": [{"role": "user", "content": [UPLOADED, TEXT]}]}, [], None),
     "skills_in_messages": (
         {"container": {"skills": [{"type": "anthropic", "skill_id": "xlsx"}]}, **tools("code_execution_20260521")},
         [],
@@ -136,7 +135,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[str], str | None]] = {
     "pdfs": (with_source("document"), [], None),
     "fine_grained_tool_streaming": ({"tools": [{**TOOL, "eager_input_streaming": True}]}, [], None),
 }
-# Rules that nothing in a Messages body shows: other endpoints, headers, and what is optional or over.
+# Rules that nothing in a Messages body shows: their names go out where somebody writes them, and nothing is added.
 NOT_IN_A_BODY = {
     "files_endpoints_old_shape",
     "skills_endpoints_old_shape",

@@ -180,3 +180,24 @@ FREE: list[tuple[str, dict[str, Any], str]] = [
     (HAIKU_5_5, output(SCHEMA), NEW),
     (HAIKU_5_5, SKILLS | {"tools": [{"type": "code_execution_20260521", "name": "code_execution"}]}, NEW),
 ]
+
+
+class Doubt(NamedTuple):
+    """What may be refused: a request that is warned of, and a model of which it is not."""
+
+    rule: str
+    model: str
+    fields: dict[str, Any]
+    said: str
+    not_of: str
+
+
+FETCH = {"tools": [{"type": "web_fetch_20260318", "name": "web_fetch"}]}
+THINKING = {"type": "thinking", "thinking": "", "signature": "s"}
+THINKING_SENT_BACK = {"messages": [ASK, {"role": "assistant", "content": [THINKING]}, ASK]}
+DOUBTFUL = [
+    Doubt("tool-not-offered", OPUS_5, FETCH, "was launched without web_fetch_20260318", OPUS_5_5),
+    Doubt("bound-thinking", SONNET_5_5, THINKING_SENT_BACK, "whose conversation before them was edited", OPUS_4_7),
+    Doubt("retention", FABLE, {}, "30 days of data retention", OPUS_5_5),
+    Doubt("restricted-model", "claude-mythos-5-2", {}, "open to verified organizations only", OPUS_5_5),
+]

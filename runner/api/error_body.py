@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import msgspec
@@ -42,6 +44,48 @@ def api_error(body: bytes) -> ErrorBody | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return told if told.type == "error" else None
+
+
+_INNER = re.compile(r'\{\s*"type"\s*:\s*"error"')
+_decode_json = json.JSONDecoder().raw_decode
+
+
+def unwrapped(told: ErrorBody) -> ErrorBody:
+    """The API's own error where a gateway has put the whole of it into the message of another: only there stand the
+    finer word and the request id, and often the type. Else `told` itself."""
+    found = _INNER.search(told.error.message)
+    if found is None:
+        return told
+    try:
+        value, _ = _decode_json(told.error.message, found.start())
+        return msgspec.convert(value, ErrorBody)
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        return told
+
+
+class ForeignError(msgspec.Struct):
+    """What a body that is not the API's says; `type` where it has one."""
+
+    message: str
+    type: str | None = None
+
+
+class _Foreign(msgspec.Struct):
+    """Another service's idea of an error body; many gateways follow it."""
+
+    error: ForeignError
+
+
+_read_foreign = msgspec.json.Decoder(_Foreign).decode
+
+
+def foreign_error(body: bytes) -> ForeignError:
+    """The message in a gateway's error, or the beginning of whatever the body is."""
+    try:
+        told = _read_foreign(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ForeignError(message=snippet(body))
+    return ForeignError(message=snippet(told.message.encode()) or snippet(body), type=told.type)
 
 
 def bare_error(body: bytes) -> ApiError:

@@ -44,6 +44,10 @@ BY_CODE = {
     "file_expired": TRANSIENT,
     # A 400 that says our upload was slow, not that it was wrong.
     "request_body_timeout": TRANSIENT,
+    # A conflict that stays: the name is somebody's.
+    "skill_name_taken": ROW,
+    # Over as soon as the other call has ended.
+    "thread_continue_in_flight": TRANSIENT,
 }
 
 BY_TYPE = {
@@ -79,7 +83,15 @@ PHRASES = (
     ("invalid_request_error", "specified api usage limits", False, SPEND_CAP),
     ("invalid_request_error", "unsupported beta header", False, BETA),
     ("not_found_error", "model:", True, MODEL),
+    # LiteLLM's words for a model that it has no way to.
+    ("invalid_request_error", "invalid model name passed in model=", False, MODEL),
 )
+
+# Types of gateways, in bodies that are not the API's, that say more than their status.
+FOREIGN_TYPES = {
+    # LiteLLM without a database: any key but its own is looked up in one, and refused as a 400.
+    "no_db_connection": CREDENTIALS,
+}
 
 
 def verdict(*, status: int | None, error_type: str | None, code: str | None, message: str) -> Verdict:

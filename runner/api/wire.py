@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from runner.api.error_body import ApiError, ErrorBody, api_error, bare_error, snippet
+from runner.api.error_body import ApiError, ErrorBody, api_error, bare_error, foreign_error, snippet, unwrapped
 from runner.api.rate_headers import fast_rates_of, rates_of
 from runner.api.sse import MessageAssembler
 from runner.api.taxonomy import (
     ADDRESS,
+    FOREIGN_TYPES,
     Verdict,
     heeding_should_retry,
     verdict,
@@ -98,6 +99,8 @@ def outcome_of_reply(status: int, headers: Mapping[str, str], body: bytes) -> Ou
     told = api_error(body)
     if told is None:
         return _foreign_failure(status, headers, body, origin)
+    if origin.request_id is None:
+        told = unwrapped(told)  # the API names its requests in a header: this is somebody else's reply
     return failure_of_error(told.error, status=status, headers=headers, origin=_with_request_id(origin, told))
 
 
@@ -230,13 +233,14 @@ def failure_of_error(
 
 def _foreign_failure(status: int, headers: Mapping[str, str], body: bytes, origin: Origin) -> Failure:
     """Something between us and the API answered: an edge, a proxy, a wrong address."""
-    found = verdict_of_status(status)
+    error = foreign_error(body)
+    found = FOREIGN_TYPES.get(error.type or "") or verdict_of_status(status)
     if status in (404, 405):
         found = ADDRESS  # no API there: each row would fail, and none is at fault
     return _failure(
         heeding_should_retry(found, headers.get("x-should-retry")),
         type=f"http_{status}",
-        message=f"HTTP {status} without an error of the API: {snippet(body) or 'empty body'}",
+        message=f"HTTP {status} without an error of the API: {error.message or 'empty body'}",
         status=status,
         headers=headers,
         origin=origin,

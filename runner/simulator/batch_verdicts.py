@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from runner.simulator.config import SimulatorConfig
 from runner.simulator.directives import MARK, NO_WISHES, body_key, wished_trouble, wishes_of
 from runner.simulator.files import FilesDoor
 from runner.simulator.messages import params_problem
-from runner.simulator.problems import TYPE_OF_STATUS, Problem, error_body, invalid
+from runner.simulator.problems import EDGE, TYPE_OF_STATUS, Problem, error_body, invalid
 
 REFUSED_FIELDS = (
     "speed",
@@ -80,7 +81,7 @@ class Judge:
         wishes = wishes_of(params) if _MARK_BYTES in body else NO_WISHES
         trouble = wished_trouble(wishes, body, self._flaky)
         if trouble is not None:
-            return Verdict(_errored(trouble))
+            return Verdict(_errored(_of_the_service(trouble)))
         cached = self._cached(body, params)
         message = compose_message(
             params,
@@ -133,6 +134,13 @@ def _refused(params: Mapping[str, Any]) -> Problem | None:
     if isinstance(limit, int) and not isinstance(limit, bool) and limit == 0:
         return invalid("max_tokens: must be greater than or equal to 1 in message batches")
     return None
+
+
+def _of_the_service(problem: Problem) -> Problem:
+    """Nothing stands before a request that is in a batch."""
+    if problem.type != EDGE:
+        return problem
+    return replace(problem, type=TYPE_OF_STATUS.get(problem.status, "api_error"))
 
 
 def _errored(problem: Problem) -> Result:

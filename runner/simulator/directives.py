@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner.simulator.problems import TYPE_OF_STATUS, Problem, invalid
+from runner.simulator.problems import EDGE, TYPE_OF_STATUS, Problem, invalid
 
 MARK = "[[sim:"
 _DIRECTIVE = re.compile(r"\[\[sim:([a-z_]+)(?:=([^\]]*))?\]\]")
@@ -33,7 +33,7 @@ class Wishes:
 
     @property
     def error(self) -> Problem | None:
-        """`error=STATUS:TYPE[:CODE]`."""
+        """`error=STATUS:TYPE[:CODE]`; the type `edge` is a page of a proxy before the service, as is `error=413`."""
         told = self.said.get("error")
         return None if told is None else _problem(told.split(":"))
 
@@ -102,7 +102,8 @@ def _problem(parts: list[str]) -> Problem:
     if not parts or not _is_number(parts[0]):
         return invalid("unreadable directive: a status must follow")
     status = int(parts[0])
-    kind = parts[1] if len(parts) > 1 else TYPE_OF_STATUS.get(status, "api_error")
+    default = EDGE if status == 413 else TYPE_OF_STATUS.get(status, "api_error")
+    kind = parts[1] if len(parts) > 1 else default
     code = parts[2] if len(parts) > 2 else None
     wait = (("retry-after", "1"),) if status == 429 and code is None else ()
     return Problem(status=status, type=kind, message="as the prompt asked", code=code, headers=wait)

@@ -29,7 +29,7 @@ from runner.simulator.faults import FAILED_KINDS, HALVING_KINDS, STREAM_KINDS, F
 from runner.simulator.files import FilesDoor
 from runner.simulator.ledger import Charge, Ledger, Offer
 from runner.simulator.model_rules import model_problem
-from runner.simulator.problems import Problem, edge_reply, invalid
+from runner.simulator.problems import Problem, invalid
 from runner.simulator.server_tools import file_id_of
 from runner.simulator.together import together_problem
 
@@ -86,7 +86,7 @@ class MessagesDoor:
         wishes = wishes_of(params) if may_wish else NO_WISHES
         trouble = wished_trouble(wishes, request.body, self.flaky)
         if trouble is not None:
-            return self._edge_413() if trouble.status == 413 else trouble
+            return trouble
         model = find_model(params["model"])
         limit_class = model.limit_class if model else ""
         buckets = self._limits.of_class(limit_class, self._clock.monotonic())
@@ -131,10 +131,6 @@ class MessagesDoor:
             name = wishes.said["file"] or "out.csv"
             file_id = file_id_of(prompt.prompt_digest(params), name)
             self._files.written(workspace_id, name, f"made for {file_id}\n".encode(), file_id)
-
-    def _edge_413(self) -> Reply:
-        self._ledger.refuse("request_too_large")
-        return edge_reply(413)
 
     def _refused_by_limits(
         self, buckets: ClassBuckets | None, limit_class: str, tokens: int, output: int

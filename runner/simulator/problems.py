@@ -27,6 +27,9 @@ TYPE_OF_STATUS = {
     529: "overloaded_error",
 }
 
+# No type of the service: the refusal is a page of a proxy before it.
+EDGE = "edge"
+
 _HTML = "<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center><hr></body></html>"
 _TITLES = {413: "413 Request Entity Too Large", 502: "502 Bad Gateway", 200: "Sign in to the guest network"}
 
@@ -65,7 +68,9 @@ def error_body(problem: Problem, request_id: str | None) -> dict[str, Any]:
 
 
 def problem_reply(problem: Problem, request_id: str) -> Reply:
-    """The refusal as a reply of the service."""
+    """The refusal as a reply of the service, or of what stands before it."""
+    if problem.type == EDGE:
+        return edge_reply(problem.status)
     body = msgspec.json.encode(error_body(problem, request_id))
     return Reply(status=problem.status, headers=JSON_TYPE + problem.headers, body=body)
 

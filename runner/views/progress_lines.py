@@ -103,6 +103,10 @@ def plain_line(event: str, progress: Progress, at: str) -> str:
     parts.append(f"spent={dollars(progress.spent_pico)}")
     if progress.committed_pico:
         parts.append(f"committed={dollars(progress.committed_pico)}")
+    if progress.rate_limited and event != "start":
+        parts.append(f"rate_limited={progress.rate_limited}")
+    if progress.overloaded and event != "start":
+        parts.append(f"overloaded={progress.overloaded}")
     if progress.held_until_s:
         parts.append(f"held={progress.held_until_s:.0f}s")
     if progress.paused_for:
@@ -163,6 +167,8 @@ def json_line(event: str, progress: Progress) -> str:
         "failed": progress.failed,
         "retrying": progress.retrying,
         "in_flight": progress.in_flight,
+        "rate_limited": progress.rate_limited,
+        "overloaded": progress.overloaded,
         "spent_usd": usd(progress.spent_pico),
         "committed_usd": usd(progress.committed_pico),
         "eta_s": None if progress.eta_s is None else round(progress.eta_s),

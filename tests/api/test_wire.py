@@ -138,6 +138,76 @@ def test_a_body_that_is_not_the_apis_goes_by_its_status(
     assert found.type == f"http_{status}"
 
 
+def wrapped(kind: str, inner: bytes, before: str = "proxy.Error: SomeException - ") -> bytes:
+    """As gateways answer: the API's own error whole, inside the message of theirs."""
+    message = f"{before}{inner.decode()}\n\nproxy: no other way was tried."
+    return json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "outer", "inner", "kind", "trouble", "code"),
+    [
+        (500, "api_error", ("overloaded_error", "busy", None), OVERLOADED, None, None),
+        (
+            429,
+            "rate_limit_error",
+            ("rate_limit_error", "over", "enforced_spend_limit_reached"),
+            ACCOUNT,
+            SPEND_CAP,
+            "enforced_spend_limit_reached",
+        ),
+        (
+            400,
+            "invalid_request_error",
+            ("invalid_request_error", "twice", "tool_name_conflict"),
+            ROW,
+            None,
+            "tool_name_conflict",
+        ),
+    ],
+)
+def test_the_apis_error_inside_a_gateways_message_is_the_one_that_counts(
+    status: int,
+    outer: str,
+    inner: tuple[str, str, str | None],
+    kind: FailureKind,
+    trouble: AccountTrouble | None,
+    code: str | None,
+) -> None:
+    found = failure(outcome_of_reply(status, {"content-type": "application/json"}, wrapped(outer, error(*inner))))
+    assert (found.kind, found.trouble, found.code) == (kind, trouble, code)
+    assert (found.type, found.message) == inner[:2]
+    assert found.origin.request_id == "req_body"
+
+
+def test_an_error_that_the_api_signs_is_taken_at_its_word() -> None:
+    quoted = wrapped("invalid_request_error", error("authentication_error"), before="your prompt says ")
+    assert failure(outcome_of_reply(400, JSON, quoted)).kind is ROW
+
+
+@pytest.mark.parametrize("cut", [30, 60, 90])
+def test_a_wrapped_error_that_is_cut_short_is_left_as_it_is(cut: int) -> None:
+    body = wrapped("api_error", error("overloaded_error")[:cut])
+    assert failure(outcome_of_reply(500, {}, body)).type == "api_error"
+
+
+def test_a_gateways_own_shape_is_read_for_its_message() -> None:
+    body = b'{"error":{"message":"No\\nroute","type":"internal_server_error","param":null,"code":"500"}}'
+    found = failure(outcome_of_reply(500, {}, body))
+    assert found.message == "HTTP 500 without an error of the API: No route"
+
+
+def test_a_gateway_without_a_database_that_does_not_know_the_key_refuses_the_key() -> None:
+    body = b'{"error":{"message":"No connected db.","type":"no_db_connection","param":null,"code":"400"}}'
+    found = failure(outcome_of_reply(400, {}, body))
+    assert (found.kind, found.trouble) == (ACCOUNT, CREDENTIALS)
+
+
+def test_a_model_that_a_gateway_has_no_way_to_is_the_runs_trouble() -> None:
+    body = error("invalid_request_error", "anthropic_messages: Invalid model name passed in model=claude-x. Call")
+    assert failure(outcome_of_reply(400, {}, body)).trouble is MODEL
+
+
 @pytest.mark.parametrize(
     ("status", "kind_name", "word", "kind"),
     [

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.trap_examples import ASK, HAIKU_5_5, OPUS_5_5, TRAPPED, Example
+from tests.trap_examples import ASK, DOUBTFUL, HAIKU_5_5, OPUS_5_5, TRAPPED, Doubt, Example
 
 
 def name(example: Example) -> str:
@@ -84,12 +84,40 @@ def test_all_traps_of_a_job_are_told_at_once(cli: Cli, folder: Path) -> None:
     assert "job.yaml has 3 errors." in told
 
 
-@pytest.mark.parametrize(("model", "word"), [("claude-sonnet-4-5", "lifecycle"), ("claude-fable-5-2", "retention")])
+@pytest.mark.parametrize("doubt", DOUBTFUL, ids=lambda doubt: doubt.rule)
 @pytest.mark.parametrize("command", [("check",), ("run", "--simulate", "--progress", "none")])
-def test_what_is_doubtful_is_a_warning(
-    cli: Cli, folder: Path, model: str, word: str, command: tuple[str, ...]
+def test_what_is_doubtful_is_a_warning(cli: Cli, folder: Path, doubt: Doubt, command: tuple[str, ...]) -> None:
+    job(folder, Example("doubt", doubt.model, doubt.fields, "", ""))
+    done = cli(command[0], "job.yaml", "-i", "rows.jsonl", *command[1:])
+    assert done.exit_code == 0, done.stderr
+    assert f"warning[{doubt.rule}]" in done.stderr
+    assert doubt.said in flat(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("claude-sonnet-4-5", "claude-sonnet-4-5-20250929 is deprecated and retires on 2026-11-30"),
+        ("claude-haiku-4-5", "has been possible since 2026-10-15"),
+    ],
+)
+@pytest.mark.parametrize("command", [("check",), ("run", "--simulate", "--progress", "none")])
+def test_a_model_that_goes_soon_is_a_warning(
+    cli: Cli, folder: Path, model: str, said: str, command: tuple[str, ...]
 ) -> None:
     job(folder, Example("soon", model, {}, "", ""))
     done = cli(command[0], "job.yaml", "-i", "rows.jsonl", *command[1:])
     assert done.exit_code == 0, done.stderr
-    assert f"warning[{word}]" in done.stderr
+    assert "warning[lifecycle]" in done.stderr
+    assert said in flat(done.stderr)
+
+
+@pytest.mark.parametrize("command", [("check",), ("run", "--simulate", "--progress", "none")])
+def test_a_retired_model_is_refused_with_its_day_and_another(
+    cli: Cli, folder: Path, command: tuple[str, ...]
+) -> None:
+    job(folder, Example("gone", "claude-opus-4-1-20250805", {}, "", ""))
+    done = cli(command[0], "job.yaml", "-i", "rows.jsonl", *command[1:])
+    assert done.exit_code == 6, done.stderr
+    assert "claude-opus-4-1-20250805 was retired on" in flat(done.stderr)
+    assert "claude-opus-5-5" in done.stderr

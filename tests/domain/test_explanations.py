@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
+from anthropic._error_classes import ERROR_CLASSES
+from anthropic.types.shared import ErrorType
 
 from runner.api.taxonomy import verdict
 from runner.domain.explanations import (
@@ -50,6 +54,36 @@ def test_a_status_that_nobody_has_told_of_is_explained_by_its_class(status: int)
     assert entry is not None
     found = verdict(status=status, error_type="brand_new_error", code="brand_new", message="")
     assert found.kind in KIND_OF_FATE[entry.fate]
+
+
+# Codes of the official client's table that no call of ours can meet: of the Admin API, of Managed Agents, of apps.
+NOT_OF_THESE_ENDPOINTS = (
+    "already_", "bundle_", "cannot_", "claude_", "compliance_", "concurrent_membership", "email_", "environment_",
+    "external_key_", "heartbeat_", "invalid_config", "invalid_metadata", "invite_", "key_profile_", "org_",
+    "organization_level_", "parent_", "plugin_", "rbac_", "scan_", "settings_", "slack_", "spend_limits_admin",
+    "workspace_",
+)  # fmt: skip
+OF_THE_CLIENT = [
+    (status, code)
+    for status, code in ERROR_CLASSES
+    if code is not None and not code.startswith(NOT_OF_THESE_ENDPOINTS)
+]
+
+
+@pytest.mark.parametrize(("status", "code"), OF_THE_CLIENT)
+def test_every_code_that_the_official_client_knows_is_explained_with_its_status(status: int, code: str) -> None:
+    assert code in ERROR_CODES
+    assert EXPLANATIONS[code].status == status
+
+
+def test_every_code_that_is_explained_is_one_that_the_client_knows() -> None:
+    assert set(ERROR_CODES) == {code for _, code in OF_THE_CLIENT}
+
+
+def test_every_status_and_type_that_the_official_client_knows_is_explained() -> None:
+    assert {status for status, code in ERROR_CLASSES if code is None} <= set(STATUSES)
+    # Which it does not list, and the service sends.
+    assert set(get_args(ErrorType)) | {"request_too_large"} == set(ERROR_TYPES)
 
 
 def test_the_simulators_types_are_explained() -> None:

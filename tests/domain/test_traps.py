@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any
 
 import pytest
 
-from runner.domain.model_rules import retiring
 from runner.domain.model_traits import traits_of
 from runner.domain.pricing import shipped_prices
 from runner.domain.traps import doubts, traps
@@ -15,20 +13,29 @@ from runner.simulator import Request, Simulator, SimulatorConfig
 from tests.simulator.calls import body
 from tests.trap_examples import (
     ASK,
+    COMPUTER,
+    DOUBTFUL,
+    ENABLED,
+    FORCED,
     FREE,
     HAIKU_5_5,
     NEW,
-    OPUS_4_7,
+    OLD,
     OPUS_5,
     OPUS_5_5,
+    PREFILL,
     SONNET_5_5,
+    THINKING_SENT_BACK,
     TRAPPED,
+    Doubt,
     Example,
+    effort,
     output,
+    thinking,
 )
 from tests.turned_clock import TurnedClock
 
-ALL_BETAS = "advisor-tool-2026-03-01,computer-use-2025-11-24,mcp-client-2025-11-20"
+ALL_BETAS = "advisor-tool-2026-03-01,computer-use-2025-11-24,fast-mode-2026-02-01,mcp-client-2025-11-20"
 
 
 def asked(fields: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +83,69 @@ def test_both_readings_refuse_it(example: Example) -> None:
 @pytest.mark.parametrize(("model", "fields", "version"), FREE)
 def test_both_readings_take_it(model: str, fields: dict[str, Any], version: str) -> None:
     assert not refused(fields, model, version)
+
+
+# -- every published trap, of every model there is
+
+PUBLISHED = {
+    "any sampling parameter in version 2026-10-21": {"sampling-version"},
+    "sampling parameters other than the default": {"sampling-default"},
+    "temperature and top_p together": {"sampling-both"},
+    "prefill": {"prefill"},
+    "thinking.type enabled": {"enabled"},
+    "thinking.type adaptive": {"adaptive"},
+    "thinking.type disabled": {"disabled"},
+    "forced tool_choice": {"forced"},
+    "the tool computer_20251124": {"computer"},
+    "inference_geo": {"geo"},
+    "speed": {"speed"},
+    "max_tokens above the model's": {"max-tokens"},
+    "edited history under thinking blocks": {"bound-thinking"},
+    "web fetch on Opus 5": {"tool-not-offered"},
+    "retention of 30 days": {"retention"},
+}
+
+
+@pytest.mark.parametrize("published", PUBLISHED)
+def test_every_published_trap_has_examples_from_job_to_message(published: str) -> None:
+    assert PUBLISHED[published] <= {one.row for one in TRAPPED} | {one.rule for one in DOUBTFUL}
+
+
+SHAPES: dict[str, tuple[dict[str, Any], str]] = {
+    "temperature in the new version": ({"temperature": 1}, NEW),
+    "another temperature": ({"temperature": 0.2}, OLD),
+    "another top_p": ({"top_p": 0.5}, OLD),
+    "top_k": ({"top_k": 40}, OLD),
+    "the default temperature": ({"temperature": 1}, OLD),
+    "temperature and top_p": ({"temperature": 0.2, "top_p": 0.5}, OLD),
+    "prefill": (PREFILL, NEW),
+    "enabled": (ENABLED, NEW),
+    "adaptive": (thinking("adaptive"), NEW),
+    "disabled": (thinking("disabled"), NEW),
+    "disabled at effort max": (thinking("disabled") | effort("max"), NEW),
+    "between_tools": (thinking("between_tools"), NEW),
+    "forced": (FORCED, NEW),
+    "computer": (COMPUTER, NEW),
+    "geo": ({"inference_geo": "us"}, NEW),
+    "fast": ({"speed": "fast"}, NEW),
+    "128,001 tokens": ({"max_tokens": 128_001}, NEW),
+    "64,001 tokens": ({"max_tokens": 64_001}, NEW),
+    **{f"effort {level}": (effort(level), NEW) for level in ("low", "medium", "high", "xhigh", "max")},
+}
+
+
+# Nobody tells whether this is refused: it is sent, and the simulator refuses it.
+NOT_TOLD = {("disabled", HAIKU_5_5), ("disabled at effort max", HAIKU_5_5)}
+
+
+@pytest.mark.parametrize("model", sorted(shipped_prices().models))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_readings_agree_of_every_model(shape: str, model: str) -> None:
+    fields, version = SHAPES[shape]
+    if (shape, model) in NOT_TOLD:
+        assert (found(fields, model, version), refused(fields, model, version)) == (set(), True)
+        return
+    assert bool(found(fields, model, version)) == refused(fields, model, version)
 
 
 # -- batches
@@ -133,44 +203,15 @@ def doubted(fields: dict[str, Any], model: str) -> set[str]:
     return {doubt.rule for doubt in doubts(asked(fields), model=model)}
 
 
-def test_a_tool_that_a_model_was_launched_without_is_doubted() -> None:
-    fetch = {"tools": [{"type": "web_fetch_20260318", "name": "web_fetch"}]}
-    assert doubted(fetch, OPUS_5) == {"tool-not-offered"}
-    assert doubted(fetch, OPUS_5_5) == set()
+@pytest.mark.parametrize("doubt", DOUBTFUL, ids=lambda doubt: doubt.rule)
+def test_what_is_doubtful_is_doubted_and_what_is_not_is_not(doubt: Doubt) -> None:
+    assert doubt.rule in doubted(doubt.fields, doubt.model)
+    assert doubt.rule not in doubted(doubt.fields, doubt.not_of)
 
 
-def test_thinking_that_is_sent_back_to_models_that_bind_it_is_doubted() -> None:
-    back = {
-        "messages": [ASK, {"role": "assistant", "content": [{"type": "thinking", "thinking": "", "signature": "s"}]}]
-    }
-    assert doubted(back, SONNET_5_5) == {"bound-thinking"}
-    assert doubted(back, OPUS_4_7) == set()
+def test_who_says_what_to_do_with_unbound_thinking_is_not_doubted() -> None:
     bound = {"thinking": {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
-    assert doubted(back | bound, SONNET_5_5) == set()
-
-
-def test_fable_is_told_to_need_retention_and_mythos_to_need_a_verified_organization() -> None:
-    assert doubted({}, "claude-fable-5-2") == {"retention"}
-    assert doubted({}, "claude-mythos-5-2") == {"restricted-model"}
-
-
-# -- retirement
-
-
-@pytest.mark.parametrize(
-    ("model", "day", "said"),
-    [
-        ("claude-sonnet-4-5", date(2026, 11, 21), "retires on 2026-11-30"),
-        ("claude-opus-4-5", date(2026, 11, 21), "may be retired from 2026-11-24 on"),
-        ("claude-haiku-4-5", date(2026, 11, 21), "may be retired from 2026-10-15 on"),
-        ("claude-sonnet-4-5", date(2026, 10, 1), None),
-        ("claude-opus-5-5", date(2026, 11, 21), None),
-        ("claude-opus-9", date(2026, 11, 21), None),
-    ],
-)
-def test_a_model_that_goes_soon_is_told(model: str, day: date, said: str | None) -> None:
-    told = retiring(model, shipped_prices(), day)
-    assert (told is None) if said is None else (told is not None and said in told)
+    assert doubted(THINKING_SENT_BACK | bound, SONNET_5_5) == set()
 
 
 def test_every_priced_model_has_its_traits() -> None:

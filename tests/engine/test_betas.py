@@ -13,11 +13,14 @@ from runner.domain.job import Job, Mode
 from runner.domain.states import PauseReason
 from runner.errors import JobInvalid
 from runner.files.job_file import load_job
-from tests.beta_examples import ASK, EXAMPLES
+from tests.beta_examples import ASK, EXAMPLES, NOT_IN_A_BODY
 from tests.engine.batch_house import Office, batch_job, office
 from tests.engine.house import MODEL, House, prompts
+from tests.engine.test_files import work as work_with_files
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("long_looks")]
+RULES = {rule.id: rule for rule in beta_facts().rules}
+NOTHING: tuple[dict[str, Any], list[str], None] = ({}, [], None)
 NOT_IN_BATCHES = {rule.id for rule in beta_facts().rules if rule.in_batches is False}
 
 
@@ -36,11 +39,14 @@ def noted(api: Office) -> list[set[str]]:
 
 def job_of(house: House, rule: str, mode: str) -> Job:
     """A job file of this rule's request, as a person would write it."""
-    fields, _, model = EXAMPLES[rule]
+    fields, _, model = EXAMPLES.get(rule, NOTHING)
     told = {"max_tokens": 4_000, **fields}
     if "messages" not in told:
         told["messages"] = ASK
     job = {"name": rule.replace("_", "-"), "model": model or MODEL, "mode": mode, "request": told}
+    if rule in NOT_IN_A_BODY:
+        job |= {"betas": list(RULES[rule].betas), "headers": {"anthropic-user-profile-id": "profile_1"}}
+    (house.folder / "a.txt").write_text("a text")
     if mode == "batch":
         job["batch"] = {"probe": False, "warm_cache": "never"}
     path = house.folder / "job.yaml"
@@ -51,16 +57,18 @@ def job_of(house: House, rule: str, mode: str) -> Job:
 async def sent_with(house: House, rule: str, mode: str) -> set[str]:
     house.write([b"{}"])
     told = job_of(house, rule, mode)
-    async with office(house) as api:
+    async with office(house, betas=told.betas) as api:
         seen = noted(api)
-        changes = {name: getattr(told, name) for name in ("model", "request", "mode", "batch", "betas")}
+        changes = {name: getattr(told, name) for name in ("model", "request", "mode", "batch", "betas", "headers")}
         run = house.new_run([b"{}"], **changes)
-        end = await api.work(run)
+        end = await (work_with_files(api, run) if rule == "files_in_messages" else api.work(run))
         [row] = house.rows(run)
         assert end.pause is None
         assert row.result.status == "succeeded", row.result.error_message
-    assert len(seen) == 1
-    return seen[0]
+    uploads = rule == "files_in_messages"
+    assert len(seen) == 1 + uploads
+    assert not uploads or seen[0] == set(), "nor does the upload need a name"
+    return seen[-1]
 
 
 @pytest.mark.parametrize("rule", [rule for rule in EXAMPLES if rule != "output_300k"])
@@ -71,6 +79,18 @@ async def test_a_live_call_goes_with_what_its_job_needs(house: House, rule: str)
 @pytest.mark.parametrize("rule", [rule for rule in EXAMPLES if rule not in NOT_IN_BATCHES])
 async def test_a_batch_goes_with_what_its_job_needs(house: House, rule: str) -> None:
     assert await sent_with(house, rule, "batch") == set(EXAMPLES[rule][1])
+
+
+@pytest.mark.parametrize("mode", ["live", "batch"])
+@pytest.mark.parametrize("rule", sorted(NOT_IN_A_BODY))
+async def test_what_nothing_shows_goes_out_as_it_is_written(house: House, rule: str, mode: str) -> None:
+    assert await sent_with(house, rule, mode) == set(RULES[rule].betas)
+
+
+def test_every_rule_is_tested_live_and_in_batches() -> None:
+    assert RULES.keys() == EXAMPLES.keys() | NOT_IN_A_BODY
+    assert EXAMPLES.keys() >= NOT_IN_BATCHES
+    assert RULES["output_300k"].when["all"][0] == {"context": "batch"}, "the one rule that is of batches alone"
 
 
 @pytest.mark.parametrize("rule", sorted(NOT_IN_BATCHES))

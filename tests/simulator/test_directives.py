@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from runner.simulator import Simulator, SimulatorConfig, expected_message
 from tests.simulator.calls import body, error_of, params, post
 from tests.turned_clock import TurnedClock
@@ -99,10 +101,17 @@ def test_error_may_name_a_code() -> None:
     assert error_of(reply)["details"] == {"error_code": "cmek_key_unreachable"}
 
 
-def test_error_413_is_a_page_from_the_edge() -> None:
-    reply = post(simulator(), body("[[sim:error=413]]"))
+@pytest.mark.parametrize(("wish", "status"), [("error=413", 413), ("error=502:edge", 502), ("flaky=1:429:edge", 429)])
+def test_pages_of_the_edge_are_html_and_name_no_request(wish: str, status: int) -> None:
+    reply = post(simulator(), body(f"[[sim:{wish}]]"))
+    assert reply.status == status
     assert reply.body.startswith(b"<html>")
     assert "request-id" not in dict(reply.headers)
+
+
+def test_error_413_with_a_type_is_the_services_own() -> None:
+    reply = post(simulator(), body("[[sim:error=413:request_too_large]]"))
+    assert (reply.status, error_of(reply)["type"]) == (413, "request_too_large")
 
 
 def test_flaky_fails_for_the_first_calls_with_this_body() -> None:

@@ -208,7 +208,7 @@ def test_a_decision_stands_above_the_screen() -> None:
 def test_a_line_of_a_log_tells_what_is_with_the_api() -> None:
     line = plain_line("progress", in_batches(), "03:00:04")
     assert line.startswith("03:00:04 progress 249682/412388 60.5% failed=71 with_api=150000 spent=$29.38 ")
-    assert line.endswith(" committed=$17.63 eta=08:30-09:10")
+    assert line.endswith(" committed=$17.63 rate_limited=3 overloaded=1 eta=08:30-09:10")
 
 
 def test_rows_of_unknown_end_are_told_apart_in_a_log() -> None:

@@ -26,7 +26,7 @@ def events(*moments: dict[str, object]) -> list[str]:
 
 def test_a_line_as_it_stands_in_a_log() -> None:
     progress = numbers(done=11_997, failed=3, total=50_000, spent_pico=USD * 12 // 10, cap_pico=None, eta_s=460)
-    line = "03:00:04 progress 12000/50000 24.0% failed=3 spent=$1.20 eta=00:07:40"
+    line = "03:00:04 progress 12000/50000 24.0% failed=3 spent=$1.20 rate_limited=3 overloaded=1 eta=00:07:40"
     assert plain_line("progress", progress, "03:00:04") == line
 
 

@@ -18,7 +18,7 @@ from runner.clock import SECOND, Clock
 from runner.domain.batch import BatchStatus
 from runner.domain.decide import pause_of
 from runner.domain.listings import Listing, listing_of
-from runner.domain.outcome import Failure, FailureKind
+from runner.domain.outcome import AccountTrouble, Failure, FailureKind
 from runner.domain.submission import CreateReply
 from runner.engine.stop import Stop
 
@@ -114,7 +114,7 @@ class BatchCalls:
         told: T = await retrying(self._once, call)
         if isinstance(told, Failure) and told.kind is FailureKind.ACCOUNT:
             pause = pause_of(told)
-            self._stop.pause_for(pause.reason, pause.message)
+            self._stop.pause_for(pause.reason, _without_batches(told, pause.message))
         return told
 
     async def _once(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -144,6 +144,13 @@ class BatchCalls:
         if isinstance(told, Failure) and told.retry_after_s:
             return told.retry_after_s
         return wait_random_exponential(multiplier=0.5, max=SLOWEST_RETRY_S)(state)
+
+
+def _without_batches(failure: Failure, message: str) -> str:
+    """Gateways that offer Messages alone are common: then it is the mode that is wrong, not the address."""
+    if failure.trouble is not AccountTrouble.ADDRESS:
+        return message
+    return f"there are no Message Batches at this address; --mode live asks it row by row ({message})"
 
 
 def _goes_again(told: object) -> bool:
