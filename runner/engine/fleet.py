@@ -27,7 +27,7 @@ from runner.domain.states import PauseReason, RunState
 from runner.engine.member import Member
 from runner.engine.queue import Queue
 from runner.engine.run import GRACE_S, Parts, RunEnd, work_on
-from runner.errors import CredentialsRefused, RunLocked, RunnerError, StoreFault, UsageInvalid
+from runner.errors import CredentialsRefused, RunLocked, RunnerError, StoreFault, UsageInvalid, first_of
 from runner.store.fleet import Worker
 from runner.store.lease import LEASE_US
 from runner.store.store import Store
@@ -85,7 +85,7 @@ class FleetMember:
         self._wanted = anyio.Event()
         self._signal = 0
         self._beaten_s = parts.clock.monotonic()
-        self._tasks: TaskGroup | None = None
+        self._work: TaskGroup | None = None
         more = {} if parts.later_s is None else {"later_s": parts.later_s}
         self._most_chunks = most_chunks(parts.worker.slots)
         self._queue = Queue(
@@ -116,19 +116,25 @@ class FleetMember:
         await to_thread.run_sync(self._store.fleet.register, self._parts.worker)
         watched = threading.Thread(target=self._watch, daemon=True)
         watched.start()
-        async with self._queue.opened(), anyio.create_task_group() as tasks:
-            self._tasks = tasks
+        try:
+            await self._serve()
+        except* RunnerError as group:
+            raise first_of(group) from None
+        await to_thread.run_sync(self._store.fleet.leave, self._name)
+        return self._signal
+
+    async def _serve(self) -> None:
+        async with self._queue.opened(), anyio.create_task_group() as helpers:
             for helper in (self._beat, self._sweep, self._supply, self._keep_time, self._obey, *self._parts.beside):
-                tasks.start_soon(helper)
+                helpers.start_soon(helper)
             async with anyio.create_task_group() as work:
+                self._work = work
                 work.start_soon(self._queue.serve)
                 await self._leaving.wait()
                 self._queue.stop()
                 for member in self._members.values():
                     member.drain(self._signal)
-            tasks.cancel_scope.cancel()
-        await to_thread.run_sync(self._store.fleet.leave, self._name)
-        return self._signal
+            helpers.cancel_scope.cancel()
 
     # --- what the queue hands out
 
@@ -146,9 +152,9 @@ class FleetMember:
             found = self._members.get(run)
             if found is not None and not found.is_leaving:
                 return found
-            if self._tasks is None:
+            if self._work is None:
                 return None
-            opened: Member | None = await self._tasks.start(self._part_in, run)
+            opened: Member | None = await self._work.start(self._part_in, run)
             return opened
 
     async def _part_in(self, run_id: int, *, task_status: TaskStatus[Member | None]) -> None:
@@ -162,6 +168,8 @@ class FleetMember:
                 member = Member(run, parts, self._name)
                 self._members[run_id] = member
                 self._share()
+                if self._leaving.is_set():  # since we began to open it
+                    member.drain(self._signal)
                 task_status.started(member)
                 told = True
                 log.info("run_joined", extra={"run": run.label, "job": run.job.name})
@@ -180,10 +188,14 @@ class FleetMember:
                 task_status.started(None)
 
     async def _whole(self, run: int) -> None:
+        if self._work is not None and not self._leaving.is_set():
+            ended = anyio.Event()
+            self._work.start_soon(self._work_on, run, ended)
+            await ended.wait()
+
+    async def _work_on(self, run: int, ended: anyio.Event) -> None:
         """Batches, cancels, ends: under the run's hold, without waiting for what the service still works on."""
         found = await to_thread.run_sync(self._store.run_by_id, run)
-        if self._leaving.is_set():
-            return
         try:
             async with self._parts.parts_of(found) as parts:
                 await self._left(await work_on(found, parts), ours=True)
@@ -193,6 +205,8 @@ class FleetMember:
             raise
         except RunnerError as error:
             await self._refuse(found, error)
+        finally:
+            ended.set()
 
     async def _refuse(self, run: Run, error: RunnerError) -> None:
         """This run cannot be worked on; with the next member it would be the same."""

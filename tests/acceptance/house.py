@@ -58,7 +58,7 @@ class Desk:
             env=self.environment(),
             stdin=told.pop("stdin", subprocess.DEVNULL),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=told.pop("stderr", subprocess.PIPE),
             **told,
         )
 
@@ -98,6 +98,11 @@ class Api:
     @property
     def billed(self) -> int:
         return int(self._get("tallies").get("billed", 0))
+
+    def bill(self) -> list[dict[str, Any]]:
+        """Each call that was executed, in the order in which they came."""
+        with urllib.request.urlopen(f"{self.url}/_simulator/ledger", timeout=60) as reply:
+            return [json.loads(line) for line in reply]
 
     def faults(self, *faults: dict[str, Any]) -> None:
         self._send("faults", json.dumps(faults).encode())

@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 
+from tests.acceptance.fleet import Fleet, check_books, check_every_row_once, ended_rows, launched, sql, until
 from tests.acceptance.house import MODEL, Api, Desk, ended, prompts
 
 ROWS = 3_000
 LEASE_S = 3
-
-
-class Fleet:
-    """Workers of one desk."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.workers: list[subprocess.Popen[bytes]] = []
-
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        process = self.desk.start("worker", *words)
-        self.workers.append(process)
-        return process
-
-    def told(self) -> list[dict[str, Any]]:
-        workers: list[dict[str, Any]] = json.loads(self.desk.type("workers", "--json").check(0).stdout)["workers"]
-        return workers
-
-    def stop(self) -> None:
-        for process in self.workers:
-            with suppress(ProcessLookupError):
-                process.kill()
-            process.communicate()
 
 
 @pytest.fixture
@@ -53,43 +27,6 @@ def fleet(live: Desk, pg_url: str) -> Iterator[Fleet]:
     fleet.stop()
 
 
-def sql(desk: Desk, statement: str) -> list[tuple[Any, ...]]:
-    url = desk.env["RUNNER_DATABASE_URL"].replace("postgresql+psycopg", "postgresql")
-    with psycopg.connect(url, autocommit=True) as connection:
-        done = connection.execute(statement)  # type: ignore[arg-type]
-        return done.fetchall() if done.description else []
-
-
-def until(true: Callable[[], object], within_s: float = 120) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-
-
-def ended_rows(desk: Desk) -> int:
-    return int(sql(desk, "SELECT count(*) FROM results")[0][0])
-
-
-def launched(desk: Desk, *words: str) -> str:
-    told = desk.type("run", "rows.jsonl", "-m", MODEL, "--detach", "--json", *words).check(0)
-    return str(told.events[0]["run"])
-
-
-def check_every_row_once(desk: Desk, name: str = "out.jsonl") -> None:
-    lines = desk.lines(name)
-    assert [line["index"] for line in lines] == list(range(ROWS))
-    assert Counter(line["status"] for line in lines) == {"succeeded": ROWS}
-
-
-def check_books(desk: Desk, api: Api, most_unknown: int) -> None:
-    """Each call on the bill is in the books with its cost, or as unknown."""
-    kinds = dict(sql(desk, "SELECT kind, count(*) FROM ledger GROUP BY kind"))
-    assert sum(kinds.values()) >= api.billed
-    assert kinds.get("unknown", 0) <= most_unknown
-    assert kinds["spend"] == ROWS
-
-
 def test_two_workers_finish_a_run_though_one_is_killed(fleet: Fleet, api: Api) -> None:
     desk, slots = fleet.desk, 16
     run = launched(desk, "--concurrency", str(slots))
@@ -99,8 +36,8 @@ def test_two_workers_finish_a_run_though_one_is_killed(fleet: Fleet, api: Api) -
     assert {one["state"] for one in fleet.told()} == {"working"}
     first.send_signal(signal.SIGKILL)
     desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=2 * slots)
+    check_every_row_once(desk, ROWS)
+    check_books(desk, api, ROWS, most_unknown=2 * slots)
 
 
 def test_emptying_the_queue_in_mid_run_only_delays_it(fleet: Fleet, api: Api) -> None:
@@ -110,8 +47,8 @@ def test_emptying_the_queue_in_mid_run_only_delays_it(fleet: Fleet, api: Api) ->
     until(lambda: ended_rows(desk) > ROWS // 10)
     sql(desk, "TRUNCATE procrastinate_jobs, procrastinate_workers, procrastinate_events CASCADE")
     desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=0)
+    check_every_row_once(desk, ROWS)
+    check_books(desk, api, ROWS, most_unknown=0)
 
 
 def test_a_worker_leaves_in_order_and_another_goes_on(fleet: Fleet, api: Api) -> None:
@@ -125,8 +62,8 @@ def test_a_worker_leaves_in_order_and_another_goes_on(fleet: Fleet, api: Api) ->
     assert sql(desk, "SELECT count(*) FROM sends") == [(0,)]
     fleet.start("--slots", "16")
     desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=0)
+    check_every_row_once(desk, ROWS)
+    check_books(desk, api, ROWS, most_unknown=0)
 
 
 def test_a_worker_that_slept_through_its_leases_changes_nothing_when_it_wakes(fleet: Fleet, api: Api) -> None:
@@ -141,8 +78,8 @@ def test_a_worker_that_slept_through_its_leases_changes_nothing_when_it_wakes(fl
     before = sql(desk, "SELECT idx, at_us, request_id FROM results ORDER BY idx")
     sleeper.send_signal(signal.SIGCONT)
     desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=slots)
+    check_every_row_once(desk, ROWS)
+    check_books(desk, api, ROWS, most_unknown=slots)
     after = {row[0]: row for row in sql(desk, "SELECT idx, at_us, request_id FROM results")}
     assert [after[row[0]] for row in before] == before
 
@@ -157,7 +94,7 @@ def test_a_storm_of_lost_connections_costs_no_row(fleet: Fleet, api: Api) -> Non
         until(lambda share=share: ended_rows(desk) >= share * ROWS // 10)  # type: ignore[misc]
         sql(desk, others + "pg_backend_pid()")
     desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
+    check_every_row_once(desk, ROWS)
     # One that gives up ends in good order, for whoever supervises it to start it again.
     for process in fleet.workers:
         if process.poll() is not None:
@@ -193,8 +130,8 @@ def test_the_whole_topology_as_processes_fires_a_schedule_and_replaces_a_worker(
         until((desk.folder / "out.jsonl").exists, within_s=60)
         until(lambda: _newest_fire(desk)["state"] == "done")
         assert told.read_text().count('"occasions"') == 1, "whoever ended the run tells, and nobody else"
-        check_every_row_once(desk)
-        check_books(desk, api, most_unknown=0)
+        check_every_row_once(desk, ROWS)
+        check_books(desk, api, ROWS, most_unknown=0)
     finally:
         scheduler.send_signal(signal.SIGTERM)
         ended(scheduler).check(143)
@@ -215,7 +152,7 @@ def test_batches_hold_nothing_while_they_are_out_and_are_read_by_whoever_is_free
     first.send_signal(signal.SIGKILL)
     fleet.start("--slots", "16")
     desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
+    check_every_row_once(desk, ROWS)
     assert sql(desk, "SELECT count(*) FROM ledger WHERE kind <> 'spend'") == [(0,)]
 
 
@@ -271,5 +208,5 @@ def test_a_run_is_taken_back_from_the_fleet_and_given_to_it_again(fleet: Fleet, 
     assert ended_rows(desk) < ROWS
     desk.type("resume", run, "--detach").check(0)
     desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=0)
+    check_every_row_once(desk, ROWS)
+    check_books(desk, api, ROWS, most_unknown=0)
