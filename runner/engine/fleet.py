@@ -11,7 +11,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +48,8 @@ DECLINE_S = 1.0
 # Shared time is read from the database as often.
 CLOCK_S = 60.0
 
+# Returns with the number of the signal, once there was one.
+Leaving = Callable[[], Awaitable[int]]
 PartsOf = Callable[[Run], AbstractAsyncContextManager[Parts]]
 
 
@@ -57,7 +60,11 @@ def most_chunks(slots: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetParts:
-    """What a member is made of. `parts_of` opens what a run is worked with; `on_end` hears of runs that were left."""
+    """What a member is made of. `parts_of` opens what a run is worked with; `on_end` hears of runs that were left.
+
+    What runs `beside` the work is cancelled at its end; what is `heeding` the signal waits for it with the function
+    that it is given, and ends by itself, while calls in flight do.
+    """
 
     store: Store
     clock: SystemClock
@@ -67,6 +74,7 @@ class FleetParts:
     parts_of: PartsOf
     on_end: Callable[[RunEnd], None]
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+    heeding: tuple[Callable[[Leaving], Coroutine[Any, Any, None]], ...] = ()
     grace_s: float = GRACE_S
     later_s: float | None = None
 
@@ -80,6 +88,7 @@ class FleetMember:
         self._clock = parts.clock
         self._name = parts.worker.name
         self._members: dict[int, Member] = {}
+        self._waited_s: Counter[str] = Counter()  # by parts that have ended
         self._opening = anyio.Lock()
         self._leaving = anyio.Event()
         self._wanted = anyio.Event()
@@ -111,6 +120,14 @@ class FleetMember:
     def runs(self) -> list[str]:
         return [member.progress().run for member in self._members.values()]
 
+    @property
+    def waited_s(self) -> Mapping[str, float]:
+        """How long calls of this process have waited for each limit."""
+        total = Counter(self._waited_s)
+        for member in self._members.values():
+            total.update(member.waited_s)
+        return total
+
     async def serve(self) -> int:
         """Work until a signal; which one that was. Raises StoreFault when the database is away for too long."""
         await to_thread.run_sync(self._store.fleet.register, self._parts.worker)
@@ -130,11 +147,17 @@ class FleetMember:
             async with anyio.create_task_group() as work:
                 self._work = work
                 work.start_soon(self._queue.serve)
+                for heeding in self._parts.heeding:
+                    work.start_soon(heeding, self._signaled)
                 await self._leaving.wait()
                 self._queue.stop()
                 for member in self._members.values():
                     member.drain(self._signal)
             helpers.cancel_scope.cancel()
+
+    async def _signaled(self) -> int:
+        await self._leaving.wait()
+        return self._signal
 
     # --- what the queue hands out
 
@@ -178,6 +201,7 @@ class FleetMember:
                 finally:
                     if self._members.get(run_id) is member:
                         del self._members[run_id]
+                    self._waited_s.update(member.waited_s)
                     self._share()
             await self._left(end, ours=member.moved)
         except StoreFault:

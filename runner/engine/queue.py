@@ -40,10 +40,10 @@ PLACES = 10_000
 AGAIN_S = 2.0
 
 log = logging.getLogger(__name__)
-# Each job is a line at INFO to procrastinate, and each lost connection one at WARNING to its pool: what matters of
-# them is logged here.
+# Each job is a line at INFO to procrastinate, and each lost connection one at WARNING to its driver: what matters
+# of them is logged here.
 logging.getLogger("procrastinate").setLevel(logging.WARNING)
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def _was_lost(error: BaseException) -> bool:

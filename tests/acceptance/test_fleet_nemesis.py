@@ -45,6 +45,7 @@ class Scale:
     lease_s: float
     cuts: int
     terminations: int
+    rounds: int
     look_s: float
 
     @property
@@ -53,11 +54,13 @@ class Scale:
 
 
 SMALL = Scale(
-    rows=1_600, workers=3, slots=16, row_bytes=30_000, latency_s=0.4, lease_s=1.5, cuts=20, terminations=4, look_s=0.8
-)
+    rows=1_300, workers=3, slots=16, row_bytes=30_000, latency_s=0.6, lease_s=1.5, cuts=20, terminations=4, rounds=1,
+    look_s=0.8,
+)  # fmt: skip
 WHOLE = Scale(
-    rows=10_000, workers=4, slots=16, row_bytes=100, latency_s=1.6, lease_s=30, cuts=200, terminations=20, look_s=4.0
-)
+    rows=10_000, workers=4, slots=16, row_bytes=100, latency_s=1.6, lease_s=30, cuts=200, terminations=20, rounds=2,
+    look_s=4.0,
+)  # fmt: skip
 
 
 class Pulse:
@@ -249,10 +252,12 @@ def test_whatever_happens_to_a_fleet_every_row_ends_once_and_the_work_goes_on(
             nemesis.strike("killed", lambda: nemesis.kill(first))
             nemesis.strike("frozen", lambda: nemesis.freeze(frozen))
             nemesis.strike("thawed", lambda: nemesis.thaw(frozen))
-            nemesis.strike("database restarted", lambda: postgres.restart_hard(room))
-            nemesis.strike("cut after commits", nemesis.cut, lasts=True)
-            nemesis.strike("queue emptied", nemesis.empty_the_queue)
-            nemesis.strike("connections terminated", nemesis.terminate, lasts=True)
+            for _ in range(scale.rounds):
+                nemesis.strike("database restarted", lambda: postgres.restart_hard(room))
+                nemesis.strike("cut after commits", nemesis.cut, lasts=True)
+                nemesis.strike("queue emptied", nemesis.empty_the_queue)
+                nemesis.strike("connections terminated", nemesis.terminate, lasts=True)
+            until(lambda: nemesis.pulse.ended == scale.rows, within_s=scale.rows * scale.latency_s / scale.slots)
             desk.type("attach", run, "-o", "out.jsonl").check(0)
             nemesis.check_workers()
             check_every_row_once(desk, scale.rows)

@@ -145,8 +145,12 @@ async def test_estimates_that_are_off_by_half_cost_little(house: House, binding:
 
 async def test_a_limit_of_the_run_itself_is_kept_as_well(house: House) -> None:
     service = Direct(house.clock, **LATENCY)
-    minutes = await worked(house, rows(**BINDING["rpm"][1]), service, rpm=RPM)
-    check(minutes, {"rpm": RPM}, "rpm")
+    process = Process(house.store, house.clock, service, rows(**BINDING["rpm"][1]), rpm=RPM)
+    await all_at_work(house.clock, process)
+    check(Minutes(service.simulator.ledger.offers), {"rpm": RPM}, "rpm")
+    waited_s = process.scopes.waited_s
+    assert max(waited_s, key=waited_s.__getitem__) == "requests", waited_s
+    assert waited_s["requests"] > 60.0
 
 
 @pytest.mark.parametrize("burst_s", [1.0, A_MINUTE])
