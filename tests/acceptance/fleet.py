@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from tests.acceptance.house import MODEL, Api, Desk
+from tests.environment import ROOT
+
+WRONG_CLOCK = """\
+import time
+
+right, right_ns = time.time, time.time_ns
+time.time = lambda: right() + {off_s}
+time.time_ns = lambda: right_ns() + {off_s} * 10**9
+"""
 
 
 class Fleet:
@@ -23,13 +34,22 @@ class Fleet:
         self.desk = desk
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *words: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start one, with `env` of its own beside the desk's."""
+    def start(self, *words: str, env: dict[str, str] | None = None, clock_off_s: int = 0) -> subprocess.Popen[bytes]:
+        """Start one, with `env` of its own beside the desk's, on a machine whose clock is wrong by so much."""
         desk = replace(self.desk, env=self.desk.env | (env or {}))
+        if clock_off_s:
+            desk.env["PYTHONPATH"] = f"{self._wrong_clock(clock_off_s)}{os.pathsep}{ROOT}"
         with (self.desk.folder / f"worker-{len(self.workers)}.log").open("wb") as log:
             process = desk.start("worker", *words, stderr=log)
         self.workers.append(process)
         return process
+
+    def _wrong_clock(self, off_s: int) -> Path:
+        """A folder from which the interpreter takes another clock when it starts."""
+        folder = self.desk.folder / f"clock{off_s:+}"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(WRONG_CLOCK.format(off_s=off_s))
+        return folder
 
     def said(self, worker: subprocess.Popen[bytes]) -> str:
         return (self.desk.folder / f"worker-{self.workers.index(worker)}.log").read_text()
