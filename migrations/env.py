@@ -31,5 +31,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    with create_engine(os.environ["RUNNER_DATABASE_URL"]).begin() as opened:
+    engine = create_engine(os.environ["RUNNER_DATABASE_URL"])
+    with engine.begin() as opened:
         run(opened)
+    engine.dispose()

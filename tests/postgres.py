@@ -66,6 +66,14 @@ def server_url(room: Path) -> str:
         return note.read_text()
 
 
+def own_server(room: Path) -> str:
+    """The URL of a server that nobody else uses, for tests that break it. Raises NoPostgres."""
+    url, why = _system_server(room)
+    if url is None:
+        raise NoPostgres(why)
+    return url
+
+
 def restart_hard(room: Path) -> None:
     """As after a crash: everybody is thrown out at once, and it recovers. Of the system's server only."""
     binaries = _system_binaries()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from ruamel.yaml import YAML
 
 from runner.cli.root import COMMANDS, root
 from runner.engine.run import GRACE_S
+from tests.environment import clean_environment
 
 DOCKER = Path(__file__).parents[1] / "docker"
 IMAGE = (DOCKER / "Dockerfile").read_text()
@@ -66,6 +70,32 @@ def test_every_command_and_option_for_kubernetes_is_one_of_ours() -> None:
         if document["kind"] == "Deployment":
             assert pod["terminationGracePeriodSeconds"] > GRACE_S
             assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def linted(*words: str) -> None:
+    linter = Path(sysconfig.get_path("scripts")) / words[0]
+    done = subprocess.run([linter, *words[1:]], cwd=DOCKER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout.decode()
+
+
+def test_the_linters_find_nothing_in_the_image_nor_in_compose() -> None:
+    linted("hadolint", "Dockerfile")
+    linted("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
+
+
+def test_what_is_for_kubernetes_is_what_its_api_takes() -> None:
+    linted("kubernetes-validate", "--strict", *sorted(str(path) for path in DOCKER.glob("kubernetes/*.yaml")))
+
+
+def test_the_cronjob_that_is_printed_is_what_the_api_of_kubernetes_takes(tmp_path: Path) -> None:
+    job = "version: 1\nname: nightly\nmodel: claude-haiku-5-5\ninput: { path: rows.jsonl }\nprompt: Say {{ text }}\n"
+    (tmp_path / "job.yaml").write_text(job + 'schedule: { cron: "30 2 * * *", timezone: Europe/Berlin }\n')
+    (tmp_path / "rows.jsonl").write_text('{"text": "hello"}\n')
+    words = [sys.executable, "-m", "runner", "k8s", "cronjob", str(tmp_path / "job.yaml")]
+    env = clean_environment(RUNNER_HOME=str(tmp_path / "home"))
+    printed = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, check=True).stdout
+    (tmp_path / "cronjob.yaml").write_bytes(printed)
+    linted("kubernetes-validate", "--strict", str(tmp_path / "cronjob.yaml"))
 
 
 def check_words(words: list[str]) -> None:

@@ -85,16 +85,16 @@ def worker(context: Context, slots: int, health: int | None, schedules: bool, na
             beat_us=now_us,
         )
         sending = partial(_sending, context, store, clock, both(saw, spans))
-        beside = []
+        beside, heeding = [], []
         if schedules:
             from runner.cli.scheduler import beside_worker
 
-            beside.append(beside_worker(context, store))
+            heeding.append(beside_worker(context, store))
         told: dict[str, FleetMember] = {}
         if health is not None:
             from runner.cli.health import served
 
-            beside.append(partial(served, health, lambda: told["member"]))
+            beside.append(partial(served, health, lambda: told["member"], lambda: store.fleet.seen(clock.now_us())))
         parts = FleetParts(
             store=store,
             clock=clock,
@@ -104,6 +104,7 @@ def worker(context: Context, slots: int, health: int | None, schedules: bool, na
             parts_of=partial(_parts_of, sending, slots),
             on_end=lambda end: tell_of_run(context, store, end.run),
             beside=tuple(beside),
+            heeding=tuple(heeding),
             later_s=timing_of(context.settings).poll_s,
         )
         say(f"worker {me.name}: {slots} slots. SIGTERM lets calls in flight end and gives the rest to the others.")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import anyio
+from anyio import to_thread
 from anyio.abc import SocketStream
 
 from runner.cli.metrics import METRICS_TYPE, exposition
-from runner.errors import UsageInvalid
+from runner.domain.seen import StoreSeen
+from runner.errors import StoreFault, UsageInvalid
 
 ASK_BYTES = 4_096
 ASK_S = 5.0
@@ -28,9 +30,12 @@ class Patient(Protocol):
     @property
     def runs(self) -> list[str]: ...
 
+    @property
+    def waited_s(self) -> Mapping[str, float]: ...
 
-async def served(port: int, patient: Callable[[], Patient]) -> None:
-    """Answer on every address of this machine, until cancelled."""
+
+async def served(port: int, patient: Callable[[], Patient], store: Callable[[], StoreSeen]) -> None:
+    """Answer on every address of this machine, until cancelled. `store` blocks."""
     try:
         listener = await anyio.create_tcp_listener(local_port=port)
     except OSError as problem:
@@ -40,12 +45,12 @@ async def served(port: int, patient: Callable[[], Patient]) -> None:
         async with stream:
             with anyio.move_on_after(ASK_S):
                 asked = await stream.receive(ASK_BYTES)
-                await stream.send(_reply(asked, patient()))
+                await stream.send(await _reply(asked, patient(), store))
 
     await listener.serve(answer)
 
 
-def _reply(asked: bytes, patient: Patient) -> bytes:
+async def _reply(asked: bytes, patient: Patient, store: Callable[[], StoreSeen]) -> bytes:
     words = asked.split(b" ", 2)
     path = words[1].partition(b"?")[0] if len(words) > 1 else b""
     if path == b"/healthz":
@@ -53,11 +58,19 @@ def _reply(asked: bytes, patient: Patient) -> bytes:
         status = "200 OK" if patient.is_well else "503 Service Unavailable"
         return _http(status, "application/json", json.dumps(told).encode())
     if path == b"/metrics":
-        text = exposition(patient.in_flight)
+        text = exposition(patient.in_flight, patient.waited_s, await _seen(store))
         if text is None:
             return _http("501 Not Implemented", "text/plain", b"pip install 'claude-job-runner[metrics]'\n")
         return _http("200 OK", METRICS_TYPE, text)
     return _http("404 Not Found", "text/plain", b"/healthz or /metrics\n")
+
+
+async def _seen(store: Callable[[], StoreSeen]) -> StoreSeen | None:
+    """While the database is away there are the numbers of this process."""
+    try:
+        return await to_thread.run_sync(store, abandon_on_cancel=True)
+    except StoreFault:
+        return None
 
 
 def _http(status: str, kind: str, body: bytes) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from runner import __version__
-from runner.domain.seen import CallSeen
+from runner.domain.seen import CallSeen, StoreSeen
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # From a short answer to a long one with thinking.
@@ -30,6 +31,14 @@ class Metrics:
         self.spend = Counter("runner_spend_usd", "What answered calls cost.", ["job", "model"], **told)
         self.last = Gauge("runner_last_success_timestamp_seconds", "The newest good answer.", ["job"], **told)
         self.in_flight = Gauge("runner_requests_in_flight", "Calls that are out.", **told)
+        per = ["job", "per"]
+        self.budget = Gauge("runner_budget_usd", "What a run, a day or a month may spend.", per, **told)
+        self.used = Gauge("runner_budget_used_usd", "What of it is spent or reserved.", per, **told)
+        self.batches = Gauge("runner_batches", "Batches of this store, not yet read to the end.", ["state"], **told)
+        self.waits = Counter(
+            "runner_rate_limit_wait_seconds", "How long calls have waited for a limit.", ["limit"], **told
+        )
+        self._waited_s: dict[str, float] = {}
         Gauge("runner_build_info", "This program.", ["version"], **told).labels(__version__).set(1)
 
     def saw(self, call: CallSeen) -> None:
@@ -44,6 +53,22 @@ class Metrics:
             self.spend.labels(call.job, call.model).inc(call.cost_pico / 1e12)
         if call.outcome == "answer":
             self.last.labels(call.job).set(call.ended_us / 1e6)
+
+    def waited(self, waited_s: Mapping[str, float]) -> None:
+        """The sums so far."""
+        for limit, seconds in waited_s.items():
+            self.waits.labels(limit).inc(max(0.0, seconds - self._waited_s.get(limit, 0.0)))
+        self._waited_s = dict(waited_s)
+
+    def store(self, seen: StoreSeen) -> None:
+        """As it is now: what is no more is not told any more."""
+        for gauge in (self.budget, self.used, self.batches):
+            gauge.clear()
+        for budget in seen.budgets:
+            self.budget.labels(budget.job, budget.per).set(budget.cap_pico / 1e12)
+            self.used.labels(budget.job, budget.per).set(budget.used_pico / 1e12)
+        for state, count in seen.batches.items():
+            self.batches.labels(state).set(count)
 
 
 class _Kept:
@@ -64,11 +89,15 @@ def saw(call: CallSeen) -> None:
         _KEPT.metrics.saw(call)
 
 
-def exposition(in_flight: int) -> bytes | None:
+def exposition(in_flight: int, waited_s: Mapping[str, float], store: StoreSeen | None) -> bytes | None:
     """All numbers in Prometheus' text form; None without the extra."""
-    if _KEPT.metrics is None:
+    metrics = _KEPT.metrics
+    if metrics is None:
         return None
     from prometheus_client import generate_latest
 
-    _KEPT.metrics.in_flight.set(in_flight)
-    return generate_latest(_KEPT.metrics.registry)
+    metrics.in_flight.set(in_flight)
+    metrics.waited(waited_s)
+    if store is not None:
+        metrics.store(store)
+    return generate_latest(metrics.registry)

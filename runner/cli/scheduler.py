@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -58,8 +58,11 @@ def look_once(context: Context) -> int:
         return anyio.run(_Scheduler(context, store).once)
 
 
-def beside_worker(context: Context, store: Store) -> Callable[[], Coroutine[Any, Any, None]]:
-    """The scheduler as a part of a worker, which passes signals on itself."""
+Leaving = Callable[[], Awaitable[int]]
+
+
+def beside_worker(context: Context, store: Store) -> Callable[[Leaving], Coroutine[Any, Any, None]]:
+    """The scheduler as a part of a worker, which says when a signal has come."""
     return _Scheduler(context, store, detach=True).beside
 
 
@@ -75,8 +78,19 @@ class _Scheduler:
         self._codes: list[int] = []
 
     async def serve(self) -> int:
+        await self._look_until_left(self._obey_signals)
+        return 128 + (self._signal or 0)
+
+    async def beside(self, leaving: Leaving) -> None:
+        async def heed() -> None:
+            self._leave(await leaving())
+
+        await self._look_until_left(heed)
+
+    async def _look_until_left(self, heed: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Until a signal comes and the children, to which it is passed on, have ended."""
         async with anyio.create_task_group() as tasks:
-            for helper in (self._obey_signals, self._beat):
+            for helper in (heed, self._beat):
                 tasks.start_soon(helper)
             async with anyio.create_task_group() as children:
                 while self._signal is None:
@@ -84,15 +98,6 @@ class _Scheduler:
                     with anyio.move_on_after(LOOK_S):
                         await self._stopped.wait()
             tasks.cancel_scope.cancel()
-        return 128 + (self._signal or 0)
-
-    async def beside(self) -> None:
-        """Until cancelled; then its children go on by themselves."""
-        async with anyio.create_task_group() as children:
-            children.start_soon(self._beat)
-            while True:
-                await self._look(children)
-                await anyio.sleep(LOOK_S)
 
     async def once(self) -> int:
         async with anyio.create_task_group() as tasks:
@@ -134,7 +139,9 @@ class _Scheduler:
                 self._pass_on(process)
             code = await process.wait()
         finally:
-            self._children.pop(key, None)
+            left = self._children.pop(key, None)
+            if left is not None and left.returncode is None:  # this process gives up: so does what it has started
+                self._pass_on(left)
         self._codes.append(code)
         log.info("fire_ended", extra={"schedule": name, "fire_us": start.fire_us, "exit": code})
 
@@ -155,11 +162,14 @@ class _Scheduler:
     async def _obey_signals(self) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
-                self._signal = number
-                self._stopped.set()
-                for process in self._children.values():
-                    if process is not None:
-                        self._pass_on(process)
+                self._leave(number)
+
+    def _leave(self, number: int) -> None:
+        self._signal = number
+        self._stopped.set()
+        for process in self._children.values():
+            if process is not None:
+                self._pass_on(process)
 
     def _pass_on(self, process: Process) -> None:
         with suppress(ProcessLookupError):

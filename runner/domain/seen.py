@@ -1,8 +1,8 @@
-"""One call as those see it who count and trace: no prompt, no answer, no key of a row. Pure."""
+"""One call, and the whole, as those see it who count and trace: no prompt, no answer, no key of a row. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -32,3 +32,23 @@ class CallSeen:
 
 
 Saw = Callable[[CallSeen], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetSeen:
+    """A budget that holds now: of a job's runs that have not ended, or of its day or month; `job` is empty for what
+    holds for everything. Pico-dollars; what is reserved counts as used."""
+
+    job: str
+    per: str
+    cap_pico: int
+    used_pico: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreSeen:
+    """What all who share a store have: budgets with a cap, and batches that have not been read to their end, by
+    state."""
+
+    budgets: Sequence[BudgetSeen] = ()
+    batches: Mapping[str, int] = field(default_factory=dict)

@@ -79,6 +79,15 @@ class Share:
                 wait_s = own_s
         return wait_s
 
+    def waits_for(self, amounts: Amounts, now_s: float) -> int | None:
+        """Which dimension a call of this size waits for longest; None where it is only for the renewal itself."""
+        waits = {
+            dimension: math.inf if flow.left < flow.least else flow.pace.wait_s(amounts[dimension], now_s)
+            for dimension, flow in self._limited
+        }
+        longest = max(waits, key=waits.__getitem__, default=None)
+        return longest if longest is not None and waits[longest] > 0.0 else None
+
     def take(self, amounts: Amounts) -> None:
         """The call goes."""
         for dimension, flow in self._limited:

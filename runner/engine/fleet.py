@@ -11,7 +11,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from runner.domain.states import PauseReason, RunState
 from runner.engine.member import Member
 from runner.engine.queue import Queue
 from runner.engine.run import GRACE_S, Parts, RunEnd, work_on
-from runner.errors import CredentialsRefused, RunLocked, RunnerError, StoreFault, UsageInvalid
+from runner.errors import CredentialsRefused, RunLocked, RunnerError, StoreFault, UsageInvalid, first_of
 from runner.store.fleet import Worker
 from runner.store.lease import LEASE_US
 from runner.store.store import Store
@@ -47,6 +48,8 @@ DECLINE_S = 1.0
 # Shared time is read from the database as often.
 CLOCK_S = 60.0
 
+# Returns with the number of the signal, once there was one.
+Leaving = Callable[[], Awaitable[int]]
 PartsOf = Callable[[Run], AbstractAsyncContextManager[Parts]]
 
 
@@ -57,7 +60,11 @@ def most_chunks(slots: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetParts:
-    """What a member is made of. `parts_of` opens what a run is worked with; `on_end` hears of runs that were left."""
+    """What a member is made of. `parts_of` opens what a run is worked with; `on_end` hears of runs that were left.
+
+    What runs `beside` the work is cancelled at its end; what is `heeding` the signal waits for it with the function
+    that it is given, and ends by itself, while calls in flight do.
+    """
 
     store: Store
     clock: SystemClock
@@ -67,6 +74,7 @@ class FleetParts:
     parts_of: PartsOf
     on_end: Callable[[RunEnd], None]
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+    heeding: tuple[Callable[[Leaving], Coroutine[Any, Any, None]], ...] = ()
     grace_s: float = GRACE_S
     later_s: float | None = None
 
@@ -80,12 +88,13 @@ class FleetMember:
         self._clock = parts.clock
         self._name = parts.worker.name
         self._members: dict[int, Member] = {}
+        self._waited_s: Counter[str] = Counter()  # by parts that have ended
         self._opening = anyio.Lock()
         self._leaving = anyio.Event()
         self._wanted = anyio.Event()
         self._signal = 0
         self._beaten_s = parts.clock.monotonic()
-        self._tasks: TaskGroup | None = None
+        self._work: TaskGroup | None = None
         more = {} if parts.later_s is None else {"later_s": parts.later_s}
         self._most_chunks = most_chunks(parts.worker.slots)
         self._queue = Queue(
@@ -111,23 +120,43 @@ class FleetMember:
     def runs(self) -> list[str]:
         return [member.progress().run for member in self._members.values()]
 
+    @property
+    def waited_s(self) -> Mapping[str, float]:
+        """How long calls of this process have waited for each limit."""
+        total = Counter(self._waited_s)
+        for member in self._members.values():
+            total.update(member.waited_s)
+        return total
+
     async def serve(self) -> int:
         """Work until a signal; which one that was. Raises StoreFault when the database is away for too long."""
         await to_thread.run_sync(self._store.fleet.register, self._parts.worker)
         watched = threading.Thread(target=self._watch, daemon=True)
         watched.start()
-        async with self._queue.opened(), anyio.create_task_group() as tasks:
-            self._tasks = tasks
+        try:
+            await self._serve()
+        except* RunnerError as group:
+            raise first_of(group) from None
+        await to_thread.run_sync(self._store.fleet.leave, self._name)
+        return self._signal
+
+    async def _serve(self) -> None:
+        async with self._queue.opened(), anyio.create_task_group() as helpers:
             for helper in (self._beat, self._sweep, self._supply, self._keep_time, self._obey, *self._parts.beside):
-                tasks.start_soon(helper)
+                helpers.start_soon(helper)
             async with anyio.create_task_group() as work:
+                self._work = work
                 work.start_soon(self._queue.serve)
+                for heeding in self._parts.heeding:
+                    work.start_soon(heeding, self._signaled)
                 await self._leaving.wait()
                 self._queue.stop()
                 for member in self._members.values():
                     member.drain(self._signal)
-            tasks.cancel_scope.cancel()
-        await to_thread.run_sync(self._store.fleet.leave, self._name)
+            helpers.cancel_scope.cancel()
+
+    async def _signaled(self) -> int:
+        await self._leaving.wait()
         return self._signal
 
     # --- what the queue hands out
@@ -146,9 +175,9 @@ class FleetMember:
             found = self._members.get(run)
             if found is not None and not found.is_leaving:
                 return found
-            if self._tasks is None:
+            if self._work is None:
                 return None
-            opened: Member | None = await self._tasks.start(self._part_in, run)
+            opened: Member | None = await self._work.start(self._part_in, run)
             return opened
 
     async def _part_in(self, run_id: int, *, task_status: TaskStatus[Member | None]) -> None:
@@ -162,6 +191,8 @@ class FleetMember:
                 member = Member(run, parts, self._name)
                 self._members[run_id] = member
                 self._share()
+                if self._leaving.is_set():  # since we began to open it
+                    member.drain(self._signal)
                 task_status.started(member)
                 told = True
                 log.info("run_joined", extra={"run": run.label, "job": run.job.name})
@@ -170,6 +201,7 @@ class FleetMember:
                 finally:
                     if self._members.get(run_id) is member:
                         del self._members[run_id]
+                    self._waited_s.update(member.waited_s)
                     self._share()
             await self._left(end, ours=member.moved)
         except StoreFault:
@@ -180,10 +212,14 @@ class FleetMember:
                 task_status.started(None)
 
     async def _whole(self, run: int) -> None:
+        if self._work is not None and not self._leaving.is_set():
+            ended = anyio.Event()
+            self._work.start_soon(self._work_on, run, ended)
+            await ended.wait()
+
+    async def _work_on(self, run: int, ended: anyio.Event) -> None:
         """Batches, cancels, ends: under the run's hold, without waiting for what the service still works on."""
         found = await to_thread.run_sync(self._store.run_by_id, run)
-        if self._leaving.is_set():
-            return
         try:
             async with self._parts.parts_of(found) as parts:
                 await self._left(await work_on(found, parts), ours=True)
@@ -193,6 +229,8 @@ class FleetMember:
             raise
         except RunnerError as error:
             await self._refuse(found, error)
+        finally:
+            ended.set()
 
     async def _refuse(self, run: Run, error: RunnerError) -> None:
         """This run cannot be worked on; with the next member it would be the same."""

@@ -7,17 +7,22 @@ Emptying its tables in the middle of a run delays the run by one sweep.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
-from procrastinate import App, PsycopgConnector
-from procrastinate.exceptions import AlreadyEnqueued, ProcrastinateException
+import psycopg
+from procrastinate import App, PsycopgConnector, sql
+from procrastinate.connector import Notify
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, ProcrastinateException
 from procrastinate.jobs import Status
 from procrastinate.worker import Worker
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from runner.errors import StoreFault
+from runner.store.database import RECONNECT_S
 from runner.store.fleet import Hint
 from runner.store.fleet_queries import CHUNK_TASK, RUN_TASK
 from runner.store.lease import LEASE_US
@@ -35,8 +40,62 @@ PLACES = 10_000
 AGAIN_S = 2.0
 
 log = logging.getLogger(__name__)
-# Each job is a line at INFO to procrastinate, and what matters of it is logged here.
+# Each job is a line at INFO to procrastinate, and each lost connection one at WARNING to its driver: what matters
+# of them is logged here.
 logging.getLogger("procrastinate").setLevel(logging.WARNING)
+logging.getLogger("psycopg").setLevel(logging.ERROR)
+
+
+def _was_lost(error: BaseException) -> bool:
+    """The connection, or there was none to be had."""
+    return isinstance(error, ConnectorException) and isinstance(
+        error.__cause__, psycopg.OperationalError | errors.IdleInTransactionSessionTimeout
+    )
+
+
+_RECONNECTS = AsyncRetrying(
+    retry=retry_if_exception(_was_lost),
+    wait=wait_random_exponential(multiplier=0.1, max=5),
+    stop=stop_after_delay(RECONNECT_S),
+    reraise=True,
+)
+
+
+class _Patient(PsycopgConnector):
+    """Repeats what a lost connection has interrupted, as the store does: by itself the queue gives up at once, and
+    what it could not say about a job it never says.
+
+    All of it may be repeated but the taking of a job: a second try would take a second job, and nobody would know of
+    the first. There the queue begins anew, and what it had taken is found by a sweep.
+    """
+
+    async def execute_query_async(self, query: str, **told: Any) -> None:
+        try:
+            await _RECONNECTS.copy()(super().execute_query_async, query, **told)
+        except ConnectorException as problem:
+            # A job that is gone is finished: by the try before, by another's sweep, or with the queue's tables.
+            if query != sql.queries["finish_job"] or not isinstance(problem.__cause__, errors.RaiseException):
+                raise
+
+    async def execute_query_one_async(self, query: str, **told: Any) -> dict[str, Any]:
+        once = super().execute_query_one_async
+        if query == sql.queries["fetch_job"]:
+            taken: dict[str, Any] = await once(query, **told)
+            return taken
+        found: dict[str, Any] = await _RECONNECTS.copy()(once, query, **told)
+        return found
+
+    async def execute_query_all_async(self, query: str, **told: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await _RECONNECTS.copy()(super().execute_query_all_async, query, **told)
+        return found
+
+    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
+        """Until cancelled. Without it workers look by themselves, so it is no hurry."""
+        while True:
+            try:
+                await super().listen_notify(on_notification, channels)
+            except ConnectorException:
+                await anyio.sleep(AGAIN_S)
 
 
 async def _end_when_idle(connection: AsyncConnection[Any]) -> None:
@@ -47,7 +106,11 @@ async def _end_when_idle(connection: AsyncConnection[Any]) -> None:
 
 
 class Queue:
-    """Puts hints in and hands them out to `on_chunk(run, seq)` and `on_run(run)`, at most `jobs` at once."""
+    """Puts hints in and hands them out to `on_chunk(run, seq)` and `on_run(run)`, at most `jobs` at once.
+
+    These only wait for work that is done elsewhere: when the queue begins anew they are cancelled, and the work goes
+    on. Raises StoreFault when the database is away for too long.
+    """
 
     def __init__(
         self,
@@ -60,7 +123,7 @@ class Queue:
         later_s: float = LATER_S,
     ) -> None:
         keepalives = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-        connector = PsycopgConnector(
+        connector = _Patient(
             conninfo=conninfo,
             min_size=1,
             max_size=4,
@@ -80,30 +143,37 @@ class Queue:
             fetch_job_polling_interval=POLL_S,
             install_signal_handlers=False,
             delete_jobs="always",
+            shutdown_graceful_timeout=0,
             update_heartbeat_interval=LEASE_S / 3,
             stalled_worker_timeout=LEASE_S,
         )
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        async with self._app.open_async():
+        with _mapped():
+            await self._app.open_async()
+        try:
             yield
+        finally:
+            await self._app.close_async()
 
     async def serve(self) -> None:
         """Hand jobs out until `stop`; then what is at work may end.
 
         The queue's own rows may be gone or its connection lost: it begins anew, and what it had handed out is put in
-        again by a sweep.
+        again by a sweep, unless the work on it goes on.
         """
         while not self._stopped:
             try:
                 await self._worker.run()  # type: ignore[no-untyped-call]
             except ProcrastinateException as problem:
-                log.warning("queue_lost", extra={"reason": type(problem).__name__})
+                log.warning("queue_lost", extra={"reason": type(problem.__cause__ or problem).__name__})
+            if not self._stopped:
                 await anyio.sleep(AGAIN_S)
 
     def stop(self) -> None:
         self._stopped = True
+        self._worker.shutdown_graceful_timeout = None
         self._worker.stop()  # type: ignore[no-untyped-call]
 
     async def put(self, hints: Sequence[Hint]) -> None:
@@ -122,16 +192,26 @@ class Queue:
                 priority=hint.priority * PLACES - min(hint.place, PLACES - 1),
                 **later,  # type: ignore[arg-type]
             )
-            try:
+            with _mapped(), suppress(AlreadyEnqueued):
                 await job.defer_async(**told)
-            except AlreadyEnqueued:
-                continue
 
     async def forget_stalled(self) -> int:
         """Take out the jobs of workers that are gone; what they were about is put in again from the truth."""
         manager = self._app.job_manager
-        await manager.prune_stalled_workers(LEASE_S)
-        stalled = list(await manager.get_stalled_jobs(seconds_since_heartbeat=LEASE_S))
-        for job in stalled:
-            await manager.finish_job(job, status=Status.FAILED, delete_job=True)
+        with _mapped():
+            await manager.prune_stalled_workers(LEASE_S)
+            stalled = list(await manager.get_stalled_jobs(seconds_since_heartbeat=LEASE_S))
+            for job in stalled:
+                await manager.finish_job(job, status=Status.FAILED, delete_job=True)
         return len(stalled)
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except AlreadyEnqueued:
+        raise
+    except ProcrastinateException as problem:
+        reason = type(problem.__cause__ or problem).__name__
+        raise StoreFault(f"the queue's database failed: {reason}.", name="database") from None

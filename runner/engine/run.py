@@ -530,6 +530,11 @@ class Engine:
             tell(self.progress())
             await anyio.sleep(PROGRESS_S)
 
+    @property
+    def waited_s(self) -> Mapping[str, float]:
+        """How long calls have waited for each limit."""
+        return self._scopes.waited_s
+
     def progress(self) -> Progress:
         """The numbers of this moment."""
         return progress_of(

@@ -15,6 +15,9 @@ from runner.domain.share import Share
 # After a hold the first calls leave one by one over this long, so that a waiting crowd does not start as one wave.
 RAMP_S = 1.0
 UNKNOWN = "unknown"
+# What a call may wait for, in the order of the dimensions; and the server's word to send nothing for a while.
+LIMITS = ("requests", "input_tokens", "output_tokens")
+HOLD = "retry_after"
 
 
 class Scope:
@@ -29,6 +32,7 @@ class Scope:
         self._held_until_s = 0.0
         self._ramp_until_s = 0.0
         self._next_step_s = 0.0
+        self._waits_since: tuple[str, float] | None = None  # what a call of this scope waits for, and since when
         self._setbacks = 0
         self._setback_us = 0
         self._last_success_us: int | None = None
@@ -74,6 +78,17 @@ class Scope:
     def _step(self) -> float:
         """Other processes wait for the same moment: no two keep the same step."""
         return self._step_s * (0.5 + self._chance.random())
+
+    # --- what is waited for
+
+    def waits(self, what: str | None, now_s: float) -> tuple[str, float] | None:
+        """A call waits for this now, or for nothing any more; what it has waited for until now, and how long."""
+        before, self._waits_since = self._waits_since, None if what is None else (what, now_s)
+        return None if before is None else (before[0], now_s - before[1])
+
+    @property
+    def is_waited_for(self) -> bool:
+        return self._waits_since is not None
 
     # --- what it has been through
 
@@ -125,6 +140,8 @@ class Scopes:
         self._known = known
         self._step_s = RAMP_S / concurrency
         self._scopes: dict[tuple[str, str | None], Scope] = {}
+        # By limit, how long calls of some scope have waited for it.
+        self.waited_s: dict[str, float] = {}
         self.own_name = f"run:{run}"
         self.own: Share | None = None
         if any(own):
@@ -168,17 +185,33 @@ class Scopes:
         """Seconds until a call may go; taken where that is now. `RENEW_FIRST` when a slice has to come first."""
         held_s = scope.hold_wait_s(now_s)
         if held_s > 0.0:
+            self._count_wait(scope, HOLD, now_s)
             return held_s
         wait_s = scope.share.wait_s(amounts, now_s)
         if self.own is not None:
             wait_s = max(wait_s, self.own.wait_s(amounts, now_s))
         if wait_s > 0.0:
+            self._count_wait(scope, self._limit_of(scope, amounts, now_s), now_s)
             return wait_s
+        if scope.is_waited_for:
+            self._count_wait(scope, None, now_s)
         scope.stepped(now_s)
         scope.share.take(amounts)
         if self.own is not None:
             self.own.take(amounts)
         return 0.0
+
+    def _limit_of(self, scope: Scope, amounts: Amounts, now_s: float) -> str | None:
+        for share in (scope.share, self.own):
+            dimension = None if share is None else share.waits_for(amounts, now_s)
+            if dimension is not None:
+                return LIMITS[dimension]
+        return None
+
+    def _count_wait(self, scope: Scope, what: str | None, now_s: float) -> None:
+        waited = scope.waits(what, now_s)
+        if waited is not None:
+            self.waited_s[waited[0]] = self.waited_s.get(waited[0], 0.0) + waited[1]
 
     def want_renewal(self, scope: Scope, now_s: float) -> bool:
         """Will a slice of this scope's calls soon be used up or too old?"""

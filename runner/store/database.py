@@ -30,6 +30,11 @@ JOURNAL_LIMIT_BYTES = 64 << 20
 # A lost PostgreSQL connection is taken up again, and its transaction replayed, for the time that a failover takes.
 RECONNECT_S = 30
 
+# Connections of one process: these are kept, so many more are opened while many threads are at work. A thread that
+# finds none waits: transactions last milliseconds.
+KEPT_CONNECTIONS, MORE_CONNECTIONS = 5, 10
+CONNECTION_WAIT_S = 30.0
+
 # Where else a PostgreSQL URL may carry a password.
 _SECRET_PARAMETERS = ("password", "sslpassword")
 
@@ -45,8 +50,8 @@ _GOING_OR_COMING = frozenset({"57P01", "57P02", "57P03"})
 
 
 def _is_away(error: BaseException) -> bool:
-    """The connection was lost, or there is none to be had: a restart, a failover."""
-    if _connection_was_lost(error):
+    """The connection was lost, or there is none to be had: a restart, a failover, all of ours in use by others."""
+    if _connection_was_lost(error) or isinstance(error, exc.TimeoutError):
         return True
     if not isinstance(error, exc.OperationalError) or not hasattr(error.orig, "sqlstate"):
         return False  # SQLite's errors have no such state
@@ -113,6 +118,9 @@ class Database:
             told: T = again(_in_transaction, engine, work)
             self._reached = True
             return told
+        except exc.TimeoutError:
+            hints = (f"database: {self.safe_url}", "it answers too slowly for what is asked of it, or not at all")
+            raise StoreFault("no connection to the database became free.", name="database", hints=hints) from None
         except exc.DBAPIError as error:
             raise _fault(error, self.safe_url) from None
 
@@ -283,6 +291,9 @@ def _postgresql_engine(url: URL) -> Engine:
         engine = create_engine(
             url.difference_update_query(["prepare_threshold"]),
             pool_pre_ping=True,
+            pool_size=KEPT_CONNECTIONS,
+            max_overflow=MORE_CONNECTIONS,
+            pool_timeout=CONNECTION_WAIT_S,
             hide_parameters=True,
             connect_args={
                 "application_name": "runner",

@@ -12,8 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from runner.domain.budget import EVERYTHING, Level, day_of, job_scope
+from runner.domain.seen import BudgetSeen, StoreSeen
 from runner.errors import SchemaMismatch, UsageInvalid
-from runner.store import claims, fleet_queries
+from runner.store import budgets, claims, fleet_queries
 from runner.store.database import Database
 from runner.store.group import Fence
 from runner.store.lease import LEASE_US
@@ -141,10 +143,34 @@ class Fleet:
 
         return self._database.read(work)
 
+    def seen(self, now_us: int) -> StoreSeen:
+        """What all who share this store have, for those who count."""
+
+        def work(connection: Connection) -> StoreSeen:
+            of_runs = [
+                BudgetSeen(job=row.job_name, per="run", cap_pico=int(row.cap_pico), used_pico=int(row.used_pico))
+                for row in connection.execute(fleet_queries.budgets_of_open_runs())
+            ]
+            standing = [_budget_seen(level) for level in budgets.standing(connection, day_of(now_us))]
+            batches = {row.state: row.batches for row in connection.execute(fleet_queries.open_batches())}
+            return StoreSeen(budgets=of_runs + standing, batches=batches)
+
+        return self._database.read(work)
+
     def offset_us(self, now_us: int) -> int:
         """How far the database's clock is ahead of `now_us`."""
         told: int = self._database.read(lambda c: c.execute(fleet_queries.server_time()).scalar_one())
         return told - now_us
+
+
+def _budget_seen(level: Level) -> BudgetSeen:
+    key = level.key
+    return BudgetSeen(
+        job="" if key.scope == EVERYTHING else key.scope.removeprefix(job_scope("")),
+        per=key.cap_key.period,
+        cap_pico=level.cap_pico or 0,
+        used_pico=level.spent_pico + level.committed_pico,
+    )
 
 
 def _worker(row: Any, runs: Sequence[str]) -> Worker:

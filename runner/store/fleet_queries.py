@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import Delete, Select, TextClause, Update, and_, delete, func, or_, select, text, tuple_, update
 
-from runner.domain.states import ChunkState, RunState
+from runner.domain.states import FINISHED_RUN, BatchState, ChunkState, RunState
 from runner.store.queries import RELEASED, insert_absent
-from runner.store.tables import chunks, runs, workers
+from runner.store.tables import batches, budgets, chunks, runs, workers
 
 CHUNK_TASK = "runner.chunk"
 RUN_TASK = "runner.run"
@@ -118,6 +118,30 @@ def runs_to_enqueue() -> TextClause:
                                                        AND c.state NOT IN ('done', 'canceled'))))
           AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs j WHERE j.status IN ('todo', 'doing')
                           AND j.queueing_lock = 'run:' || r.id)"""
+    )
+
+
+def open_batches() -> Select[Any]:
+    """By state, those of which something is still to come."""
+    ended = (BatchState.REFUSED, BatchState.NOT_SENT, BatchState.ABSENT, BatchState.INGESTED)
+    return (
+        select(batches.c.state, func.count().label("batches"))
+        .where(batches.c.state.not_in(ended))
+        .group_by(batches.c.state)
+    )
+
+
+def budgets_of_open_runs() -> Select[Any]:
+    """By job, the caps of its runs that have not ended, and what is used of them."""
+    return (
+        select(
+            runs.c.job_name,
+            func.sum(budgets.c.cap_pico).label("cap_pico"),
+            func.sum(budgets.c.spent_pico + budgets.c.committed_pico).label("used_pico"),
+        )
+        .join(runs, budgets.c.scope == func.concat("run:", runs.c.id))
+        .where(budgets.c.cap_pico.is_not(None), runs.c.state.not_in(FINISHED_RUN))
+        .group_by(runs.c.job_name)
     )
 
 

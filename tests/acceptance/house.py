@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.simulator.ledger import Offer
 from tests.environment import clean_environment
 
 MODEL = "claude-haiku-5-5"
@@ -58,7 +59,7 @@ class Desk:
             env=self.environment(),
             stdin=told.pop("stdin", subprocess.DEVNULL),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=told.pop("stderr", subprocess.PIPE),
             **told,
         )
 
@@ -98,6 +99,16 @@ class Api:
     @property
     def billed(self) -> int:
         return int(self._get("tallies").get("billed", 0))
+
+    @property
+    def offers(self) -> list[Offer]:
+        """Each call as the limits saw it, in the order in which they came."""
+        return [Offer(*told) for told in self._get("tallies")["offers"]]
+
+    def bill(self) -> list[dict[str, Any]]:
+        """Each call that was executed, in the order in which they came."""
+        with urllib.request.urlopen(f"{self.url}/_simulator/ledger", timeout=60) as reply:
+            return [json.loads(line) for line in reply]
 
     def faults(self, *faults: dict[str, Any]) -> None:
         self._send("faults", json.dumps(faults).encode())

@@ -1,46 +1,43 @@
-"""A fleet on PostgreSQL: workers as processes, one of them killed, the queue emptied, one leaving in order."""
+"""A fleet on PostgreSQL on ordinary days: workers as processes, who share runs, come and go, tell how they are."""
 
 from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 
-from tests.acceptance.house import MODEL, Api, Desk, ended, prompts
+from tests.acceptance.fleet import Fleet, check_books, check_every_row_once, ended_rows, launched, sql, until
+from tests.acceptance.house import MODEL, Api, Desk, api_process, ended, prompts
 
-ROWS = 3_000
+ROWS = 800
+SLOTS = ("--slots", "8")
 LEASE_S = 3
+# A small run that comes beside a large one has begun by then.
+BEGINS_S = 10.0
+JOB = f"""\
+version: 1
+name: hourly
+input: {{ path: rows.jsonl }}
+model: {MODEL}
+limits: {{ concurrency: 8 }}
+notify: [{{ on: [finished], command: [tee, -a, {{TOLD}}] }}]
+output: {{ path: out.jsonl }}
+"""
 
 
-class Fleet:
-    """Workers of one desk."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.workers: list[subprocess.Popen[bytes]] = []
-
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        process = self.desk.start("worker", *words)
-        self.workers.append(process)
-        return process
-
-    def told(self) -> list[dict[str, Any]]:
-        workers: list[dict[str, Any]] = json.loads(self.desk.type("workers", "--json").check(0).stdout)["workers"]
-        return workers
-
-    def stop(self) -> None:
-        for process in self.workers:
-            with suppress(ProcessLookupError):
-                process.kill()
-            process.communicate()
+@pytest.fixture(scope="module")
+def service() -> Iterator[Api]:
+    """Calls take a moment, so that there is a middle of a run."""
+    with api_process(latency_s=0.03) as api:
+        yield api
 
 
 @pytest.fixture
@@ -53,148 +50,66 @@ def fleet(live: Desk, pg_url: str) -> Iterator[Fleet]:
     fleet.stop()
 
 
-def sql(desk: Desk, statement: str) -> list[tuple[Any, ...]]:
-    url = desk.env["RUNNER_DATABASE_URL"].replace("postgresql+psycopg", "postgresql")
-    with psycopg.connect(url, autocommit=True) as connection:
-        done = connection.execute(statement)  # type: ignore[arg-type]
-        return done.fetchall() if done.description else []
+def fired(desk: Desk) -> None:
+    """A job on a schedule of which one fire is due."""
+    desk.write("job.yaml", [JOB.replace("{TOLD}", str(desk.folder / "told.jsonl"))])
+    desk.type("schedule", "add", "job.yaml", "--cron", "0 3 * * *").check(0)
+    desk.type("schedule", "backfill", "hourly", "--from", "2026-11-01", "--to", "2026-11-01T12:00").check(0)
 
 
-def until(true: Callable[[], object], within_s: float = 120) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
+def children_of(process: subprocess.Popen[bytes]) -> list[int]:
+    told = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
+    return [int(pid) for pid in told.stdout.split()]
 
 
-def ended_rows(desk: Desk) -> int:
-    return int(sql(desk, "SELECT count(*) FROM results")[0][0])
-
-
-def launched(desk: Desk, *words: str) -> str:
-    told = desk.type("run", "rows.jsonl", "-m", MODEL, "--detach", "--json", *words).check(0)
-    return str(told.events[0]["run"])
-
-
-def check_every_row_once(desk: Desk, name: str = "out.jsonl") -> None:
-    lines = desk.lines(name)
-    assert [line["index"] for line in lines] == list(range(ROWS))
-    assert Counter(line["status"] for line in lines) == {"succeeded": ROWS}
-
-
-def check_books(desk: Desk, api: Api, most_unknown: int) -> None:
-    """Each call on the bill is in the books with its cost, or as unknown."""
-    kinds = dict(sql(desk, "SELECT kind, count(*) FROM ledger GROUP BY kind"))
-    assert sum(kinds.values()) >= api.billed
-    assert kinds.get("unknown", 0) <= most_unknown
-    assert kinds["spend"] == ROWS
-
-
-def test_two_workers_finish_a_run_though_one_is_killed(fleet: Fleet, api: Api) -> None:
-    desk, slots = fleet.desk, 16
-    run = launched(desk, "--concurrency", str(slots))
-    first = fleet.start("--slots", str(slots))
-    fleet.start("--slots", str(slots))
-    until(lambda: ended_rows(desk) > ROWS // 10)
-    assert {one["state"] for one in fleet.told()} == {"working"}
-    first.send_signal(signal.SIGKILL)
-    desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=2 * slots)
-
-
-def test_emptying_the_queue_in_mid_run_only_delays_it(fleet: Fleet, api: Api) -> None:
+def test_a_run_goes_from_worker_to_worker_and_to_a_process_of_its_own_in_between(fleet: Fleet, api: Api) -> None:
+    """Each leaves in order: nothing stays behind that it has started, and nothing is asked twice."""
     desk = fleet.desk
-    run = launched(desk, "--concurrency", "16")
-    fleet.start("--slots", "16")
+    fired(desk)
+    first = fleet.start(*SLOTS)
     until(lambda: ended_rows(desk) > ROWS // 10)
-    sql(desk, "TRUNCATE procrastinate_jobs, procrastinate_workers, procrastinate_events CASCADE")
-    desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=0)
-
-
-def test_a_worker_leaves_in_order_and_another_goes_on(fleet: Fleet, api: Api) -> None:
-    desk = fleet.desk
-    run = launched(desk, "--concurrency", "16")
-    first = fleet.start("--slots", "16")
-    until(lambda: ended_rows(desk) > ROWS // 10)
+    started = children_of(first)
+    assert len(started) == 1, "its scheduler has one fire at work"
     first.send_signal(signal.SIGTERM)
-    ended(first).check(143)
+    fleet.left(first)
+    assert subprocess.run(["ps", "-p", str(started[0])], capture_output=True).returncode == 1
     assert fleet.told() == []
     assert sql(desk, "SELECT count(*) FROM sends") == [(0,)]
-    fleet.start("--slots", "16")
+
+    run = str(sql(desk, "SELECT label FROM runs")[0][0])
+    here = desk.start("resume", run)
+    until(lambda: sql(desk, "SELECT count(*) FROM chunks WHERE worker IS NULL AND state = 'running'")[0][0] > 0)
+    here.send_signal(signal.SIGTERM)
+    ended(here).check(143)
+    assert ended_rows(desk) < ROWS
+
+    desk.type("resume", run, "--detach").check(0)
+    fleet.start(*SLOTS, "--no-schedules")
     desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=0)
-
-
-def test_a_worker_that_slept_through_its_leases_changes_nothing_when_it_wakes(fleet: Fleet, api: Api) -> None:
-    desk, slots = fleet.desk, 16
-    run = launched(desk, "--concurrency", str(slots))
-    sleeper = fleet.start("--slots", str(slots), "--name", "sleeper")
-    until(lambda: ended_rows(desk) > ROWS // 10)
-    sleeper.send_signal(signal.SIGSTOP)
-    fleet.start("--slots", str(slots))
-    until(lambda: "gone" in {one["state"] for one in fleet.told()})
-    until(lambda: sql(desk, "SELECT count(*) FROM chunks WHERE worker = 'sleeper' AND state = 'running'") == [(0,)])
-    before = sql(desk, "SELECT idx, at_us, request_id FROM results ORDER BY idx")
-    sleeper.send_signal(signal.SIGCONT)
-    desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=slots)
-    after = {row[0]: row for row in sql(desk, "SELECT idx, at_us, request_id FROM results")}
-    assert [after[row[0]] for row in before] == before
-
-
-def test_a_storm_of_lost_connections_costs_no_row(fleet: Fleet, api: Api) -> None:
-    desk = fleet.desk
-    run = launched(desk, "--concurrency", "16")
-    for _ in range(2):
-        fleet.start("--slots", "16")
-    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
-    for share in range(1, 8):
-        until(lambda share=share: ended_rows(desk) >= share * ROWS // 10)  # type: ignore[misc]
-        sql(desk, others + "pg_backend_pid()")
-    desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    # One that gives up ends in good order, for whoever supervises it to start it again.
-    for process in fleet.workers:
-        if process.poll() is not None:
-            assert process.returncode > 2, process.communicate()
-
-
-JOB = f"""\
-version: 1
-name: hourly
-input: {{ path: rows.jsonl }}
-model: {MODEL}
-limits: {{ concurrency: 16 }}
-notify: [{{ on: [finished], command: [tee, -a, {{TOLD}}] }}]
-output: {{ path: out.jsonl }}
-"""
+    check_every_row_once(desk, ROWS)
+    check_books(desk, api, ROWS, most_unknown=0)
 
 
 def test_the_whole_topology_as_processes_fires_a_schedule_and_replaces_a_worker(fleet: Fleet, api: Api) -> None:
-    """Database, upgrade, scheduler, two workers; a fire is due; one of the workers is replaced in mid-run."""
+    """Database, upgrade, scheduler, two workers; a fire is due; one of the workers is replaced in mid-run, by one on
+    a machine whose clock is an hour ahead: all go by the database's."""
     desk = fleet.desk
-    told = desk.folder / "told.jsonl"
-    desk.write("job.yaml", [JOB.replace("{TOLD}", str(told))])
-    desk.type("schedule", "add", "job.yaml", "--cron", "0 3 * * *").check(0)
-    first = fleet.start("--slots", "16", "--health", "0", "--no-schedules")
-    fleet.start("--slots", "16", "--no-schedules")
+    fired(desk)
+    first = fleet.start(*SLOTS, "--health", "0", "--no-schedules")
+    fleet.start(*SLOTS, "--no-schedules")
     scheduler = desk.start("scheduler", "--detach")
     try:
-        desk.type("schedule", "backfill", "hourly", "--from", "2026-11-01", "--to", "2026-11-01T12:00").check(0)
         until(lambda: ended_rows(desk) > ROWS // 10)
         first.send_signal(signal.SIGTERM)
-        ended(first).check(143)
-        fleet.start("--slots", "16", "--no-schedules")
+        fleet.left(first)
+        fleet.start(*SLOTS, "--no-schedules", clock_off_s=3_600)
         until((desk.folder / "out.jsonl").exists, within_s=60)
         until(lambda: _newest_fire(desk)["state"] == "done")
-        assert told.read_text().count('"occasions"') == 1, "whoever ended the run tells, and nobody else"
-        check_every_row_once(desk)
-        check_books(desk, api, most_unknown=0)
+        assert sql(desk, "SELECT max(epoch) FROM chunks") <= [(2,)], "none was taken from a living worker"
+        told = (desk.folder / "told.jsonl").read_text()
+        assert told.count('"occasions"') == 1, "whoever ended the run tells, and nobody else"
+        check_every_row_once(desk, ROWS)
+        check_books(desk, api, ROWS, most_unknown=0)
     finally:
         scheduler.send_signal(signal.SIGTERM)
         ended(scheduler).check(143)
@@ -210,66 +125,51 @@ def test_batches_hold_nothing_while_they_are_out_and_are_read_by_whoever_is_free
     desk = fleet.desk
     desk.env |= {"RUNNER_BATCH_POLL_S": "1", "RUNNER_BATCH_WINDOW_S": "2", "RUNNER_BATCH_SETTLE_S": "1"}
     run = launched(desk, "--mode", "batch")
-    first = fleet.start("--slots", "16")
+    first = fleet.start(*SLOTS)
     until(lambda: sql(desk, "SELECT count(*) FROM batches WHERE provider_id IS NOT NULL")[0][0] > 0)
     first.send_signal(signal.SIGKILL)
-    fleet.start("--slots", "16")
+    fleet.start(*SLOTS)
     desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
+    check_every_row_once(desk, ROWS)
     assert sql(desk, "SELECT count(*) FROM ledger WHERE kind <> 'spend'") == [(0,)]
 
 
-def test_a_small_run_beside_a_large_one_begins_at_once(fleet: Fleet, api: Api) -> None:
-    desk = fleet.desk
-    desk.write("few.jsonl", prompts(20, first=100_000))
-    launched(desk, "--concurrency", "4")
-    fleet.start("--slots", "8")
-    until(lambda: ended_rows(desk) > 20)
-    began = time.monotonic()
-    told = desk.type("run", "few.jsonl", "-m", MODEL, "--detach", "--json").check(0)
-    desk.type("attach", str(told.events[0]["run"]), "-o", "few.out.jsonl").check(0)
-    assert time.monotonic() - began < 30
-    assert ended_rows(desk) < ROWS
-
-
-def test_a_worker_tells_its_health_and_its_numbers(fleet: Fleet, api: Api) -> None:
-    import socket
-    import urllib.error
-    import urllib.request
-
+def test_a_small_run_beside_a_large_one_begins_at_once_and_the_worker_tells_of_both(fleet: Fleet, api: Api) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    desk = fleet.desk
-    run = launched(desk, "--concurrency", "16")
-    fleet.start("--slots", "16", "--health", str(port))
-    desk.type("attach", run, "-o", "out.jsonl").check(0)
 
     def get(path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
             return str(reply.read().decode())
 
-    assert json.loads(get("/healthz"))["well"] is True
+    desk = fleet.desk
+    desk.write("few.jsonl", prompts(100, first=100_000))
+    large = launched(desk, "--concurrency", "4", "--max-usd", "5")
+    fleet.start(*SLOTS, "--health", str(port))
+    until(lambda: ended_rows(desk) > 20)
+    began = time.monotonic()
+    told = desk.type("run", "few.jsonl", "-m", MODEL, "--detach", "--json").check(0)
+    small = str(told.events[0]["run"])
+    of_small = f"SELECT count(*) FROM results JOIN runs ON runs.id = run WHERE label = '{small}'"
+    until(lambda: sql(desk, of_small)[0][0] > 0, within_s=BEGINS_S - (time.monotonic() - began))
+    health = json.loads(get("/healthz"))
+    assert health["well"] is True
+    assert set(health["runs"]) == {large, small}
+    assert 'runner_budget_usd{job="rows",per="run"} 5.0' in get("/metrics")
+    desk.type("attach", small, "-o", "few.out.jsonl").check(0)
+    assert ended_rows(desk) < ROWS
+    (worker,) = fleet.told()
+    assert (worker["state"], worker["runs"]) == ("working", [large])
+
+    desk.type("attach", large, "-o", "out.jsonl").check(0)
+    check_every_row_once(desk, ROWS)
     numbers = get("/metrics")
     assert f'runner_rows_total{{job="rows",status="succeeded"}} {float(ROWS)}' in numbers
-    assert f'runner_requests_total{{model="{MODEL}",outcome="answer"}} {float(ROWS)}' in numbers
+    assert 'runner_rows_total{job="few",status="succeeded"} 100.0' in numbers
+    assert f'runner_requests_total{{model="{MODEL}",outcome="answer"}} {float(ROWS + 100)}' in numbers
     assert "runner_spend_usd_total" in numbers
-    assert run not in numbers
+    assert "# TYPE runner_rate_limit_wait_seconds_total counter" in numbers
+    assert large not in numbers
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get("/elsewhere")
-
-
-def test_a_run_is_taken_back_from_the_fleet_and_given_to_it_again(fleet: Fleet, api: Api) -> None:
-    desk = fleet.desk
-    run = launched(desk, "--concurrency", "16")
-    fleet.start("--slots", "16")
-    until(lambda: ended_rows(desk) > ROWS // 10)
-    here = desk.start("resume", run)
-    until(lambda: sql(desk, "SELECT count(*) FROM chunks WHERE worker IS NULL AND state = 'running'")[0][0] > 0)
-    here.send_signal(signal.SIGTERM)
-    ended(here).check(143)
-    assert ended_rows(desk) < ROWS
-    desk.type("resume", run, "--detach").check(0)
-    desk.type("attach", run, "-o", "out.jsonl").check(0)
-    check_every_row_once(desk)
-    check_books(desk, api, most_unknown=0)

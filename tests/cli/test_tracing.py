@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from runner.cli.metrics import Metrics
 from runner.cli.tracing import Spans, both, provider_of, traced
-from runner.domain.seen import CallSeen
+from runner.domain.seen import BudgetSeen, CallSeen, StoreSeen
 
 CALL = CallSeen(
     job="letters",
@@ -73,3 +73,23 @@ def test_numbers_count_calls_rows_tokens_and_dollars() -> None:
     assert value("runner_tokens_total", {"model": CALL.model, "kind": "cache_read"}) == 90
     assert value("runner_spend_usd_total", {"job": "letters", "model": CALL.model}) == 2e-6
     assert value("runner_last_success_timestamp_seconds", {"job": "letters"}) == 1_800_000_001.5
+
+
+def test_numbers_of_the_store_are_told_as_they_are_now() -> None:
+    metrics = Metrics()
+    budget = BudgetSeen(job="letters", per="month", cap_pico=60 * 10**12, used_pico=15 * 10**12)
+    metrics.store(StoreSeen(budgets=[budget], batches={"accepted": 3, "unknown": 1}))
+    value = metrics.registry.get_sample_value
+    assert value("runner_budget_usd", {"job": "letters", "per": "month"}) == 60
+    assert value("runner_budget_used_usd", {"job": "letters", "per": "month"}) == 15
+    metrics.store(StoreSeen(batches={"accepted": 2}))
+    assert value("runner_batches", {"state": "accepted"}) == 2
+    assert value("runner_batches", {"state": "unknown"}) is None
+    assert value("runner_budget_usd", {"job": "letters", "per": "month"}) is None
+
+
+def test_waits_are_counted_from_their_sums() -> None:
+    metrics = Metrics()
+    for seconds in (1.5, 1.5, 4.0):
+        metrics.waited({"requests": seconds})
+    assert metrics.registry.get_sample_value("runner_rate_limit_wait_seconds_total", {"limit": "requests"}) == 4.0

@@ -43,11 +43,15 @@ def scheduled(store: Store, name: str, told: ScheduleSpec, now_us: int = START) 
     return store.schedules.put(name, told, JOB, next_fire_us=next(fires_after(cron, zone, now_us)), now_us=now_us)
 
 
-def test_in_six_zones_three_schedulers_start_each_local_time_once(store: Store) -> None:
-    """Over the weeks in which clocks are changed; of three schedulers each is now and then away."""
+TWO_YEARS = pytest.param(0, 730, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1_200)], id="two years")
+
+
+@pytest.mark.parametrize(("first", "days"), [pytest.param(84, 12, id="clocks change"), TWO_YEARS])
+def test_in_six_zones_three_schedulers_run_each_local_time_once(store: Store, first: int, days: int) -> None:
+    """Of the three each is now and then away, and now and then dies with a fire at work, which another takes up."""
     seed = 20_261_121
     chance = random.Random(seed)
-    cron, begin, end = "30 2 * * *", START + 62 * DAY, START + 92 * DAY
+    cron, begin, end = "30 2 * * *", START + first * DAY, START + (first + days) * DAY
     for zone in ZONES:
         scheduled(store, zone, ScheduleSpec(cron=cron, timezone=zone), begin)
     expected = {
@@ -55,23 +59,31 @@ def test_in_six_zones_three_schedulers_start_each_local_time_once(store: Store) 
         for zone in ZONES
         for fire in takewhile(lambda fire: fire < end, fires_after(parse(cron), ZoneInfo(zone), begin))
     }
-    started: Counter[tuple[str, int]] = Counter()
-    for now_us in _moments(sorted({fire for _zone, fire in expected}), end, chance):
+    run: Counter[tuple[str, int]] = Counter()
+    died = 0
+    for now_us in _moments(sorted({fire for _zone, fire in expected}), end + 10 * MINUTE, chance):
         for _scheduler in range(3):
             if chance.random() < 0.1:
                 continue  # restarting
             for start in tick(store, now_us).starts:
-                started[start.schedule.name, start.fire_us] += 1
+                if chance.random() < 0.1:
+                    died += 1
+                    continue
+                run[start.schedule.name, start.fire_us] += 1
                 store.schedules.end(start.schedule, start.fire_us, exit_code=0, well=True, reason=None, now_us=now_us)
-    assert started == dict.fromkeys(expected, 1), f"seed {seed}"
+    assert run == dict.fromkeys(expected, 1), f"seed {seed}"
+    assert died > len(expected) / 50, f"seed {seed}"
+    for zone in ZONES:
+        newest = store.schedules.history(store.schedules.named(zone), days + 2)
+        assert {fire.fire.state for fire in newest} == {FireState.DONE}
 
 
 def _moments(fires: list[int], end: int, chance: random.Random) -> Iterator[int]:
-    """Looks just before each fire and twice after it, at odd seconds; and the last."""
+    """Looks just before each fire and for some minutes after it, at odd seconds; and the last."""
     for fire in fires:
         yield fire - chance.randrange(1, 30) * SECOND
-        for minute in range(2):
-            yield min(end, fire + minute * MINUTE + chance.randrange(0, 60) * SECOND)
+        for minute in (0, 2, 4, 6):
+            yield min(end, fire + minute * MINUTE + chance.randrange(0, 50) * SECOND)
     yield end
 
 

@@ -14,6 +14,7 @@ from runner.domain.outcome import FailureKind, Outcome
 from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
 from runner.domain.retry_after import retry_after_s
+from runner.domain.slices import Taken
 from runner.engine.scopes import RAMP_S, Scope, Scopes
 from tests.engine.house import Direct, House, Scripted, answered, failed, prompts
 from tests.engine.process import ORGANIZATION, Process, all_at_work
@@ -50,6 +51,28 @@ async def test_a_hold_that_grows_while_one_waits_is_waited_out(clock: TurnedCloc
         assert scope.is_held
         await clock.sleep(20.0)
         assert not scope.is_held
+
+
+async def test_how_long_calls_wait_is_counted_by_what_they_wait_for(clock: TurnedClock) -> None:
+    all_ = scopes(clock)
+    scope = all_.of("claude-haiku-5-5")
+    rpm = KnownLimits(limits=RateLimits(60, None, None), source=LimitSource.TIER)
+    more = Taken(known=rpm, more=Amounts(1.0, 0.0, 0.0), share=1.0, wait_s=0.0, paused_until_us=None)
+
+    async def call() -> None:
+        while wait_s := all_.wait_s(scope, ONE, clock.monotonic()):
+            await clock.sleep(min(wait_s, 0.1))
+            scope.share.ask(clock.monotonic(), clock.now_us())
+            scope.share.renewed(more, clock.monotonic())
+
+    async with clock.autojump():
+        for _ in range(4):  # one at once, then one a second
+            await call()
+        scope.hold(5.0)
+        await call()
+    assert set(all_.waited_s) == {"requests", "retry_after"}
+    assert 2.0 < all_.waited_s["requests"] < 4.0
+    assert 5.0 <= all_.waited_s["retry_after"] < 7.0
 
 
 async def test_a_wall_clock_that_is_set_forward_does_not_end_a_hold(clock: TurnedClock) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, inspect, text
+from sqlalchemy import Column, Connection, MetaData, func, insert, inspect, select, text
 
 import runner.store.database as database_module
 from runner.store.database import Database, migrations_folder
@@ -186,8 +187,6 @@ def test_in_an_installed_wheel_migrations_lie_inside_the_package(tmp_path: Path)
 def test_a_developer_can_run_alembic_on_a_database_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from alembic import command
-
     url = f"sqlite:///{tmp_path / 'dev.db'}"
     monkeypatch.setenv("RUNNER_DATABASE_URL", url)
     config = Config()
@@ -196,3 +195,45 @@ def test_a_developer_can_run_alembic_on_a_database_of_their_own(
     database = Database(url)
     assert database.revision() == HEAD_REVISION
     database.close()
+
+
+REVISIONS = sorted(script.revision for script in ScriptDirectory(str(ROOT / "migrations")).walk_revisions())
+ROWS = 3
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_database_with_rows_made_by_any_revision_becomes_one_of_today_and_keeps_them(
+    store_url: str, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNNER_DATABASE_URL", store_url)
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    command.upgrade(config, revision)
+    database = Database(store_url)
+    filled = database.write(fill)
+    database.upgrade()
+    assert database.revision() == HEAD_REVISION
+    assert database.read(difference) == []
+    rows = {
+        table.name: database.read(lambda c, table=table: c.execute(select(func.count()).select_from(table)).scalar())
+        for table in metadata.sorted_tables
+        if table.name in filled
+    }
+    assert set(rows.values()) == {ROWS}, rows
+    database.close()
+
+
+def fill(connection: Connection) -> set[str]:
+    """Some rows in every table that there is, those of one number belonging together; the tables' names."""
+    reflected = MetaData()
+    reflected.reflect(connection)
+    tables = [table for table in reflected.sorted_tables if table.name != "alembic_version"]
+    for table in tables:
+        rows = [{column.name: value(column, number) for column in table.columns} for number in range(1, 1 + ROWS)]
+        connection.execute(insert(table), rows)
+    return {table.name for table in tables}
+
+
+def value(column: Column[Any], number: int) -> object:
+    kind = column.type.python_type
+    return {int: number, bool: True, float: 0.5, bytes: b"x%d" % number, str: f"x{number}"}[kind]

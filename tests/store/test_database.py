@@ -11,6 +11,7 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -270,6 +271,30 @@ def test_a_connection_that_is_lost_every_time_is_a_fault(pg_url: str, monkeypatc
         with pytest.raises(StoreFault, match="the database failed"):
             store.database.write(work)
         assert len(times) == 4
+
+
+def test_more_threads_than_connections_wait_for_one_another(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "KEPT_CONNECTIONS", 1)
+    monkeypatch.setattr(database_module, "MORE_CONNECTIONS", 1)
+    with ready_store(pg_url) as store, ThreadPoolExecutor(20) as threads:
+        sleep = text("SELECT pg_sleep(0.05)")
+        told = list(threads.map(lambda _: store.database.read(lambda c: c.execute(sleep).rowcount), range(20)))
+    assert told == [1] * 20
+
+
+def test_connections_that_never_become_free_are_a_fault(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "KEPT_CONNECTIONS", 1)
+    monkeypatch.setattr(database_module, "MORE_CONNECTIONS", 0)
+    monkeypatch.setattr(database_module, "CONNECTION_WAIT_S", 0.1)
+    monkeypatch.setattr(database_module._RECONNECTS, "stop", stop_after_attempt(2))
+    monkeypatch.setattr(database_module._RECONNECTS, "wait", wait_none())
+    with ready_store(pg_url) as store:
+
+        def work(_connection: Connection) -> None:
+            with pytest.raises(StoreFault, match="no connection"):
+                store.database.read(lambda c: c.execute(text("SELECT 1")))
+
+        store.database.read(work)
 
 
 @pytest.mark.parametrize("open_", [Store.open, lambda url: Database(url).upgrade()])

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -15,58 +11,10 @@ from tenacity import wait_none
 
 import runner.store.database as database_module
 from runner.store.store import Store
+from tests.cutting_link import SEED, CuttingLink
 from tests.store.building import COST_PICO, budget, claim, ended, ready_store, rows_of, send, staged_run
 
 CUTS = 200
-SEED = 20_261_121
-COMMIT = b"COMMIT\0"
-
-
-class CuttingLink:
-    """A TCP link to a server on a socket. Of the commits that pass, every so manieth is carried to the server, and
-    its answer is kept back and the link cut."""
-
-    def __init__(self, server: str) -> None:
-        self._server = server
-        self._chance = random.Random(SEED)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.cutting = False
-        self.cuts = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        server = socket.socket(socket.AF_UNIX)
-        server.connect(self._server)
-        cut = threading.Event()
-        back = threading.Thread(target=self._carry_back, args=(server, client, cut), daemon=True)
-        back.start()
-        with closing(client), closing(server), suppress(OSError):
-            while data := client.recv(65_536):
-                if self.cutting and COMMIT in data and self._chance.random() < 0.4:
-                    cut.set()
-                server.sendall(data)
-            server.shutdown(socket.SHUT_WR)
-            back.join(5)
-
-    def _carry_back(self, server: socket.socket, client: socket.socket, cut: threading.Event) -> None:
-        with suppress(OSError):
-            while data := server.recv(65_536):
-                if cut.is_set():  # the server has answered, so it has committed
-                    self.cuts += 1
-                    client.shutdown(socket.SHUT_RDWR)
-                    server.shutdown(socket.SHUT_RDWR)
-                    return
-                client.sendall(data)
 
 
 @pytest.fixture
@@ -74,7 +22,7 @@ def link(pg_url: str) -> Iterator[CuttingLink]:
     folder = make_url(pg_url).query["host"]
     if not isinstance(folder, str) or not folder.startswith("/"):
         pytest.skip("the server is not on a socket")
-    link = CuttingLink(str(next(Path(folder).glob(".s.PGSQL.*[0-9]"))))
+    link = CuttingLink(str(next(Path(folder).glob(".s.PGSQL.*[0-9]"))), share=0.4)
     yield link
     link.close()
 
