@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from runner.cli.root import COMMANDS, root
-from runner.engine.run import GRACE_S
+from runner.engine.parts import GRACE_S
 from tests.environment import clean_environment
 
 DOCKER = Path(__file__).parents[1] / "docker"

@@ -33,7 +33,7 @@ from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.domain.seen import Saw
 from runner.domain.states import FINISHED_RUN, RunState
-from runner.engine.run import Parts, RunEnd
+from runner.engine.parts import Parts, RunEnd
 from runner.engine.stop import Pause
 from runner.errors import UsageInvalid
 from runner.store.database import prepare_threshold

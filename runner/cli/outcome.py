@@ -16,7 +16,7 @@ from runner.domain.reservation import DECLARE_BOUND, UNBOUNDED
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN, RIDING_BATCH, BatchState, PauseReason, RunState
 from runner.engine.export import export
-from runner.engine.run import RunEnd
+from runner.engine.parts import RunEnd
 from runner.engine.stop import Pause
 from runner.errors import (
     BudgetReached,

@@ -32,7 +32,8 @@ from runner.domain.seen import Saw
 from runner.domain.states import FINISHED_RUN
 from runner.engine.batch.events import Tell, silence
 from runner.engine.file_desk import CallsWithFiles, FileDesk
-from runner.engine.run import Batching, Parts, RunEnd, work_on
+from runner.engine.parts import Batching, Parts, RunEnd
+from runner.engine.run import work_on
 from runner.engine.written_files import fetch_written
 from runner.files.output_folders import OutputFolders
 from runner.settings import Settings

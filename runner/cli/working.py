@@ -22,7 +22,7 @@ from runner.cli.tracing import traced
 from runner.domain.job import Job
 from runner.domain.run import Run
 from runner.engine.detach import stage_for_others
-from runner.engine.run import RunEnd
+from runner.engine.parts import RunEnd
 from runner.errors import Stalled
 from runner.store.store import Store
 from runner.views.progress_view import ProgressView, progress_view

@@ -26,8 +26,9 @@ from runner.clock import SystemClock
 from runner.domain.run import Run
 from runner.domain.states import PauseReason, RunState
 from runner.engine.member import Member
+from runner.engine.parts import GRACE_S, Parts, RunEnd
 from runner.engine.queue import Queue
-from runner.engine.run import GRACE_S, Parts, RunEnd, work_on
+from runner.engine.run import work_on
 from runner.errors import CredentialsRefused, RunLocked, RunnerError, StoreFault, UsageInvalid, first_of
 from runner.store.fleet import Worker
 from runner.store.lease import LEASE_US

@@ -18,7 +18,8 @@ from runner.domain.states import PauseReason, RunState
 from runner.engine.collapse import Waiting
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Feeder
-from runner.engine.run import Engine, Parts, RunEnd
+from runner.engine.parts import Parts, RunEnd
+from runner.engine.run import Engine
 from runner.engine.stop import Pause
 from runner.errors import RunnerError, StoreFault, UsageInvalid, first_of
 from runner.store.claims import ClaimedChunk

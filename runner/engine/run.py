@@ -6,63 +6,51 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import anyio
 from anyio import to_thread
 
-from runner.clock import SECOND, Clock
+from runner.clock import SECOND
 from runner.domain.estimates import Estimator
-from runner.domain.job import Job, Mode
-from runner.domain.limits import KnownLimits, RateLimits
+from runner.domain.job import Mode
+from runner.domain.limits import RateLimits
 from runner.domain.marking import MANY_ROWS
 from runner.domain.outcome import Origin
 from runner.domain.pace import Pace
-from runner.domain.pricing import PriceBook
 from runner.domain.progress import Progress
 from runner.domain.run import Run, Tally
-from runner.domain.seen import Saw
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
-from runner.domain.submission import Timing
-from runner.engine.batch.calls import PATIENCE_S, SHORT_PATIENCE_S, BatchCalls, BatchService
+from runner.engine.batch.calls import PATIENCE_S, SHORT_PATIENCE_S, BatchCalls
 from runner.engine.batch.choosing import chosen, deadline_of
 from runner.engine.batch.common import Common
-from runner.engine.batch.events import BatchEvent, Tell, silence
+from runner.engine.batch.events import BatchEvent, silence
 from runner.engine.batch.lane import Lane, LaneParts
 from runner.engine.budget_watch import BudgetWatch
 from runner.engine.collapse import Collapse, Waiting
 from runner.engine.ending import ended_run
 from runner.engine.feeder import Claim, Feeder
-from runner.engine.file_desk import FileDesk
 from runner.engine.holding import beat
 from runner.engine.ingest import Ingest
 from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
-from runner.engine.live import Live, Service
+from runner.engine.live import Live
 from runner.engine.meter import Meter
+from runner.engine.parts import Parts, RunEnd
 from runner.engine.sample import ChunksWith
 from runner.engine.scopes import Scope, Scopes
-from runner.engine.stop import Pause, Stop
+from runner.engine.stop import Stop
 from runner.engine.telling import progress_of
 from runner.engine.writer import Writer
 from runner.errors import JobInvalid, RunLocked, RunnerError, StoreFault, first_of
-from runner.files.check import InputReport
-from runner.files.render import Renderer
-from runner.files.source import Input
 from runner.store.claims import ClaimedChunk
 from runner.store.holder import Hold, taken_over
 from runner.store.queries import Wanted
-from runner.store.store import Store
 
 log = logging.getLogger(__name__)
 
-# What supervisors give a process to end is 30 s or more; stay below it.
-GRACE_S = 25.0
 # How often a running run looks whether another process has asked for something.
 LOOK_S = 1.0
 PROGRESS_S = 0.5
@@ -70,61 +58,6 @@ PROGRESS_S = 0.5
 STAGED_LOOK_S = 0.02
 # A hold shorter than this is over before others could see it.
 REMEMBER_HOLD_US = SECOND
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunEnd:
-    """How a run left the engine: its state now, its rows, and the pause if it has not reached its end."""
-
-    run: Run
-    tally: Tally
-    pause: Pause | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batching:
-    """What batches are made with. `spool` is a folder for bodies and results; `fingerprint` tells one key from
-    another without showing it. Without `waits` everything is done that can be done at once, and batches are left
-    to themselves."""
-
-    service: BatchService
-    timing: Timing
-    spool: Path
-    fingerprint: str
-    waits: bool = True
-    tell: Tell = silence
-    files: FileDesk | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a run is worked with; made by the command line or a test.
-
-    `job` brings what may change on resume; `retry` opens a new round of a finished run's failed rows. `known` are
-    limits by model class, of a tier or from the Admin API; `own_from` says where a limit of the run's own was set, by
-    name; `saw` hears of each call that has ended; `pace` is given by whoever wants to change it meanwhile, which what
-    runs `beside` the work may do. With `only` these rows are asked live, whatever the mode, and the run pauses.
-    """
-
-    store: Store
-    source: Input
-    report: InputReport | None
-    service: Service
-    renderer: Renderer
-    prices: PriceBook
-    clock: Clock
-    batches: Batching | None = None
-    on_progress: Callable[[Progress], None] | None = None
-    job: Job | None = None
-    retry: bool = False
-    known: Mapping[str, KnownLimits] = field(default_factory=dict)
-    own_from: Mapping[str, str] = field(default_factory=dict)
-    pace: Pace | None = None
-    saw: Saw | None = None
-    beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
-    only: frozenset[int] | None = None
-    grace_s: float = GRACE_S
-    signals: bool = True
 
 
 async def work_on(run: Run, parts: Parts) -> RunEnd:

@@ -18,7 +18,7 @@ from runner.domain.job import Mode
 from runner.domain.run import Run, Tally
 from runner.domain.states import BatchState, PauseReason, RunState
 from runner.engine.batch.events import BatchEvent
-from runner.engine.run import RunEnd
+from runner.engine.parts import RunEnd
 from runner.engine.stop import Pause
 from runner.store.store import Store
 from runner.views.progress_view import NoProgress

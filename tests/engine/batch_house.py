@@ -26,7 +26,7 @@ from runner.domain.run import Run
 from runner.domain.states import BatchState
 from runner.domain.submission import Timing, parse_custom_id
 from runner.engine.batch.events import BatchEvent
-from runner.engine.run import Batching, RunEnd
+from runner.engine.parts import Batching, RunEnd
 from runner.simulator import Fault, Simulator, SimulatorConfig
 from runner.simulator.batch import Batch
 from runner.simulator.batch_journal import Create

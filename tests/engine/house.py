@@ -27,7 +27,8 @@ from runner.domain.request import MessagesRequest
 from runner.domain.result import ExportedRow
 from runner.domain.run import NewRun, Run
 from runner.engine.live import Service
-from runner.engine.run import Parts, RunEnd, work_on
+from runner.engine.parts import Parts, RunEnd
+from runner.engine.run import work_on
 from runner.files.check import InputReport, check_input
 from runner.files.render import Renderer
 from runner.files.source import Input, of_stream, open_input

@@ -14,7 +14,7 @@ import pytest
 from runner.api.batches import Batches
 from runner.domain.states import BatchState, PauseReason, RunState
 from runner.domain.submission import Timing
-from runner.engine.run import Batching
+from runner.engine.parts import Batching
 from runner.simulator import Fault
 from runner.store import ledger
 from runner.store.group import Fence

@@ -13,7 +13,8 @@ from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
 from runner.domain.run import Run
 from runner.domain.states import PauseReason
-from runner.engine.run import RunEnd, work_on
+from runner.engine.parts import RunEnd
+from runner.engine.run import work_on
 from tests.engine.house import MODEL, Books, House, Scripted, answered, charged_pico, prompts, served
 
 pytestmark = pytest.mark.anyio

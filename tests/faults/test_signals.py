@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from runner.engine.run import GRACE_S
+from runner.engine.parts import GRACE_S
 from runner.simulator import Fault
 from tests.faults.conftest import Cases
 from tests.faults.harness import Case, Ended, mixed_rows, plain_rows, seed_of
