@@ -20,7 +20,7 @@ GROUP_OPERATIONS = 512
 GROUP_BYTES = 8 << 20
 # From the start of one commit to the next, while calls are out: this share of what a call takes, and at most so long.
 # A call waits for two commits, each time half a pace, so it costs about this share of the speed.
-PACE_SHARE = 1 / 20
+PACE_SHARE = 1 / 25
 PACE_S = 0.02
 # How much the latest call weighs in the mean of what calls take.
 WEIGHT = 0.1

@@ -259,8 +259,9 @@ def test_idle_connections_that_the_server_ended_are_not_noticed(pg_url: str) -> 
 
 def test_a_connection_that_is_lost_every_time_is_a_fault(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as a failover may take it is taken up again; here, four times at once."""
-    monkeypatch.setattr(database_module._RECONNECTS, "stop", stop_after_attempt(4))
-    monkeypatch.setattr(database_module._RECONNECTS, "wait", wait_none())
+    for reconnects in (database_module._RECONNECTS, database_module._WAITS_FOR_RETURN):
+        monkeypatch.setattr(reconnects, "stop", stop_after_attempt(4))
+        monkeypatch.setattr(reconnects, "wait", wait_none())
     with ready_store(pg_url) as store:
         times: list[int] = []
 
@@ -286,8 +287,9 @@ def test_connections_that_never_become_free_are_a_fault(pg_url: str, monkeypatch
     monkeypatch.setattr(database_module, "KEPT_CONNECTIONS", 1)
     monkeypatch.setattr(database_module, "MORE_CONNECTIONS", 0)
     monkeypatch.setattr(database_module, "CONNECTION_WAIT_S", 0.1)
-    monkeypatch.setattr(database_module._RECONNECTS, "stop", stop_after_attempt(2))
-    monkeypatch.setattr(database_module._RECONNECTS, "wait", wait_none())
+    for reconnects in (database_module._RECONNECTS, database_module._WAITS_FOR_RETURN):
+        monkeypatch.setattr(reconnects, "stop", stop_after_attempt(2))
+        monkeypatch.setattr(reconnects, "wait", wait_none())
     with ready_store(pg_url) as store:
 
         def work(_connection: Connection) -> None:

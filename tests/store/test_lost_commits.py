@@ -30,7 +30,8 @@ def link(pg_url: str) -> Iterator[CuttingLink]:
 def test_two_hundred_commits_without_an_answer_happen_once_each(
     pg_url: str, link: CuttingLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module._RECONNECTS, "wait", wait_none())
+    for reconnects in (database_module._RECONNECTS, database_module._WAITS_FOR_RETURN):
+        monkeypatch.setattr(reconnects, "wait", wait_none())
     with ready_store(pg_url):
         pass
     through = make_url(pg_url).difference_update_query(["host"]).set(host="127.0.0.1", port=link.port)
