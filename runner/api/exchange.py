@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import h11
@@ -50,10 +51,16 @@ async def converse(channel: Channel, request: httpx.Request, journey: Journey, l
 # --- sending
 
 
+@lru_cache(maxsize=500)
+def _head(method: str, target: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> h11.Request:
+    """To look through headers takes as long as all else that sending does, and those of a run's calls differ in their
+    lengths alone."""
+    return h11.Request(method=method, target=target, headers=list(headers))
+
+
 def _head_bytes(channel: Channel, request: httpx.Request) -> bytes:
     try:
-        head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
-        return channel.http.send(head) or b""
+        return channel.http.send(_head(request.method, request.url.raw_path, tuple(request.headers.raw))) or b""
     except h11.LocalProtocolError as error:
         raise httpx.LocalProtocolError(str(error)) from error
 
