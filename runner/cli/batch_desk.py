@@ -18,6 +18,7 @@ from runner.cli.launch import timing_of
 from runner.cli.sending import connected, spool_of
 from runner.domain.batch import DAY_US, RETENTION_DAYS, BatchStatus
 from runner.domain.outcome import AccountTrouble, Failure
+from runner.domain.quantity import of_rows
 from runner.domain.run import Run
 from runner.domain.states import BatchState
 from runner.domain.submission import Whose, verify_first_line
@@ -44,7 +45,6 @@ from runner.store.store import Store
 from runner.store.submissions import Submission
 from runner.views.batch_page import BatchRow
 from runner.views.durations import moment
-from runner.views.numbers import of_rows
 from runner.views.progress_view import NoProgress
 
 # More submissions than anybody makes in the 29 days that the service remembers them.

@@ -20,10 +20,10 @@ from runner.cli.context import Context
 from runner.cli.launch import timing_of
 from runner.cli.messages import say
 from runner.cli.options import json_option, limited_to, of_simulated_option, plain_option
+from runner.domain.quantity import of_rows
 from runner.errors import DuplicateBatch, UsageInvalid
 from runner.views.batch_page import batch_lines, batch_table, row_json
 from runner.views.money import dollars
-from runner.views.numbers import of_rows
 from runner.views.sweep_words import sweep_json, sweep_lines
 
 SHOWN_BATCHES = 50

@@ -35,13 +35,14 @@ from runner.cli.sending import check_credential
 from runner.domain.budget import tightest
 from runner.domain.forecast import Forecast
 from runner.domain.job import Job, Match, Mode, OnBadRow
+from runner.domain.quantity import of_rows
 from runner.files.check import InputReport, accepted_input
 from runner.files.input_door import place_of
 from runner.files.render import Renderer
 from runner.views.beta_words import beta_lines, sent_betas
 from runner.views.estimate_page import budget_words
 from runner.views.money import dollars, usd
-from runner.views.numbers import brief, count, of_rows
+from runner.views.numbers import brief, count
 from runner.views.safe_text import safe_line, safe_text
 from runner.views.tables import facts_lines
 

@@ -9,6 +9,7 @@ from runner.cli.context import Context
 from runner.cli.messages import warning
 from runner.cli.options import base_url_option, json_option, of_simulated_option, plain_option
 from runner.domain.budget import Level
+from runner.domain.quantity import quantity
 from runner.domain.run import Run
 from runner.domain.spending import By, Spending, date_of, first_of_month, grouped, since_day, total
 from runner.errors import UsageInvalid
@@ -22,7 +23,6 @@ from runner.views.cost_page import (
     report_json,
 )
 from runner.views.money import dollars, usd
-from runner.views.numbers import count
 from runner.views.reconcile_page import reconciled_json, reconciled_lines
 from runner.views.safe_text import safe_text
 
@@ -172,7 +172,7 @@ def reprice(context: Context, label: str | None, yes: bool) -> None:
 
 
 def _lines(number: int) -> str:
-    return "1 line" if number == 1 else f"{count(number)} lines"
+    return quantity(number, "line", "lines")
 
 
 def _signed(pico: int) -> str:

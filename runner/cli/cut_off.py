@@ -8,13 +8,14 @@ from runner.cli.context import Context
 from runner.cli.messages import say
 from runner.domain.job import Job
 from runner.domain.pricing import PriceBook
+from runner.domain.quantity import of_rows
 from runner.domain.run import Run
 from runner.domain.states import RowStatus
 from runner.errors import UsageInvalid
 from runner.store.reports import CutOff
 from runner.store.store import Store
 from runner.views.money import dollars
-from runner.views.numbers import count, of_rows
+from runner.views.numbers import count
 
 
 def with_room(job: Job, max_tokens: int | None) -> Job:

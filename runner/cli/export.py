@@ -10,12 +10,12 @@ from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.messages import warning
 from runner.cli.options import json_option
+from runner.domain.quantity import of_rows
 from runner.domain.run import Run, Tally
 from runner.domain.states import RunState
 from runner.engine.export import export as write_export
 from runner.errors import RowsFailed, UsageInvalid
 from runner.files.sink import STDOUT
-from runner.views.numbers import of_rows
 from runner.views.safe_text import safe_line
 
 

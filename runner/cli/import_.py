@@ -14,12 +14,13 @@ from runner.domain.importing import Imported
 from runner.domain.job import InputSpec, Job
 from runner.domain.model_rules import model_problem
 from runner.domain.pricing import shipped_prices
+from runner.domain.quantity import of_rows
 from runner.errors import InputInvalid, UsageInvalid
 from runner.files.importing import imported_rows
 from runner.files.input_door import opened_door
 from runner.files.job_text import SCHEMA_LINE, yaml_text
 from runner.files.sink import AtomicFile
-from runner.views.numbers import count, of_rows
+from runner.views.numbers import count
 from runner.views.safe_text import safe_line
 
 DEFAULT_MODEL = "claude-haiku-5-5"

@@ -18,6 +18,7 @@ from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, OnBadR
 from runner.domain.model_rules import model_problem
 from runner.domain.packing import API_MAX_REQUESTS
 from runner.domain.pricing import PICO_PER_USD, PriceBook
+from runner.domain.quantity import of_rows
 from runner.domain.run import NewRun, Run
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
 from runner.domain.submission import Timing
@@ -270,7 +271,7 @@ def _changed(run: Run, source: Input, renderer: Renderer, store: Store) -> Input
 
 def _rows(store: Store, run: Run) -> str:
     tally = store.tally(run.id)
-    return f"{tally.ended:,} rows"
+    return of_rows(tally.ended)
 
 
 def _again(run: Run, job: Job, source: Input, renderer: Renderer) -> Launch:

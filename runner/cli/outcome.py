@@ -12,6 +12,7 @@ from runner.cli.context import SCHEMA, Context
 from runner.cli.messages import message, say, warning
 from runner.domain.budget import tightest
 from runner.domain.estimates import Estimator
+from runner.domain.quantity import quantity
 from runner.domain.reservation import DECLARE_BOUND, UNBOUNDED
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN, RIDING_BATCH, BatchState, PauseReason, RunState
@@ -196,7 +197,7 @@ def _rest(store: Store, end: RunEnd) -> int | None:
 
 def _saved(end: RunEnd, out: Sequence[Submission]) -> str:
     """`12 rows are saved, 30 are in batches, 8 wait`."""
-    words = f"{end.tally.ended:,} rows are saved"
+    words = quantity(end.tally.ended, "row is saved", "rows are saved")
     riding = sum(one.n for one in out)
     if riding:
         words += f", {riding:,} are in batches"

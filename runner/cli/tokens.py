@@ -26,12 +26,13 @@ from runner.cli.options import (
 )
 from runner.cli.sending import check_credential
 from runner.domain.job import Mode
+from runner.domain.quantity import of_rows
 from runner.domain.request import MessagesRequest
 from runner.errors import InputInvalid
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
 from runner.files.source import Input, records
-from runner.views.numbers import brief, count, of_rows
+from runner.views.numbers import brief, count
 from runner.views.tables import facts_lines
 
 SAMPLE = 200

@@ -20,6 +20,7 @@ from runner.cli.outcome import conclude, print_event
 from runner.cli.sending import Sending, check_credential, send
 from runner.cli.tracing import traced
 from runner.domain.job import Job
+from runner.domain.quantity import quantity
 from runner.domain.run import Run
 from runner.engine.detach import stage_for_others
 from runner.engine.parts import RunEnd
@@ -103,7 +104,9 @@ def detached(context: Context, store: Store, launched: Launch, priority: int = 0
         return Stalled.exit_code
     store.fleet.detach(run.id, detached=True, priority=priority)
     rows = store.run_by_id(run.id).total_rows or 0
-    context.note(f"run {run.label}: {rows:,} rows wait for the fleet.   runner attach {run.label}")
+    context.note(
+        f"run {run.label}: {quantity(rows, 'row waits', 'rows wait')} for the fleet.   runner attach {run.label}"
+    )
     return 0
 
 

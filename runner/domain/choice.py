@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from runner.domain.job import Mode
 from runner.domain.money import dollars
+from runner.domain.quantity import of_rows
 
 SECOND_US = 1_000_000
 HOUR_S = 3_600
@@ -112,7 +113,7 @@ def _live(why: str) -> Choice:
 def _rows(rows: int | None) -> str:
     if rows is None:
         return "rows not counted yet"
-    return "1 row" if rows == 1 else f"{rows:,} rows"
+    return of_rows(rows)
 
 
 def _price(batch_pico: int | None, live_pico: int | None) -> str:

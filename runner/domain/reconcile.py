@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from runner.domain.money import dollars
 from runner.domain.pricing import PICO_PER_MICRO
+from runner.domain.quantity import of_calls, quantity
 from runner.domain.spending import NOTHING, Spending, Sums
 
 TOKEN_KINDS = ("input_tokens", "cache_write_5m", "cache_write_1h", "cache_read", "output_tokens")
@@ -174,7 +175,7 @@ def _explained(
     if more == 0 or (same_tokens and abs(more) <= TOLERANCE_PICO):
         found = []
         if books.unknown_calls:
-            found.append(f"{_calls(books.unknown_calls)} of unknown end cost nothing: they were not billed")
+            found.append(f"{of_calls(books.unknown_calls)} of unknown end cost nothing: they were not billed")
         return found, True
     if same_tokens and not books.uncosted:
         return [_of_prices(counts, amounts)], False
@@ -209,8 +210,8 @@ def _of_more_on_the_bill(
         bound = "an amount that nothing bounds" if books.unbounded else f"up to {dollars(books.bound_pico)}"
         found.append(f"{_uncertain(books)} may cost {bound} of the {dollars(more)}")
     if unread_batches:
-        batches = "1 batch" if unread_batches == 1 else f"{unread_batches:,} batches"
-        found.append(f"{batches} made by then {'is' if unread_batches == 1 else 'are'} not read yet: runner collect")
+        batches = quantity(unread_batches, "batch made by then is", "batches made by then are")
+        found.append(f"{batches} not read yet: runner collect")
     found.append(
         f"the bill has {dollars(more)} more than the books: {_token_words(counts, tokens)}. What is left over was "
         "asked by others in this workspace, or shortly before or after midnight UTC, or from another store"
@@ -221,9 +222,9 @@ def _of_more_on_the_bill(
 def _uncertain(books: Sums) -> str:
     parts = []
     if books.unknown_calls:
-        parts.append(f"{_calls(books.unknown_calls)} of unknown end")
+        parts.append(f"{of_calls(books.unknown_calls)} of unknown end")
     if books.uncosted:
-        parts.append(f"{_calls(books.uncosted)} without a price")
+        parts.append(f"{of_calls(books.uncosted)} without a price")
     return " and ".join(parts)
 
 
@@ -235,7 +236,3 @@ def _token_words(counts: Mapping[str, int], tokens: Mapping[str, int]) -> str:
         if tokens.get(kind, 0) != number
     ]
     return "; ".join(told) or "all tokens agree"
-
-
-def _calls(number: int) -> str:
-    return "1 call" if number == 1 else f"{number:,} calls"

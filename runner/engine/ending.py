@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.clock import Clock
 from runner.domain.pricing import PriceBook
+from runner.domain.quantity import of_batches, quantity
 from runner.domain.run import Run
 from runner.domain.states import RIDING_BATCH, BatchState, PauseReason, RunState
 from runner.engine.stop import Stop
@@ -32,21 +33,20 @@ def _why_unfinished(run: Run, store: Store) -> tuple[PauseReason, str]:
     known = [one for one in riding if one.state is not BatchState.UNKNOWN and one.question is None]
     asked = [one.question for one in riding if one.question is not None]
     if known:
-        return PauseReason.SUBMITTED, f"{_rows(known)} with the API in {_batches(known)}"
+        return PauseReason.SUBMITTED, f"{_rows(known)} with the API in {of_batches(len(known))}"
     if asked:
-        return PauseReason.UNKNOWN_BATCH, f"{_rows(riding)} held in {_batches(riding)}: {asked[0]}"
+        return PauseReason.UNKNOWN_BATCH, f"{_rows(riding)} held in {of_batches(len(riding))}: {asked[0]}"
     if riding:
-        return PauseReason.UNKNOWN_BATCH, f"what became of {_batches(riding)} is not known yet: {_rows(riding)} held"
+        return (
+            PauseReason.UNKNOWN_BATCH,
+            f"what became of {of_batches(len(riding))} is not known yet: {_rows(riding)} held",
+        )
     return PauseReason.STALLED, "the service took no batch just now, so rows wait"
 
 
 def _rows(submissions: list[Submission]) -> str:
     rows = sum(one.n for one in submissions)
-    return "1 row is" if rows == 1 else f"{rows:,} rows are"
-
-
-def _batches(submissions: list[Submission]) -> str:
-    return "1 batch" if len(submissions) == 1 else f"{len(submissions):,} batches"
+    return quantity(rows, "row is", "rows are")
 
 
 def cancel(run: Run, store: Store, now_us: int, price_version: str) -> Run:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runner.domain.job import OutputSpec
+from runner.domain.quantity import quantity
 from runner.domain.result import ExportedRow
 from runner.domain.run import Run
 from runner.domain.states import RowStatus
@@ -232,7 +233,8 @@ def _to_database(run: Run, spec: OutputSpec, rows: Iterable[ExportedRow]) -> Exp
             yield {name: _bindable(value) for name, value in found}
 
     written = write_rows(filled_in(spec.database, os.environ, "output.database"), spec.sql, values())
-    notes = [f"{left_out:,} rows did not succeed and were not written"] if left_out else []
+    gone = quantity(left_out, "row did not succeed and was", "rows did not succeed and were")
+    notes = [f"{gone} not written"] if left_out else []
     return Exported(rows=written, paths=["the table of output.sql"], notes=notes)
 
 

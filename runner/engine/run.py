@@ -21,6 +21,7 @@ from runner.domain.marking import MANY_ROWS
 from runner.domain.outcome import Origin
 from runner.domain.pace import Pace
 from runner.domain.progress import Progress
+from runner.domain.quantity import of_rows, quantity
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
 from runner.engine.batch.calls import PATIENCE_S, SHORT_PATIENCE_S, BatchCalls
@@ -360,7 +361,10 @@ class Engine:
         await self._live_pass(self._new_feeder(chunks.next))
         await to_thread.run_sync(self._parts.store.release_chunks, self._run.id, chunks.taken, limiter=self._writes)
         if await to_thread.run_sync(self._parts.store.unfinished_chunks, self._run.id):
-            self._stop.pause_for(PauseReason.SAMPLED, f"{len(wanted):,} rows were answered as a sample")
+            self._stop.pause_for(
+                PauseReason.SAMPLED,
+                quantity(len(wanted), "row was answered as a sample", "rows were answered as a sample"),
+            )
 
     async def _claim_after(self, seq: int) -> ClaimedChunk | None:
         claim = partial(self._parts.store.claim_next, wanted=Wanted.FREE, after_seq=seq)
@@ -392,7 +396,7 @@ class Engine:
         most = self._most_failures()
         if most is not None and self._meter.failed > most:
             self._stop.pause_for(
-                PauseReason.MAX_FAILURES, f"{self._meter.failed} rows failed; limits.max_failures allows {most}"
+                PauseReason.MAX_FAILURES, f"{of_rows(self._meter.failed)} failed; limits.max_failures allows {most}"
             )
 
     def _most_failures(self) -> int | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from runner.domain.batch_progress import BatchProgress, OpenBatch
 from runner.domain.progress import Progress
+from runner.domain.quantity import of_rows
 from runner.domain.states import BatchState
 from runner.views.batch_words import open_words
 from runner.views.durations import duration, span, time_of_day
-from runner.views.numbers import brief, count, of_rows
+from runner.views.numbers import brief, count
 from runner.views.safe_text import safe_line
 from runner.views.screen_lines import BARS_FROM, GAP, LABEL_WIDTH, ROWS_BAR, fitted, labelled, rows_bar
 

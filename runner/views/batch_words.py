@@ -7,12 +7,13 @@ from typing import Protocol
 
 from runner.domain.batch import Retention, results_gone_us, retention
 from runner.domain.batch_progress import OpenBatch
+from runner.domain.quantity import of_batches, of_rows
 from runner.domain.states import RIDING_BATCH, BatchState
 from runner.store.duplicates import Duplicate
 from runner.store.submissions import Submission
 from runner.views.durations import moment, span, time_of_day
 from runner.views.money import dollars
-from runner.views.numbers import count, of_batches, of_rows
+from runner.views.numbers import count
 
 # Events that say what the program has decided by itself.
 DECISIONS = frozenset({"mode_chosen", "batch_deadline", "batch_let_go"})

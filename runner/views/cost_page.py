@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.domain.budget import Level, name_of
+from runner.domain.quantity import of_calls, quantity
 from runner.domain.spending import By, Group, Sums
 from runner.views.money import dollars, usd
 from runner.views.numbers import brief, count, percent
@@ -90,8 +91,10 @@ def remarks(report: CostReport) -> list[str]:
     if sums.correction_pico:
         lines.append(f"{dollars(sums.correction_pico)} of it was put right later, by other prices")
     if sums.unknown_calls:
-        calls = "1 call" if sums.unknown_calls == 1 else f"{count(sums.unknown_calls)} calls"
-        lines.append(f"{calls} of unknown end may have been billed too: at most {dollars(sums.bound_pico)} in all")
+        lines.append(
+            f"{of_calls(sums.unknown_calls)} of unknown end may have been billed too: "
+            f"at most {dollars(sums.bound_pico)} in all"
+        )
     return lines
 
 
@@ -99,7 +102,7 @@ def price_warning(sums: Sums) -> str | None:
     """A cost that is not known must not look like a small one."""
     if not sums.uncosted:
         return None
-    calls = "1 call was" if sums.uncosted == 1 else f"{count(sums.uncosted)} calls were"
+    calls = quantity(sums.uncosted, "call was", "calls were")
     return f"{calls} answered whose price is not known; what is paid for them is not in these sums."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.domain.outcome import Usage
+from runner.domain.quantity import of_calls
 from runner.store.reports import Money
 from runner.views.money import dollars
 from runner.views.numbers import brief, count, percent
@@ -42,16 +43,12 @@ def caveats(money: Money) -> list[str]:
     """What makes the sum less than exact; nothing when it is."""
     lines = []
     if money.unknown_calls:
-        calls = _calls(money.unknown_calls)
+        calls = of_calls(money.unknown_calls)
         lines.append(f"and at most {dollars(money.unknown_bound_pico)} for {calls} of unknown end")
     if money.uncosted:
-        lines.append(f"and {_calls(money.uncosted)} whose price is not known")
+        lines.append(f"and {of_calls(money.uncosted)} whose price is not known")
     if money.unbounded:
-        lines.append(f"{_calls(money.unbounded)} of these without any bound")
+        lines.append(f"{of_calls(money.unbounded)} of these without any bound")
     if money.duplicate_pico:
         lines.append(f"in it {dollars(money.duplicate_pico)} paid twice")
     return lines
-
-
-def _calls(number: int) -> str:
-    return "1 call" if number == 1 else f"{number:,} calls"

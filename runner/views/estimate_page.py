@@ -11,10 +11,11 @@ from runner.domain.choice import Choice
 from runner.domain.forecast import Forecast, off_by
 from runner.domain.job import Job, Mode
 from runner.domain.job_estimate import JobEstimate, ModeEstimate
+from runner.domain.quantity import of_rows
 from runner.views.cost_words import token_words
 from runner.views.durations import span
 from runner.views.money import dollars, usd
-from runner.views.numbers import brief, count, of_rows
+from runner.views.numbers import brief, count
 from runner.views.safe_text import safe_line
 from runner.views.tables import facts_lines
 

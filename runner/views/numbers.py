@@ -34,16 +34,6 @@ def percent(part: float, whole: float) -> str:
     return f"{shown:.1f}%"
 
 
-def of_rows(number: int) -> str:
-    """`1 row`, `12 rows`."""
-    return "1 row" if number == 1 else f"{number:,} rows"
-
-
-def of_batches(number: int) -> str:
-    """`1 batch`, `12 batches`."""
-    return "1 batch" if number == 1 else f"{number:,} batches"
-
-
 def byte_size(number: int) -> str:
     """`812 KB`, `1.45 GB`; powers of ten."""
     if number < 1_000:

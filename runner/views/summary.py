@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.domain.quantity import of_rows
 from runner.domain.states import RunState
 from runner.views.batch_words import duplicates_words, out_words
 from runner.views.cost_words import cost_words, token_words
@@ -9,7 +10,7 @@ from runner.views.durations import duration
 from runner.views.estimate_page import compared_words
 from runner.views.estimate_words import estimate_words
 from runner.views.failure_advice import pause_advice
-from runner.views.numbers import count, of_rows
+from runner.views.numbers import count
 from runner.views.run_facts import RunFacts, state_words
 from runner.views.safe_text import safe_line, safe_text
 from runner.views.tables import facts_lines

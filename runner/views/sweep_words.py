@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from runner.views.numbers import count, of_batches
+from runner.domain.quantity import of_batches
+from runner.views.numbers import count
 from runner.views.safe_text import safe_line
 
 # Ids that are named in a line.

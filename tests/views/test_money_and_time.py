@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.domain.quantity import of_rows
 from runner.views.durations import duration, moment, stopwatch, utc
 from runner.views.money import dollars, usd
-from runner.views.numbers import brief, of_rows, percent
+from runner.views.numbers import brief, percent
 
 USD = 10**12
 

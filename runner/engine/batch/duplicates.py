@@ -14,6 +14,7 @@ from runner.api.wire import outcome_of_result_line
 from runner.domain.booking import Booking, BookingKind
 from runner.domain.outcome import Answer, Failure
 from runner.domain.pricing import PriceBook
+from runner.domain.quantity import of_rows
 from runner.domain.submission import parse_custom_id
 from runner.engine.batch.common import Common
 from runner.engine.batch.sorting import sort_lines
@@ -38,7 +39,8 @@ async def price_duplicate(c: Common, batch_id: str, owner: Submission) -> bool:
     await c.write(c.store.note_duplicate, owner.run, batch_id, owner.id, exact=exact)
     c.note(
         "batch_duplicate",
-        f"batch {batch_id} holds {owner.n:,} rows a second time: ${cost_pico / 1e12:.4f}; its results are kept apart",
+        f"batch {batch_id} holds {of_rows(owner.n)} a second time: ${cost_pico / 1e12:.4f}; "
+        "its results are kept apart",
         warning=True,
         batch=owner.id,
         id=batch_id,

@@ -10,6 +10,7 @@ from runner.clock import SECOND
 from runner.domain.batch import ENDED, BatchStatus, Retention, next_poll_s, results_gone_us, retention
 from runner.domain.listings import is_elsewhere
 from runner.domain.outcome import Failure
+from runner.domain.quantity import of_rows
 from runner.domain.states import BatchState
 from runner.domain.submission import us
 from runner.engine.batch.calls import is_missing
@@ -168,5 +169,5 @@ class Follower:
             watched.warned.add(name)
             one = watched.submission
             self._c.note(
-                name, f"batch {one.provider_id} ({one.n:,} rows) {text}", warning=True, batch=one.id, rows=one.n
+                name, f"batch {one.provider_id} ({of_rows(one.n)}) {text}", warning=True, batch=one.id, rows=one.n
             )

@@ -19,6 +19,7 @@ from runner.domain.decide import pause_of
 from runner.domain.outcome import Failure, FailureKind, Usage
 from runner.domain.packing import API_MAX_REQUESTS, Full, Limit, Packer, TooLarge
 from runner.domain.priming import MAX_WAIT_S
+from runner.domain.quantity import quantity
 from runner.domain.reservation import UNBOUNDED
 from runner.domain.states import RIDING_BATCH, BatchState, PauseReason
 from runner.domain.submission import named_request, new_submission_id
@@ -243,7 +244,7 @@ class Maker:
             return
         c.note(
             "batch_priming",
-            f"{len(parcel.idxs):,} rows go ahead to fill the prompt cache; the others wait for them",
+            f"{quantity(len(parcel.idxs), 'row goes', 'rows go')} ahead to fill the prompt cache; the others wait",
             rows=len(parcel.idxs),
         )
         await self._send(parcel)

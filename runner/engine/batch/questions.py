@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from runner.domain.quantity import of_rows
 from runner.engine.batch.common import Common
 from runner.store.submissions import Submission
 
@@ -34,7 +35,7 @@ class Questions:
         await c.write(c.store.ask_about, submission.id, why)
         c.note(
             "batch_unknown",
-            f"what became of a batch of {submission.n:,} rows has to be decided by a person: {why}",
+            f"what became of a batch of {of_rows(submission.n)} has to be decided by a person: {why}",
             warning=True,
             batch=submission.id,
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from runner.domain.money import dollars
 from runner.domain.outcome import Failure
+from runner.domain.quantity import of_rows
 from runner.domain.states import BatchState
 from runner.domain.submission import CreateReply, Intent, ServerTime, classify_create, us
 from runner.domain.sum_bound import CONFIDENCE_WORDS
@@ -127,7 +128,7 @@ class Submitter:
             state = await c.write(c.store.received, parcel.submission, reply.batch, c.clock.now_us())
             c.note(
                 "batch_submitted",
-                f"batch submitted: {len(parcel.idxs):,} rows as {reply.batch.id}{held and f', reserved {held}'}",
+                f"batch submitted: {of_rows(len(parcel.idxs))} as {reply.batch.id}{held and f', reserved {held}'}",
                 reserved=held,
                 batch=parcel.submission,
                 id=reply.batch.id,

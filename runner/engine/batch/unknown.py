@@ -11,6 +11,7 @@ from runner.clock import SECOND
 from runner.domain.batch import DAY_US, RETENTION_DAYS, BatchStatus, next_poll_s
 from runner.domain.listings import Listing, Witnesses, wants_another_page
 from runner.domain.outcome import Failure
+from runner.domain.quantity import of_rows
 from runner.domain.settling import (
     LISTINGS_KEPT,
     Absent,
@@ -240,7 +241,7 @@ class Unknowns:
             self._let_off(submission, "batch_let_go", "may exist; its rows go again, as on_unknown: resubmit says")
 
     def _let_off(self, submission: Submission, name: str, text: str) -> None:
-        self._c.note(name, f"a batch of {submission.n:,} rows {text}", batch=submission.id, rows=submission.n)
+        self._c.note(name, f"a batch of {of_rows(submission.n)} {text}", batch=submission.id, rows=submission.n)
         self._c.wake()
 
     def _tell_once(self, submission: Submission, text: str) -> None:
@@ -249,7 +250,7 @@ class Unknowns:
             asked.said = text
             self._c.note(
                 "batch_unknown",
-                f"a batch of {submission.n:,} rows: {text}",
+                f"a batch of {of_rows(submission.n)}: {text}",
                 warning=True,
                 batch=submission.id,
                 rows=submission.n,
