@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.clock import Clock
 from runner.domain.job import Job
@@ -16,7 +16,6 @@ from runner.domain.progress import Progress
 from runner.domain.run import Run, Tally
 from runner.domain.seen import Saw
 from runner.domain.submission import Timing
-from runner.engine.batch.calls import BatchService
 from runner.engine.batch.events import Tell, silence
 from runner.engine.file_desk import FileDesk
 from runner.engine.live import Service
@@ -25,6 +24,9 @@ from runner.files.check import InputReport
 from runner.files.render import Renderer
 from runner.files.source import Input
 from runner.store.store import Store
+
+if TYPE_CHECKING:
+    from runner.engine.batch.calls import BatchService
 
 # What supervisors give a process to end is 30 s or more; stay below it.
 GRACE_S = 25.0

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
@@ -24,11 +25,7 @@ from runner.domain.progress import Progress
 from runner.domain.quantity import of_rows, quantity
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
-from runner.engine.batch.calls import PATIENCE_S, SHORT_PATIENCE_S, BatchCalls
-from runner.engine.batch.choosing import chosen, deadline_of
-from runner.engine.batch.common import Common
 from runner.engine.batch.events import BatchEvent, silence
-from runner.engine.batch.lane import Lane, LaneParts
 from runner.engine.budget_watch import BudgetWatch
 from runner.engine.collapse import Collapse, Waiting
 from runner.engine.ending import ended_run
@@ -49,6 +46,9 @@ from runner.errors import JobInvalid, RunLocked, RunnerError, StoreFault, first_
 from runner.store.claims import ClaimedChunk
 from runner.store.holder import Hold, taken_over
 from runner.store.queries import Wanted
+
+if TYPE_CHECKING:  # what is about batches is a tenth of all that a start loads, and most runs make none
+    from runner.engine.batch.lane import Lane
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +195,11 @@ class Engine:
         makes = mode is Mode.BATCH and run.state is not RunState.CANCELING
         if batching is None or not (makes or self._parts.store.has_riding(run.id)):
             return None
+        from runner.engine.batch.calls import PATIENCE_S, SHORT_PATIENCE_S, BatchCalls
+        from runner.engine.batch.choosing import deadline_of
+        from runner.engine.batch.common import Common
+        from runner.engine.batch.lane import Lane, LaneParts
+
         common = Common(
             run=run,
             store=self._parts.store,
@@ -298,6 +303,8 @@ class Engine:
 
     async def _chosen(self) -> Mode:
         """What auto means for the rows that are left, and why; said before anything is sent."""
+        from runner.engine.batch.choosing import chosen, deadline_of
+
         while not (self._ingest.done or self._ingest.records or self._stop.is_asked()):  # noqa: ASYNC110
             await anyio.sleep(STAGED_LOOK_S)
         parts, run = self._parts, self._run

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from runner.clock import Clock
 from runner.domain.limits import RateLimits
 from runner.domain.pace import Pace
 from runner.domain.progress import LimitShown, Progress
 from runner.domain.run import Run
-from runner.engine.batch.lane import Lane
 from runner.engine.feeder import Feeder
 from runner.engine.ingest import Ingest
 from runner.engine.meter import Meter
 from runner.engine.scopes import Scopes
 from runner.engine.stop import Stop
+
+if TYPE_CHECKING:
+    from runner.engine.batch.lane import Lane
 
 OF_THE_JOB = "job"
 

@@ -46,6 +46,24 @@ def test_help_loads_nothing_heavy() -> None:
     assert int(last.split()[-1]) < 250
 
 
+# What a run loads only where its job asks for it.
+NOT_OF_EVERY_RUN = (
+    "runner.engine.batch.lane",
+    "procrastinate",
+    "pyarrow",
+    "fsspec",
+    "jsonschema",
+    "runner.simulator",
+)
+
+
+def test_a_run_loads_only_what_every_run_needs() -> None:
+    program = f"import sys, runner.cli.run\nprint([name for name in {NOT_OF_EVERY_RUN!r} if name in sys.modules])\n"
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout == "[]\n"
+
+
 def test_help_lists_every_command_in_its_section(cli: Cli) -> None:
     shown = cli("--help").stdout
     for section, entries in SECTIONS.items():
