@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +27,8 @@ SETTINGS = {
     "max_connections": "100",
     "listen_addresses": "''",  # a socket in a private directory: no port to race for, nobody else can connect
 }
+# As anybody would run it.
+DURABLE = {**SETTINGS, "fsync": "on", "full_page_writes": "on"}
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 
@@ -66,9 +68,9 @@ def server_url(room: Path) -> str:
         return note.read_text()
 
 
-def own_server(room: Path) -> str:
-    """The URL of a server that nobody else uses, for tests that break it. Raises NoPostgres."""
-    url, why = _system_server(room)
+def own_server(room: Path, *, durable: bool = False) -> str:
+    """The URL of a server that nobody else uses, for those who break or measure it. Raises NoPostgres."""
+    url, why = _system_server(room, DURABLE if durable else SETTINGS)
     if url is None:
         raise NoPostgres(why)
     return url
@@ -144,7 +146,7 @@ def _start(room: Path) -> str:
         raise NoPostgres("; ".join(tried)) from None
 
 
-def _system_server(room: Path) -> tuple[str | None, str]:
+def _system_server(room: Path, settings: Mapping[str, str] = SETTINGS) -> tuple[str | None, str]:
     """The URL of a server made from installed binaries, or None and the reason."""
     binaries = _system_binaries()
     if binaries is None:
@@ -161,7 +163,7 @@ def _system_server(room: Path) -> tuple[str | None, str]:
     try:
         _run([*prefix, str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust",
               "-E", "UTF8", "--no-locale", "--no-sync"], room)  # fmt: skip
-        options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         _run([*prefix, str(binaries / "pg_ctl"), "-D", str(data), "-l", str(room / "log"), "-w",
               "-t", f"{START_TIMEOUT_S:.0f}", "-o", f"{options} -k {room}", "start"], room)  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:

@@ -62,13 +62,14 @@ Leaving = Callable[[], Awaitable[int]]
 
 
 def beside_worker(context: Context, store: Store) -> Callable[[Leaving], Coroutine[Any, Any, None]]:
-    """The scheduler as a part of a worker, which says when a signal has come."""
-    return _Scheduler(context, store, detach=True).beside
+    """The scheduler as a part of a worker, which keeps the time and says when a signal has come."""
+    return _Scheduler(context, store, detach=True, keeps_time=False).beside
 
 
 class _Scheduler:
-    def __init__(self, context: Context, store: Store, *, detach: bool = False) -> None:
+    def __init__(self, context: Context, store: Store, *, detach: bool = False, keeps_time: bool = True) -> None:
         self._detach = detach
+        self._keeps_time = keeps_time
         self._context = context
         self._store = store
         self._environment = _environment(context)
@@ -111,12 +112,19 @@ class _Scheduler:
         return next((code for code in self._codes if code), 0)
 
     async def _look(self, children: TaskGroup) -> None:
-        ticked: Ticked = await to_thread.run_sync(tick, self._store, self._context.clock.now_us())
+        ticked = await to_thread.run_sync(self._ticked)
         if ticked.left:
             await to_thread.run_sync(tell_of_left, self._context, ticked.left)
         for start in ticked.starts:
             self._children[start.schedule.id, start.fire_us] = None
             children.start_soon(self._run, start)
+
+    def _ticked(self) -> Ticked:
+        """By the database's time, also after this machine's clock was set."""
+        clock = self._context.clock
+        if self._keeps_time and not self._store.database.is_sqlite:
+            clock.offset_us += self._store.fleet.offset_us(clock.now_us())
+        return tick(self._store, clock.now_us())
 
     async def _run(self, start: Start) -> None:
         name, key = start.schedule.name, (start.schedule.id, start.fire_us)

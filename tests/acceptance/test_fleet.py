@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,9 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.acceptance.fleet import Fleet, check_books, check_every_row_once, ended_rows, launched, sql, until
 from tests.acceptance.house import MODEL, Api, Desk, api_process, ended, prompts
+from tests.environment import ROOT
 
 ROWS = 800
 SLOTS = ("--slots", "8")
@@ -146,7 +149,7 @@ def test_a_small_run_beside_a_large_one_begins_at_once_and_the_worker_tells_of_b
     desk = fleet.desk
     desk.write("few.jsonl", prompts(100, first=100_000))
     large = launched(desk, "--concurrency", "4", "--max-usd", "5")
-    fleet.start(*SLOTS, "--health", str(port))
+    process = fleet.start(*SLOTS, "--health", str(port))
     until(lambda: ended_rows(desk) > 20)
     began = time.monotonic()
     told = desk.type("run", "few.jsonl", "-m", MODEL, "--detach", "--json").check(0)
@@ -164,6 +167,7 @@ def test_a_small_run_beside_a_large_one_begins_at_once_and_the_worker_tells_of_b
 
     desk.type("attach", large, "-o", "out.jsonl").check(0)
     check_every_row_once(desk, ROWS)
+    assert health_check(port) == 0
     numbers = get("/metrics")
     assert f'runner_rows_total{{job="rows",status="succeeded"}} {float(ROWS)}' in numbers
     assert 'runner_rows_total{job="few",status="succeeded"} 100.0' in numbers
@@ -173,3 +177,15 @@ def test_a_small_run_beside_a_large_one_begins_at_once_and_the_worker_tells_of_b
     assert large not in numbers
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get("/elsewhere")
+    process.send_signal(signal.SIGTERM)
+    fleet.left(process)
+    assert health_check(port) != 0
+
+
+def health_check(port: int) -> int:
+    """The words of the compose file, against a worker on this machine."""
+    compose = YAML(typ="safe").load(ROOT / "docker" / "compose.yaml")
+    kind, python, *words = compose["services"]["worker-1"]["healthcheck"]["test"]
+    assert (kind, python) == ("CMD", "python")
+    told = [word.replace("8080", str(port)) for word in words]
+    return subprocess.run([sys.executable, *told], capture_output=True).returncode

@@ -27,7 +27,7 @@ from tests.cutting_link import CuttingLink
 # The promise is given for the lease that everybody has; with a shorter one the work is back sooner.
 BACK_S, DEFAULT_LEASE_S = 45.0, 30.0
 # What begins anew takes its time whatever the lease: a process starts, a database comes up.
-START_S = 4.0
+START_S = 10.0
 # Work is back when so much of what was done before is done again: of four workers one may be frozen.
 BACK_SHARE = 0.6
 CUT_SHARE = 0.1
@@ -54,7 +54,7 @@ class Scale:
 
 
 SMALL = Scale(
-    rows=1_300, workers=3, slots=16, row_bytes=30_000, latency_s=0.6, lease_s=1.5, cuts=20, terminations=4, rounds=1,
+    rows=1_200, workers=3, slots=8, row_bytes=30_000, latency_s=0.5, lease_s=1.5, cuts=20, terminations=4, rounds=1,
     look_s=0.8,
 )  # fmt: skip
 WHOLE = Scale(

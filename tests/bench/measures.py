@@ -72,7 +72,7 @@ class Pass:
 
 def live(wish: Wish) -> Iterator[str]:
     """The same prompts through each client, one after another, for each number of slots."""
-    with _folder() as folder:
+    with folder_for_one() as folder:
         prompts = folder / "prompts.jsonl"
         write_prompts(prompts, wish.rows)
         for slots in wish.slots:
@@ -124,7 +124,7 @@ def _pass(wish: Wish, service: Server, slots: int, prompts: Path, client: str | 
     """`client` is one of the others, or None for the real command with a store of its own."""
     service.reset()
     before_s = service.notes()["cpu_s"]
-    with _folder() as folder:
+    with folder_for_one() as folder:
         results = folder / "results.jsonl"
         if client is None:
             process = _runner_run(wish, service, slots, prompts, folder, results)
@@ -188,7 +188,7 @@ def ingest(wish: Wish) -> Iterator[str]:
     """How fast an input is checked and staged, and what that does to the first request."""
     lines = []
     for rows in wish.sizes:
-        with _folder() as folder, server(wish.cores.server, latency_s=LATENCY_S) as service:
+        with folder_for_one() as folder, server(wish.cores.server, latency_s=LATENCY_S) as service:
             prompts = folder / "prompts.jsonl"
             write_prompts(prompts, rows)
             told, spent_mb = _inside(wish, folder, "ingest", str(prompts), str(folder / "staged"))
@@ -211,7 +211,7 @@ def batch(wish: Wish) -> Iterator[str]:
     """Whole batches as large as they may be: how fast their results are read in, and what that takes."""
     lines = []
     for rows in wish.sizes:
-        with _folder() as folder, server(wish.cores.server) as service:
+        with folder_for_one() as folder, server(wish.cores.server) as service:
             prompts, results = folder / "prompts.jsonl", folder / "results.jsonl"
             write_prompts(prompts, rows, BATCH_LINE_BYTES)
             flags = ("--mode", "batch")
@@ -243,12 +243,12 @@ def gate(wish: Wish) -> Iterator[str]:
     """What it costs to ask the gate: the same run without limits, and with three that never bind, by turns."""
     limits = [f"--{name}={NEVER_BINDING}" for name in ("rpm", "itpm", "otpm")]
     spent: dict[str, list[float]] = {"no limits": [], "three limits that never bind": []}
-    with _folder() as folder, server(wish.cores.server) as service:
+    with folder_for_one() as folder, server(wish.cores.server) as service:
         prompts = folder / "prompts.jsonl"
         write_prompts(prompts, wish.rows)
         for _ in range(max(3, wish.rounds)):
             for cpu_s, flags in zip(spent.values(), ([], limits), strict=True):
-                with _folder() as home:
+                with folder_for_one() as home:
                     results = home / "results.jsonl"
                     process = _runner_run(wish, service, GATE_SLOTS, prompts, home, results, flags)
                     cpu_s.append(process.wait().cpu_s)
@@ -264,7 +264,7 @@ def export(wish: Wish) -> Iterator[str]:
     """How fast results are written."""
     lines = []
     for rows in wish.sizes:
-        with _folder() as folder, server(wish.cores.server, latency_s=LATENCY_S) as service:
+        with folder_for_one() as folder, server(wish.cores.server, latency_s=LATENCY_S) as service:
             _half_done(wish, service, folder, rows, ended=rows)
             told, peak_mb = _inside(wish, folder, "export", str(folder), str(folder / "results.jsonl"))
             check_answers(folder / "results.jsonl", rows)
@@ -294,7 +294,7 @@ def resume(wish: Wish) -> Iterator[str]:
     """The same command once more, when half of the rows have ended."""
     lines = []
     for rows in wish.sizes:
-        with _folder() as folder, server(wish.cores.server, latency_s=LATENCY_S) as service:
+        with folder_for_one() as folder, server(wish.cores.server, latency_s=LATENCY_S) as service:
             prompts = _half_done(wish, service, folder, rows, ended=rows // 2)
             service.reset()
             lines.append([f"{rows:,}", number(_first_request(wish, service, prompts, folder), 2)])
@@ -305,7 +305,7 @@ def memory(wish: Wish) -> Iterator[str]:
     """The most memory that the real command takes, for short and long runs."""
     lines = []
     for rows in (wish.rows, *wish.sizes):
-        with _folder() as folder, server(wish.cores.server, latency_s=LATENCY_S, jitter_s=JITTER_S) as service:
+        with folder_for_one() as folder, server(wish.cores.server, latency_s=LATENCY_S, jitter_s=JITTER_S) as service:
             prompts, results = folder / "prompts.jsonl", folder / "results.jsonl"
             write_prompts(prompts, rows)
             spent = _runner_run(wish, service, MEMORY_SLOTS, prompts, folder, results).wait()
@@ -344,7 +344,7 @@ def _inside(wish: Wish, folder: Path, *arguments: str) -> tuple[dict[str, float]
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def folder_for_one() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder:
         yield Path(folder)
 
