@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
+from threading import Barrier, Lock
 
 import pytest
 
@@ -27,7 +27,19 @@ from runner.store.claims import ClaimedChunk
 from runner.store.group import Fence, SendIntent, Settlement, Verdict
 from runner.store.store import Store
 from runner.store.submissions import FIRST_EPOCH, IntentVerdict
-from tests.store.building import NOW_US, PRICES, ended, packing, ready_store, remote, rows_of, send, spend, staged_run
+from tests.store.building import (
+    NOW_US,
+    PRICES,
+    claim,
+    ended,
+    packing,
+    ready_store,
+    remote,
+    rows_of,
+    send,
+    spend,
+    staged_run,
+)
 
 WORKERS = 3
 SEEDS, MANY_SEEDS, BLOCK = {"sqlite": 200, "postgresql": 40}, 2_000, 40
@@ -35,6 +47,7 @@ BLOCKS = [(kind, first) for kind, seeds in SEEDS.items() for first in range(0, s
 MANY_BLOCKS = [(kind, first) for kind, seeds in SEEDS.items() for first in range(seeds, MANY_SEEDS, BLOCK)]
 STEPS = 45
 CROWDED_STEPS = 60
+ROUNDS = 60
 MEMORY = Path("/dev/shm")
 SECONDS_US = 1_000_000
 MIDNIGHT_US = NOW_US - NOW_US % 86_400_000_000 + 86_400_000_000
@@ -301,6 +314,25 @@ def test_the_bill_never_passes_the_cap_when_all_work_at_the_same_moment(url: str
         balance(stores[0], workers, office, "crowded", seed)
     met = sum((worker.met for worker in workers), Counter[str]())
     assert {"refused", "killed"} <= met.keys(), met
+
+
+@pytest.mark.parametrize("kind", SEEDS)
+def test_of_those_who_ask_at_the_same_moment_one_gets_the_last_room(url: str) -> None:
+    """Round by round there is room for one call more, and all ask for it at once."""
+    worst, start = 100, Barrier(WORKERS)
+    with opened(url) as stores, ThreadPoolExecutor(WORKERS) as threads:
+        runs = [staged_run(store, ROUNDS, name="crowded") for store in stores]
+        fences = [claim(store, run).fence for store, run in zip(stores, runs, strict=True)]
+
+        def ask(worker: int, idx: int) -> Verdict:
+            op = send(fences[worker], idx, worst_pico=worst)
+            start.wait()
+            return stores[worker].commit_group(runs[worker].id, [op])[0]
+
+        for idx in range(ROUNDS):
+            stores[0].set_job_caps("crowded", (idx + 1) * worst, None)
+            verdicts = list(threads.map(ask, range(WORKERS), [idx] * WORKERS))
+            assert sorted(verdicts) == sorted([Verdict.STORED, *[Verdict.OVER_BUDGET] * (WORKERS - 1)]), idx
 
 
 @pytest.mark.parametrize("seed", range(3))
