@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -204,10 +204,12 @@ def settle_all(store: Store, run: Run, status: RowStatus = RowStatus.SUCCEEDED) 
         stored(store, run, *ends)
 
 
-def rows_of(store: Store, table: str) -> list[dict[str, Any]]:
-    """A whole table, in the order of its key."""
+def rows_of(store: Store, table: str, **among: Collection[Any]) -> list[dict[str, Any]]:
+    """A whole table, in the order of its key; or the rows of it whose columns have one of these values."""
     columns = metadata.tables[table]
     query = select(columns).order_by(*columns.primary_key.columns)
+    for name, values in among.items():
+        query = query.where(columns.c[name].in_(values))
     return [dict(row._mapping) for row in store.database.read(lambda c: c.execute(query).all())]
 
 
