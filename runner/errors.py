@@ -8,6 +8,7 @@ What the service normally answers (a 429, an overload, a refusal) is not here: t
     +-- BudgetReached            4   our budget, the provider's spend cap or the credit is used up
     +-- CredentialsRefused       5   missing or refused key
     +-- JobInvalid               6   job file, template, model or parameters
+    |   +-- MissingColumn        6   no row has a column that the job names
     |   +-- InputInvalid         6   a bad row, an unreadable input
     |   +-- InputChanged         6   the input of an unfinished run is not the one it began with
     +-- RunLocked                7   somebody else holds the run
@@ -64,6 +65,16 @@ class CredentialsRefused(RunnerError):
 class JobInvalid(RunnerError):
     exit_code = 6
     name = "job"
+
+
+class MissingColumn(JobInvalid):
+    """`column` is what the job names and no row has."""
+
+    name = "missing-column"
+
+    def __init__(self, message: str, *, column: str, hints: Sequence[str] = ()) -> None:
+        super().__init__(message, hints=hints)
+        self.column = column
 
 
 class InputInvalid(JobInvalid):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ from runner.cli.job_argument import absolute_output
 from runner.cli.messages import say
 from runner.cli.options import (
     base_url_option,
+    delimiter_option,
+    encoding_option,
     json_option,
     limit_option,
     mode_option,
@@ -24,12 +27,15 @@ from runner.cli.options import (
 )
 from runner.cli.run import Asked, asked_for
 from runner.domain.job import InputSpec, Job, Mode, OutputSpec
+from runner.domain.pricing import PICO_PER_USD
 from runner.errors import UsageInvalid
 from runner.files.job_text import job_text
 from runner.files.sources.remote import is_address
+from runner.settings import FLAG, Settings
 from runner.views.safe_text import safe_line
 
 DEFAULT_MODEL = "claude-haiku-5-5"
+PACE = ("concurrency", "rpm", "itpm", "otpm")
 
 
 @command(
@@ -46,7 +52,8 @@ DEFAULT_MODEL = "claude-haiku-5-5"
 @click.option("-m", "--model", metavar="ID", default=DEFAULT_MODEL, show_default=True, help="The model.")
 @click.option("--system", metavar="TEXT", help="A system prompt.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="The longest that an answer may be.")
-@click.option("--delimiter", metavar="C", help="What stands between the values of a CSV, such as ';'.")
+@delimiter_option
+@encoding_option
 @click.option("--id", "id_column", metavar="COLUMN", help="The column with each row's own key.")
 @mode_option
 @limit_option
@@ -69,6 +76,7 @@ def ask(
     system: str | None,
     max_tokens: int | None,
     delimiter: str | None,
+    encoding: str | None,
     id_column: str | None,
     mode: str | None,
     limit: int | None,
@@ -91,18 +99,24 @@ def ask(
         request={} if max_tokens is None else {"max_tokens": max_tokens},
         params=dict(params),
         mode=Mode(mode or Mode.LIVE),
-        input=InputSpec(path=input_path, delimiter=_one_character(delimiter), id=id_column, limit=limit),
+        input=InputSpec(path=input_path, delimiter=delimiter, encoding=encoding, id=id_column, limit=limit),
         output=OutputSpec(path=absolute_output(output_path)),
     )
     if save_path is not None:
-        return _saved(job, save_path, output_path)
+        return _saved(_with_flags(job, context.settings), save_path, output_path)
     return asked_for(context, job, Asked(new=new, any_model=any_model, yes=yes))
 
 
-def _one_character(delimiter: str | None) -> str | None:
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise UsageInvalid("--delimiter is one character, such as ';'.")
-    return delimiter
+def _with_flags(job: Job, settings: Settings) -> Job:
+    """With the pace and the budget that were given as flags: who saves a question with a budget means to keep it."""
+    told = {name: getattr(settings, name) for name, layer in settings.layer.items() if layer == FLAG}
+    limits = {name: value for name, value in told.items() if name in PACE}
+    budget = told.get("max_usd")
+    return replace(
+        job,
+        limits=replace(job.limits, **limits),
+        budget_pico=None if budget is None else int(budget * PICO_PER_USD),
+    )
 
 
 def _name_of(path: str) -> str:

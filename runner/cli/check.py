@@ -39,6 +39,7 @@ from runner.domain.quantity import of_rows
 from runner.files.check import InputReport, accepted_input
 from runner.files.input_door import place_of
 from runner.files.render import Renderer
+from runner.files.sinks.targets import check_target
 from runner.views.beta_words import beta_lines, sent_betas
 from runner.views.estimate_page import budget_words
 from runner.views.money import dollars, usd
@@ -100,6 +101,8 @@ def check(
     job = settled(job, context.settings, simulated=context.simulate, betas=betas)
     prices = context.prices
     check_model(job, prices, any_model=any_model)
+    if job.output.path is not None:
+        check_target(job.output.path, job.output)
     with looked_at_input(context, job) as (job, source):
         renderer = Renderer(job)
         report = accepted_input(source, renderer, job.input, draw=LOOKED_AT_ROWS)

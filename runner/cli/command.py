@@ -10,6 +10,7 @@ import click
 
 from runner.cli.context import Context
 from runner.cli.options import CommonOption, common_options
+from runner.errors import MissingColumn
 
 
 class ExampleCommand(click.Command):
@@ -76,7 +77,12 @@ def command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., An
         def with_context(*args: Any, **told: Any) -> Any:
             context = click.get_current_context().ensure_object(Context)
             context.start_logging()
-            return function(context, *args, **told)
+            try:
+                return function(context, *args, **told)
+            except MissingColumn as error:
+                from runner.cli.job_argument import placed
+
+                raise placed(error, told.get("job_file")) from None
 
         decorate = click.command(name, cls=ExampleCommand, examples=examples)
         return decorate(common_options(with_context))

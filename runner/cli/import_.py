@@ -9,7 +9,7 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.messages import say, warning
-from runner.cli.options import json_option
+from runner.cli.options import delimiter_option, encoding_option, json_option
 from runner.domain.importing import Imported
 from runner.domain.job import InputSpec, Job
 from runner.domain.model_rules import model_problem
@@ -20,7 +20,6 @@ from runner.files.importing import imported_rows
 from runner.files.input_door import opened_door
 from runner.files.job_text import SCHEMA_LINE, yaml_text
 from runner.files.sink import AtomicFile
-from runner.views.numbers import count
 from runner.views.safe_text import safe_line
 
 DEFAULT_MODEL = "claude-haiku-5-5"
@@ -41,6 +40,8 @@ DEFAULT_MODEL = "claude-haiku-5-5"
 @click.option("--job", "job_path", metavar="JOB.yaml", help="The job. Without it: FILE's name + .yaml")
 @click.option("--prompt", metavar="COLUMN", help="The column that holds the prompt.")
 @click.option("--id", "id_column", metavar="COLUMN", help="The column with each row's own key.")
+@delimiter_option
+@encoding_option
 @click.option(
     "-m",
     "--model",
@@ -55,6 +56,8 @@ def import_(
     job_path: str | None,
     prompt: str | None,
     id_column: str | None,
+    delimiter: str | None,
+    encoding: str | None,
     model: str | None,
 ) -> int:
     """Turn a batch file of OpenAI or Anthropic, a chat set, or a table with a prompt column into rows and a job.
@@ -68,7 +71,7 @@ def import_(
         if path.exists():
             raise UsageInvalid(f"{path} is there already.", hints=("fix: take it away, or name another",))
     found = Imported()
-    job = Job(name=stem, input=InputSpec(path=input_path))
+    job = Job(name=stem, input=InputSpec(path=input_path, delimiter=delimiter, encoding=encoding))
     with opened_door(job, context.settings.home / "spool") as source, AtomicFile(str(rows_path)) as file:
         keeps = _keeps_model if model is None else (lambda _name: False)
         for line in imported_rows(source, found, prompt=prompt, id_column=id_column, keeps_model=keeps):
@@ -135,5 +138,5 @@ def _tell(context: Context, found: Imported, rows: Path, target: Path, model: st
         warning("dropped", f"{safe_line(name)} has no counterpart and was dropped from {of_rows(times)}.")
     if found.refused_count:
         shown = [f"{safe_line(where)} {safe_line(reason)}" for where, reason in found.refused]
-        warning("left-out", f"{count(found.refused_count)} rows could not be imported.", shown)
+        warning("left-out", f"{of_rows(found.refused_count)} could not be imported.", shown)
     context.note(f"next: runner check {safe_line(str(target))}")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.domain.job import CURRENT_API_VERSION, AutoSpec, InputSpec, Job, Mode, OnBadRow, OutputSpec
-from runner.errors import UsageInvalid
-from runner.files.job_file import load_job
+from runner.errors import MissingColumn, UsageInvalid
+from runner.files.job_file import load_job, place_of_column
 from runner.files.sink import STDOUT
 from runner.files.source import STDIN
 
@@ -48,6 +48,15 @@ def job_of(
         auto=AutoSpec(finish_by=given.get("auto.finish_by")),
         output=OutputSpec(path=absolute_output(given.get("output.path"))),
     )
+
+
+def placed(error: MissingColumn, job_file: object) -> MissingColumn:
+    """With the place where the job file names the column."""
+    if not isinstance(job_file, str) or Path(job_file).suffix not in JOB_FILES:
+        return error
+    place = place_of_column(job_file, error.column)
+    sentence = error.message if place is None else f"{place}: {error.message}"
+    return MissingColumn(sentence, column=error.column, hints=error.hints)
 
 
 def absolute_output(path: str | None) -> str | None:

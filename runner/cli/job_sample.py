@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -17,11 +19,14 @@ from runner.domain.request import MessagesRequest
 from runner.domain.traps import doubts
 from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
+from runner.files.request_tree import ROW
 from runner.files.source import Input, records
+from runner.files.template import MARKS
 
 SAMPLE_ROWS = 200
 # Thinking is on by default in current models and counts against max_tokens; below this little is left to say.
 LEAST_WITH_THINKING = 1_000
+_ONE_BRACE = re.compile(r"\{\s*(\w+)\s*\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,8 @@ def job_warnings(job: Job, prices: PriceBook, now_us: int) -> list[tuple[str, st
         today = datetime.fromtimestamp(now_us / 1e6, UTC).date()
         found += [("lifecycle", sentence) for sentence in lifecycle_warnings(facts, today, fast=_is_fast(job))]
     found += [(doubt.rule, f"{doubt.words}.") for doubt in doubts(job.request, model=job.model)]
+    if (sentence := _asks_all_the_same(job)) is not None:
+        found.append(("no-column", sentence))
     if _thinks(job) and isinstance(max_tokens, int) and max_tokens < LEAST_WITH_THINKING:
         sentence = (
             f"max_tokens {max_tokens:,} is little: thinking counts against it, and answers may be cut off before "
@@ -74,6 +81,18 @@ def job_warnings(job: Job, prices: PriceBook, now_us: int) -> list[tuple[str, st
         )
         found.append(("little-room", sentence))
     return found
+
+
+def _asks_all_the_same(job: Job) -> str | None:
+    """Somebody who means `{{ text }}` and writes `{text}` would pay for the same question a thousand times."""
+    ways = [{"prompt": job.prompt, "system": job.system, **job.request}, *(asdict(one) for one in job.variants)]
+    asked = json.dumps(ways, default=str)
+    of_the_job = job.prompt is not None or "messages" in job.request
+    if not of_the_job or any(mark in asked for mark in (*MARKS, ROW)):
+        return None
+    found = _ONE_BRACE.search(job.prompt or "")
+    meant = f"; did you mean {{{{ {found[1]} }}}} ?" if found else "; {{ column }} fills one in."
+    return f"no {{{{ column }}}} is in the prompt, so every row asks the same{meant}"
 
 
 def row_warnings(sample: Sample) -> list[tuple[str, str]]:

@@ -87,6 +87,20 @@ progress_option: Decorator[Any] = _context_option(
 input_option: Decorator[Any] = click.option(
     "-i", "--input", "input_path", metavar="FILE", help="The input, instead of the job's; - is stdin."
 )
+
+
+def _one_character(_context: click.Context, _parameter: click.Parameter, told: str | None) -> str | None:
+    if told is not None and (len(told) != 1 or told in '"\r\n'):
+        raise click.BadParameter(f"{told!r} is not one character, such as ';'.")
+    return told
+
+
+delimiter_option: Decorator[Any] = click.option(
+    "--delimiter", metavar="C", callback=_one_character, help="What stands between the values of a CSV, such as ';'."
+)
+encoding_option: Decorator[Any] = click.option(
+    "--encoding", metavar="NAME", help="Of a CSV that is not UTF-8, such as cp1252."
+)
 output_option: Decorator[Any] = click.option(
     "-o", "--output", "output_path", metavar="FILE", help="Where results go; - is stdout."
 )

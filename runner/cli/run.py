@@ -38,6 +38,7 @@ from runner.domain.deadline import check_deadline
 from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow, Variant
 from runner.domain.states import FINISHED_RUN
 from runner.errors import UsageInvalid
+from runner.files.sinks.targets import check_target
 
 _SENT = {Mode.LIVE: "live", Mode.BATCH: "in batches"}
 
@@ -185,6 +186,8 @@ def asked_for(context: Context, job: Job, asked: Asked) -> int:
     for name, sentence in [*told, *header_warnings(job, context.settings, asked.headers)]:
         warning(name, sentence)
     check_model(job, prices, any_model=asked.any_model)
+    if job.output.path is not None:
+        check_target(job.output.path, job.output)
     check_credential(job, context.settings)
     with ExitStack() as open_:
         store = open_.enter_context(context.store())

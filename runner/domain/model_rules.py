@@ -30,8 +30,9 @@ def model_problem(model: str, prices: PriceBook) -> ModelProblem | None:
     active = [facts.id for facts in prices.models.values() if facts.status != "deprecated"]
     line = model.removeprefix("claude-").lstrip("0123456789.-").split("-")[0]
     same_line = [facts.id for facts in prices.models.values() if facts.line == line and facts.status == "active"]
+    named_like_it = None if model in prices.retired else suggest(model, active)
     return ModelProblem(
         model=model,
         retired=prices.retired.get(model),
-        nearest=next(iter(same_line), None) if model in prices.retired else suggest(model, active),
+        nearest=named_like_it or next(iter(same_line), None),
     )

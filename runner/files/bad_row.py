@@ -14,14 +14,22 @@ class BadRow(Exception):
     """What is wrong with one row, as the rest of a sentence that begins with "line 17".
 
     `column` counts characters from 1. `missing` is the column that a template asked for in vain, which makes the
-    template a suspect and not only the row.
+    template a suspect and not only the row; `columns` are those that the row has.
     """
 
-    def __init__(self, reason: str, column: int | None = None, *, missing: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        column: int | None = None,
+        *,
+        missing: str | None = None,
+        columns: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.column = column
         self.missing = missing
+        self.columns = columns
 
 
 class BatchRefuses(BadRow):
@@ -46,6 +54,7 @@ class BadLine:
     column: int | None
     excerpt: str
     missing: str | None = None
+    columns: tuple[str, ...] = ()
 
     @staticmethod
     def of(line: int, where: str, payload: bytes, bad: BadRow) -> BadLine:
@@ -56,6 +65,7 @@ class BadLine:
             column=bad.column,
             excerpt=excerpt(payload),
             missing=bad.missing,
+            columns=bad.columns,
         )
 
     def sentence(self) -> str:

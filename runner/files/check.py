@@ -10,13 +10,15 @@ from dataclasses import dataclass, field, replace
 
 from runner.domain.job import InputSpec, OnBadRow
 from runner.domain.sampling import Drawn, Reservoir
-from runner.errors import InputInvalid, JobInvalid
+from runner.errors import InputInvalid, JobInvalid, MissingColumn
 from runner.files.bad_row import BadLine, BadRow
 from runner.files.double_keys import KeyLedger
 from runner.files.render import Renderer
 from runner.files.source import Block, Input, records
+from runner.files.template import NO_COLUMN
 
 SHOWN_BAD_ROWS = 20
+SHOWN_COLUMNS = 12
 # Reading 4 GB takes about 20 s; larger inputs are checked as they are staged.
 CHECK_FIRST_BYTES = 4_000_000_000
 
@@ -183,14 +185,27 @@ def refuse_bad_rows(report: InputReport) -> None:
 def bad_rows_error(bad_rows: list[BadLine], bad_count: int, *, records: int) -> InputInvalid | JobInvalid:
     """The error of these bad rows; where no row has a column, the job is at fault and not the rows."""
     first = bad_rows[0]
+    if records == 0 and first.missing is not None and all(bad.missing == first.missing for bad in bad_rows):
+        return _missing_column(first, first.missing)
     shown = [f"{first.line} | {first.excerpt}"]
-    shown += [bad.sentence() for bad in bad_rows[1:]]
-    if bad_count > len(bad_rows):
-        shown.append(f"... and {bad_count - len(bad_rows):,} more bad rows")
-    if first.missing is not None and records == 0:
-        return JobInvalid(first.sentence(), name="missing-column", hints=(*shown, "nothing was sent."))
-    hints = (*shown, "nothing was sent.   fix the rows, or leave them out: --on-bad-row skip")
+    alike = records == 0 and len({bad.reason for bad in bad_rows}) == 1
+    told = bad_rows[:1] if alike else bad_rows
+    shown += [bad.sentence() for bad in told[1:]]
+    if bad_count > len(told):
+        shown.append("... and all others alike" if alike else f"... and {bad_count - len(told):,} more bad rows")
+    fix = "fix the rows, or leave them out: --on-bad-row skip"
+    if records == 0:
+        fix = "no row can be asked: it is the job, or the input as a whole, that needs mending"
+    hints = (*shown, f"nothing was sent.   {fix}")
     return InputInvalid(first.sentence(), name="bad-row", hints=hints)
+
+
+def _missing_column(first: BadLine, column: str) -> MissingColumn:
+    """No row has it, so the job is at fault and not the rows."""
+    names = ", ".join(first.columns[:SHOWN_COLUMNS])
+    more = f", ... ({len(first.columns)})" if len(first.columns) > SHOWN_COLUMNS else ""
+    sentence = f"{first.reason.replace(NO_COLUMN, 'no row has a column', 1)}."
+    return MissingColumn(sentence, column=column, hints=(f"columns: {names}{more}", "nothing was sent."))
 
 
 def first_difference(

@@ -6,6 +6,7 @@ columns beside them where there are any.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,13 +15,11 @@ import msgspec
 from runner.domain.importing import Imported
 from runner.files.ask import SAMPLING
 from runner.files.bad_row import BadRow
-from runner.files.shapes import fields_of
+from runner.files.shapes import READ_COLUMNS, fields_of, shape_of
 from runner.files.source import Input, records
 from runner.files.strict_json import parse_object
+from runner.files.template import missing_column
 
-OF_SHAPES = frozenset(
-    {"messages", "conversations", "prompt", "system", "params", "method", "url", "body", "target", "input"}
-)
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "input", "text")
 _encode = msgspec.json.Encoder().encode
 Row = Mapping[str, Any]
@@ -63,44 +62,44 @@ def _drop_unknown(params: dict[str, Any], found: Imported, keeps_model: Callable
     found.without_model += "model" not in params
 
 
-def _one(row: Row, number: int, dropped: Any, *, prompt: str | None, id_column: str | None) -> dict[str, Any]:
-    key = row.get(id_column) if id_column else row.get("custom_id", row.get("id"))
+def _one(
+    row: Row, number: int, dropped: Counter[str], *, prompt: str | None, id_column: str | None
+) -> dict[str, Any]:
+    """A row of ours. What is in none of its parts stays beside them as a column, else it is told as dropped."""
+    key_column = _key_column(row, id_column)
+    key = row.get(key_column)
     told: dict[str, Any] = {"custom_id": str(key) if key not in (None, "") else f"row-{number}"}
-    named = prompt or next((name for name in PROMPT_COLUMNS if type(row.get(name)) is str), None)
-    known = {"custom_id", "id", id_column}
-    if _has_shape(row) and prompt is None:
-        fields = fields_of(row, sampling_allowed=False, drop=lambda name: dropped.update([name]))
-        known |= {
-            "messages",
-            "conversations",
-            "prompt",
-            "system",
-            "params",
-            "method",
-            "url",
-            "body",
-            "target",
-            "input",
-        }
-        expected = _expected(row)
-    elif named is not None:
-        if type(row.get(named)) is not str or not row[named].strip():
-            raise BadRow(f'has no text in "{named}"')
-        fields, expected = {"messages": [{"role": "user", "content": row[named]}]}, None
-        known.add(named)
+    shape = shape_of(row) if prompt is None else None
+    if shape is not None:
+        told["params"] = fields_of(row, sampling_allowed=False, drop=lambda name: dropped.update([name]))
+        expected, read = _expected(row), READ_COLUMNS[shape]
     else:
-        raise BadRow("has no prompt: none of its columns is one that is known; --prompt COLUMN names it")
-    told["params"] = fields
+        column = _prompt_column(row, prompt)
+        told["params"] = {"messages": [{"role": "user", "content": row[column]}]}
+        expected, read = None, frozenset({column})
     if expected is not None:
         told["expected"] = expected
-    told |= {name: value for name, value in row.items() if name not in known and name not in told}
-    return told
+    for name in row.keys() - read - {key_column}:
+        if name in told:
+            dropped[f"the column {name}"] += 1
+    return told | {name: value for name, value in row.items() if name not in {*told, *read, key_column}}
 
 
-def _has_shape(row: Row) -> bool:
-    return any(name in row for name in ("messages", "conversations", "params", "body")) or (
-        "input" in row and "target" in row
-    )
+def _key_column(row: Row, id_column: str | None) -> str:
+    if id_column is not None and id_column not in row:
+        raise missing_column(id_column, row, "which is to be its key")
+    return id_column or ("custom_id" if "custom_id" in row else "id")
+
+
+def _prompt_column(row: Row, told: str | None) -> str:
+    column = told or next((name for name in PROMPT_COLUMNS if type(row.get(name)) is str), None)
+    if column is None:
+        raise BadRow("has no prompt: none of its columns is one that is known; --prompt COLUMN names it")
+    if column not in row:
+        raise missing_column(column, row, "which is to be its prompt")
+    if type(row[column]) is not str or not row[column].strip():
+        raise BadRow(f'has no text in "{column}"')
+    return column
 
 
 def _expected(row: Row) -> Any:

@@ -38,7 +38,7 @@ from runner.files.job_problems import problems_of
 from runner.files.job_rules import problems_together
 from runner.files.job_schema import LATER_BLOCKS, BatchSection, BudgetSection, JobSection, LimitsSection
 from runner.files.job_sections import FilesSection, InputSection, OutputSection, VariantSection
-from runner.files.job_templates import names_in_sql, rendered_path, template_problems, template_texts
+from runner.files.job_templates import column_place, names_in_sql, rendered_path, template_problems, template_texts
 from runner.files.job_yaml import Document, Place, Problem
 from runner.files.job_yaml import Path as KeyPath
 
@@ -75,6 +75,13 @@ def load_job(
     if problems:
         raise _invalid(path, problems)
     return _job(path, told, merged, _absolute(input_path), _absolute(output_path))
+
+
+def place_of_column(path: str, column: str) -> str | None:
+    """`job.yaml:9:14`, where the file names this column first; None where it does not."""
+    document = read_job(path, [])
+    place = column_place(document, column)
+    return None if place is None else f"{place.file or path}:{place.line}:{place.column}"
 
 
 def _today() -> date:

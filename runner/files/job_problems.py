@@ -24,6 +24,12 @@ KINDS = {
     "model_attributes_type": "a map of keys and values",
     "list_type": "a list",
 }
+# Fields of the Messages body that people also look for at the top of a job.
+BODY_FIELDS = frozenset(
+    {"max_tokens", "messages", "temperature", "top_p", "top_k", "stop_sequences", "thinking", "output_config"}
+    | {"tool_choice", "metadata", "service_tier", "container", "context_management", "mcp_servers", "cache_control"}
+)
+MOST_OWNERS = 2
 FOUND: dict[type, str] = {
     bool: "true or false",
     int: "a number",
@@ -72,6 +78,10 @@ def _sentence(error: ErrorDetails, path: Path, values: Mapping[str, Any]) -> str
     if kind in KINDS:
         found = FOUND.get(type(error["input"]), "something else")
         hint = " (put it in quotes)" if kind == "string_type" and found in ("a number", "true or false") else ""
+        if found == "text" and kind == "list_type":
+            hint = ": write [a, b]"
+        if found == "text" and path in (("input",), ("output",)):
+            hint = f": write {name}: {{ path: {error['input']} }}"
         return f"{name} must be {KINDS[kind]}, not {found}{hint}"
     if kind == "value_error":
         return f"{name} {context['error']}"
@@ -102,7 +112,16 @@ def _unknown_key(path: Path, values: Mapping[str, Any]) -> str:
         present = present[part]
     choices = [choice for choice in _keys_at(tuple(above)) if choice not in present]
     within = f" in {dotted(tuple(above))}" if above else ""
-    return f"unknown key {name}{within}{did_you_mean(str(name), choices)}"
+    return f"unknown key {name}{within}{_belongs_in(str(name), above) or did_you_mean(str(name), choices)}"
+
+
+def _belongs_in(name: str, above: list[str | int]) -> str | None:
+    """Where else in the file this key would be one."""
+    owners = ["request"] if name in BODY_FIELDS else []
+    owners += [section for section in JobSection.model_fields if name in _keys_at((section,)) and [section] != above]
+    if above and name in JobSection.model_fields:
+        return ": it stands at the top of the file"
+    return f": it belongs in {' or '.join(owners)}" if 0 < len(owners) <= MOST_OWNERS else None
 
 
 def _keys_at(path: Path) -> list[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from runner.domain.job import CURRENT_API_VERSION
+from runner.domain.job import CURRENT_API_VERSION, OutputSpec
 from runner.domain.nearest import did_you_mean
+from runner.errors import JobInvalid
 from runner.files.answer_schema import schema_problems
 from runner.files.ask import SAMPLING, refused_sampling
 from runner.files.expressions import Condition
+from runner.files.job_templates import dotted
 from runner.files.job_yaml import Document, Problem
 from runner.files.job_yaml import Path as KeyPath
 from runner.files.refused_requests import refused_requests
 from runner.files.sandbox import TemplateEnvironment
+from runner.files.sinks.formats import format_of_output
 from runner.files.template import TemplateInvalid
 
 DOORS = ("path", "sql", "dataset", "run")
@@ -69,6 +72,12 @@ def _of_output(document: Document, told: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 place=document.key_place(("output", needs)), sentence=f"output.{needs} needs output.{needed}"
             )
+    if isinstance(told.get("path"), str) and told.get("format") is None:
+        try:
+            format_of_output(told["path"], OutputSpec())
+        except JobInvalid as problem:
+            sentence = f"output.path: {problem.message.rstrip('.')}; {problem.hints[0]}"
+            yield Problem(place=document.value_place(("output", "path")), sentence=sentence)
     if told.get("sql") is not None and told.get("path") is not None:
         sentence = "output.path and output.sql are two places for results: keep one of them"
         yield Problem(place=document.key_place(("output", "sql")), sentence=sentence)
@@ -84,6 +93,11 @@ def _of_request(
         if name in request and beside.get(short) is not None:
             sentence = f"request.{name} and {short} say the same thing: keep one of them"
             yield Problem(place=document.key_place((*path, name)), sentence=sentence)
+    most = request.get("max_tokens", 1)
+    if type(most) is not int or most < 0:
+        quoted = " (without quotes)" if isinstance(most, str) and most.isdecimal() else ""
+        sentence = f"{dotted(path)}.max_tokens must be a whole number{quoted}"
+        yield Problem(place=document.value_place((*path, "max_tokens")), sentence=sentence)
     if "model" in request:
         yield Problem(place=document.key_place((*path, "model")), sentence="the model stands in model, not here")
     if document.values.get("api_version", CURRENT_API_VERSION) == CURRENT_API_VERSION:

@@ -14,7 +14,6 @@ from runner.files.job_values import Count, Section, Size, Usd, name_of_thing
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, AfterValidator(name_of_thing)]
 FORMATS = Literal["jsonl", "json", "csv", "tsv", "parquet"]
-OUTPUT_FORMATS = Literal["jsonl", "csv", "tsv", "parquet"]
 
 # The schema's word for a text that may stand in a file of its own.
 TEXT_OR_FILE = {
@@ -134,7 +133,7 @@ class OutputSection(Section):
     """Where results go: a path, or a statement done for every row."""
 
     path: str | None = None
-    format: OUTPUT_FORMATS | None = None
+    format: FORMATS | None = None
     columns: list[Text] = []
     parse: Literal["json", "text"] = "text"
     keep: list[Literal["response", "usage", "citations"]] = []

@@ -84,6 +84,15 @@ def template_problems(document: Document) -> list[Problem]:
     return problems
 
 
+def column_place(document: Document, column: str) -> Place | None:
+    """Where a template, or `input.id`, names this column first."""
+    environment = TemplateEnvironment()
+    for path, text in template_texts(document):
+        if column in RowTemplate(environment, text, dotted(path)).columns:
+            return _place_in_text(document, path, text[: text.find(column)].count("\n") + 1)
+    return document.value_place(("input", "id")) if _inner(document, "input", "id") == column else None
+
+
 def rendered_path(
     document: Document, section: str, params: Mapping[str, Any], problems: list[Problem], *, run: str | None = None
 ) -> str | None:

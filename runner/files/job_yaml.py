@@ -7,6 +7,8 @@ out as what JSON has, because that is where a job's values go.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -22,6 +24,9 @@ MAX_FILE_BYTES = 1_000_000
 # Far more than any job needs, and few enough that aliases of aliases stay harmless.
 MAX_VALUES = 100_000
 MAX_DEPTH = 60
+
+BRACES = "a text that begins with {{ needs quotes around it, else YAML takes it for a map"
+_BRACES = re.compile(r"(?:^|[:\-,\[]\s+)\{\{")
 
 Path = tuple[str | int, ...]
 
@@ -74,7 +79,7 @@ def read_yaml(text: str) -> Document:
         _refuse_tags_and_anchors_without_end(text)
         tree = YAML(typ="rt").load(text)
     except MarkedYAMLError as problem:
-        raise YamlInvalid(_marked(problem), _plain(problem)) from None
+        raise YamlInvalid(_marked(problem), _plain(problem, text)) from None
     except (YAMLError, ValueError) as problem:
         raise YamlInvalid(Place(), f"this is not YAML: {str(problem).splitlines()[0]}") from None
     except RecursionError:
@@ -104,14 +109,30 @@ def _marked(problem: MarkedYAMLError) -> Place:
     return Place() if mark is None else Place(line=mark.line + 1, column=mark.column + 1)
 
 
-def _plain(problem: MarkedYAMLError) -> str:
+def _plain(problem: MarkedYAMLError, text: str) -> str:
     words = str(problem.problem or problem.context or "this is not YAML")
     if words.startswith("found duplicate key"):
         key = words.removeprefix("found duplicate key ").split(" with value", maxsplit=1)[0]
         return f"the key {key} stands here twice"
     if words == "but found another document":
         return "a job file holds one document"
-    return f"this is not YAML: {words}"
+    return f"this is not YAML: {_slip(words, _line_of(problem, text)) or words}"
+
+
+def _line_of(problem: MarkedYAMLError, text: str) -> str:
+    lines, number = text.splitlines(), _marked(problem).line
+    return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def _slip(words: str, line: str) -> str | None:
+    """What people often mean by what YAML reads otherwise, and what to write instead."""
+    if "'\\t'" in words:
+        return "lines are indented with blanks, and this one has a tab"
+    if words.startswith("mapping values are not allowed"):
+        if line.count(": ") > 1:
+            return "a text that holds a colon and a blank needs quotes around it, or a block with |"
+        return "this line is indented further than those beside which it belongs"
+    return BRACES if _BRACES.search(line) else None
 
 
 class _Reader:
@@ -142,9 +163,11 @@ class _Reader:
             at = positions.get(key)
             here = self.document.value_places[path]
             key_place = _place(at, 0, here)
-            name = str(_scalar(key, key_place)) if not isinstance(key, (tuple, list, dict)) else None
-            if name is None:
+            if isinstance(key, Mapping):
+                raise YamlInvalid(here, BRACES)
+            if isinstance(key, (tuple, list)):
                 raise YamlInvalid(key_place, "a key must be a name")
+            name = str(_scalar(key, key_place))
             self.document.key_places[*path, name] = key_place
             told[name] = self.value(part, (*path, name), _place(at, 2, key_place))
         return told

@@ -24,19 +24,22 @@ def fields_of(row: Mapping[str, Any], *, sampling_allowed: bool, drop: Callable[
 
     A field that has no counterpart is told to `drop`. Raises BadRow for a row of no known shape.
     """
-    if "body" in row and ("url" in row or "method" in row):
+    shape = shape_of(row)
+    if shape is None:
+        raise BadRow(f"has no prompt and the job has no template: expected {KNOWN_SHAPES}")
+    if shape == "body":
         return translate_body(row, sampling_allowed=sampling_allowed, drop=drop)
-    if "prompt" in row:
-        return _of_prompt(row)
-    if "messages" in row:
-        return _of_messages(row)
-    if "conversations" in row:
-        return _of_conversation(row)
-    if "params" in row:
-        return _of_params(row)
-    if "input" in row and "target" in row:
-        return _of_sample(row)
-    raise BadRow(f"has no prompt and the job has no template: expected {KNOWN_SHAPES}")
+    return _READERS[shape](row)
+
+
+def shape_of(row: Mapping[str, Any]) -> str | None:
+    """The column that says what the row asks, None where none does."""
+    if "body" in row and ("url" in row or "method" in row):
+        return "body"
+    for name in ("prompt", "messages", "conversations", "params"):
+        if name in row:
+            return name
+    return "input" if "input" in row and "target" in row else None
 
 
 def _of_prompt(row: Mapping[str, Any]) -> Fields:
@@ -121,3 +124,22 @@ def checked_messages(messages: Any, name: str) -> list[dict[str, Any]]:
         if type(turn) is not dict or type(turn.get("role")) is not str:
             raise BadRow(f'has a turn without a "role" in {name}')
     return messages
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
+    "prompt": _of_prompt,
+    "messages": _of_messages,
+    "conversations": _of_conversation,
+    "params": _of_params,
+    "input": _of_sample,
+}
+_OPTIONS = frozenset({"system", "params"})
+# All columns that go into the request of a row of this shape.
+READ_COLUMNS: dict[str, frozenset[str]] = {
+    "body": frozenset({"body", "url", "method"}),
+    "prompt": _OPTIONS | {"prompt"},
+    "messages": _OPTIONS | {"messages"},
+    "conversations": _OPTIONS | {"conversations"},
+    "params": frozenset({"params"}),
+    "input": _OPTIONS | {"input", "target"},
+}

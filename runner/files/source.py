@@ -195,7 +195,7 @@ def _facts(path: str, place: Path) -> os.stat_result:
             with place.open("rb"):
                 pass
     except FileNotFoundError:
-        raise InputInvalid(f"there is no input file {path}.", hints=_where_looked(place)) from None
+        raise InputInvalid(f"there is no input file {path}.", hints=_where_looked(path, place)) from None
     except PermissionError:
         raise InputInvalid(f"{path} may not be read.", hints=(f"fix: chmod u+r {path}",)) from None
     except (OSError, ValueError) as problem:
@@ -203,8 +203,8 @@ def _facts(path: str, place: Path) -> os.stat_result:
     return facts
 
 
-def _where_looked(place: Path) -> tuple[str, ...]:
-    hints = [f"looked for {place}"]
+def _where_looked(path: str, place: Path) -> tuple[str, ...]:
+    hints = [] if str(place) == path else [f"looked for {place}"]
     if place.parent.is_dir():
         near = suggest(place.name, [entry.name for entry in place.parent.iterdir() if entry.is_file()])
         hints += [f"did you mean {place.parent / near} ?"] if near else []

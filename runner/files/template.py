@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -18,6 +19,8 @@ MARKS = ("{{", "{%", "{#")
 OWN_NAMES = frozenset({"row", "params", "job"})
 # A template of these alone can only fail by a missing name, which a look at the row's columns tells.
 PLAIN_NODES = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name)
+
+NO_COLUMN = "has no column"
 
 Names = dict[str, Any]
 
@@ -85,7 +88,7 @@ class RowTemplate:
 def missing_column(name: str, row: Mapping[str, Any], why: str) -> BadRow:
     near = suggest(name, row.keys())
     meant = f' (did you mean "{near}"?)' if near else ""
-    return BadRow(f'has no column "{name}", {why}{meant}', missing=name)
+    return BadRow(f'{NO_COLUMN} "{name}", {why}{meant}', missing=name, columns=tuple(row))
 
 
 class TemplateInvalid(JobInvalid):
@@ -104,10 +107,22 @@ def _parsed(environment: TemplateEnvironment, text: str, where: str) -> nodes.Te
         tree = environment.parse(text)
         environment.compile(text)
     except TemplateSyntaxError as problem:
-        raise TemplateInvalid(where, problem.lineno, (problem.message or "not a template").rstrip(".")) from None
+        raise TemplateInvalid(where, problem.lineno, _in_our_words(environment, problem)) from None
     except (SecurityError, RecursionError, TooLarge) as problem:
         raise TemplateInvalid(where, 1, str(problem)) from None
     return tree
+
+
+_NO_SUCH = re.compile(r"No (filter|test) named '(\w+)'")
+
+
+def _in_our_words(environment: TemplateEnvironment, problem: TemplateSyntaxError) -> str:
+    words = (problem.message or "not a template").rstrip(".")
+    if found := _NO_SUCH.match(words):
+        kind, name = found.groups()
+        known = environment.filters if kind == "filter" else environment.tests
+        return f"there is no {kind} {name}{did_you_mean(name, known)}"
+    return f"{words} (did you mean ==?)" if words.endswith("got '='") else words
 
 
 def _has_text(value: Any) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.files.job_file import load_job
 from tests.cli.conftest import Cli
 
 
@@ -124,7 +125,7 @@ def test_a_table_with_a_prompt_column_is_imported_by_its_name(cli: Cli, folder: 
     assert cli("import", "faq.csv").exit_code == 6  # no column is known to hold prompts
     done = cli("import", "faq.csv", "--prompt", "frage", "--id", "nr")
     assert done.exit_code == 0, done.stderr
-    assert "1 rows could not be imported" in done.stderr
+    assert "1 row could not be imported" in done.stderr
     ours = json.loads((folder / "faq.rows.jsonl").read_text())
     assert ours == {
         "custom_id": "1",
@@ -132,6 +133,62 @@ def test_a_table_with_a_prompt_column_is_imported_by_its_name(cli: Cli, folder: 
         "topic": "x",
     }
     assert cli("import", "faq.csv").exit_code == 2  # nothing is overwritten
+
+
+CROWDED: dict[str, object] = {
+    "id": 1,
+    "nr": 2,
+    "custom_id": "c",
+    "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
+    "conversations": [],
+    "expected": "mine",
+    "system": "Be kind.",
+    "lang": "en",
+}
+
+
+def test_nothing_of_a_row_is_left_behind_silently(cli: Cli, folder: Path) -> None:
+    (folder / "in.jsonl").write_text(json.dumps(CROWDED) + "\n")
+    told = json.loads(cli("import", "in.jsonl", "--id", "nr", "--json").stdout)
+    assert told["dropped"] == {"the column custom_id": 1, "the column expected": 1}
+    assert json.loads((folder / "in.rows.jsonl").read_text()) == {
+        "custom_id": "2",
+        "params": {"messages": [{"role": "user", "content": "Hi"}], "system": "Be kind."},
+        "expected": "Hello",
+        "id": 1,
+        "conversations": [],
+        "lang": "en",
+    }
+
+
+@pytest.mark.parametrize(("flag", "what"), [("--id", "its key"), ("--prompt", "its prompt")])
+def test_a_misspelt_column_is_told_with_the_nearest(cli: Cli, folder: Path, flag: str, what: str) -> None:
+    (folder / "faq.csv").write_text("number,question\n1,Wie?\n")
+    near = {"--id": ("numbr", "number"), "--prompt": ("qestion", "question")}[flag]
+    done = cli("import", "faq.csv", flag, near[0])
+    assert done.exit_code == 6
+    assert f'has no column "{near[0]}", which is to be {what} (did you mean "{near[1]}"?)' in done.stderr
+
+
+def test_an_import_reads_what_spreadsheets_write(cli: Cli, folder: Path) -> None:
+    (folder / "faq.csv").write_bytes("nr;question\n1;Größe?\n".encode("cp1252"))
+    assert "--delimiter ';'" in cli("import", "faq.csv").stderr
+    assert cli("import", "faq.csv", "--delimiter", ";", "--encoding", "cp1252").exit_code == 0
+    ours = json.loads((folder / "faq.rows.jsonl").read_text())
+    assert ours["params"]["messages"][0]["content"] == "Größe?"
+
+
+def test_a_saved_question_keeps_all_that_was_said_with_it(cli: Cli, folder: Path) -> None:
+    (folder / "in.csv").write_bytes("nr;text\n1;Größe\n".encode("cp1252"))
+    words = ("--delimiter", ";", "--encoding", "cp1252", "--id", "nr", "--max-usd", "2.5", "--concurrency", "3")
+    more = ("--rpm", "50", "--max-tokens", "77", "--mode", "batch", "--system", "a\nb", "-p", "tone=dry", "-n", "1")
+    done = cli("ask", "in.csv", "{{ text }} {{ params.tone }}", "--save", "j.yaml", "-o", "o.csv", *words, *more)
+    assert done.exit_code == 0, done.stderr
+    job = load_job(str(folder / "j.yaml"))
+    assert (job.limits.concurrency, job.limits.rpm, job.budget_pico) == (3, 50, 2_500_000_000_000)
+    assert (job.input.delimiter, job.input.encoding, job.input.id, job.input.limit) == (";", "cp1252", "nr", 1)
+    assert (job.mode, job.system, job.params, job.request) == ("batch", "a\nb", {"tone": "dry"}, {"max_tokens": 77})
+    assert cli("check", "j.yaml").exit_code == 0
 
 
 def test_the_schema_that_is_printed_is_one(cli: Cli) -> None:

@@ -18,6 +18,6 @@ def format_of_output(path: str, spec: OutputSpec) -> Format:
         raise JobInvalid(
             f"{path} has a format that is not written here.",
             name="output",
-            hints=("written are jsonl, csv, tsv and parquet, also as .gz or .zst",),
+            hints=("written are jsonl, json, csv, tsv and parquet, also as .gz or .zst",),
         )
     return next((format_ for ending, format_ in ENDINGS.items() if plain.endswith(ending)), Format.JSONL)

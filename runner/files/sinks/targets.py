@@ -6,6 +6,7 @@ stores make appear whole.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,8 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
+from runner.domain.job import OutputSpec
 from runner.errors import JobInvalid, StoreFault
 from runner.files.sink import STDOUT, AtomicFile
+from runner.files.sinks.formats import format_of_output
 from runner.files.sinks.writing import Bytes
 from runner.files.sources.opened import packed
 from runner.files.sources.remote import filesystem_of, is_address, shown, told_of
@@ -113,6 +116,35 @@ class Targets:
 
     def complete(self) -> None:
         self._made[-1].complete()
+
+
+def check_target(path: str, spec: OutputSpec) -> None:
+    """Raises, before anything is paid for, where results could not be written: JobInvalid, UsageInvalid."""
+    if path == STDOUT:
+        return
+    format_of_output(path, spec)
+    if is_address(path):
+        _check_can_be_written(path)
+    else:
+        try:
+            _check_folder(Path(path).absolute())
+        except (OSError, ValueError) as problem:
+            raise JobInvalid(f"{path!r} cannot be written: {problem}.", name="output") from None
+
+
+def _check_folder(path: Path) -> None:
+    there = next(folder for folder in path.parents if folder.exists())
+    why = "it is a directory" if path.is_dir() else None
+    if not there.is_dir():
+        why = f"{there} is no directory"
+    elif not os.access(there, os.W_OK) and not path.exists():
+        why = f"{there} may not be written to"
+    if why is not None:
+        raise JobInvalid(
+            f"{path} cannot be written: {why}.",
+            name="output",
+            hints=("fix: name another file with -o FILE, or - for stdout",),
+        )
 
 
 def _check_can_be_written(url: str) -> None:

@@ -81,7 +81,8 @@ def _names(header: list[str] | None, place: str, delimiter: str, *, told_delimit
             raise InputInvalid(
                 f"{place} has one column by {delimiter!r}, and its header holds {other!r}.",
                 hints=(
-                    f"fix: input: {{ delimiter: {_encode(other).decode()} }} in the job, or runner ask --delimiter",
+                    f"fix: input: {{ delimiter: {_encode(other).decode()} }} in the job",
+                    f"or --delimiter '{other}' of ask and import, --set input.delimiter='{other}' of run and check",
                 ),
             )
     for number, name in enumerate(header, 1):

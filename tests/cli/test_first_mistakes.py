@@ -1,0 +1,92 @@
+"""What people get wrong at first: each is told before anything is sent, with its place and what to write instead."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+JOB = "model: claude-haiku-5-5\nprompt: |\n  Sort this.\n  {{ text }}\ninput: { path: in.csv, id: id }\n"
+
+
+@pytest.fixture
+def table(folder: Path) -> Path:
+    path = folder / "in.csv"
+    path.write_text("id,text,lang\n1,Great lamp,en\n2,Kaputt,de\n")
+    (folder / "job.yaml").write_text(JOB)
+    return path
+
+
+@pytest.mark.parametrize("command", ["check", "run", "preview", "estimate"])
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "{{ text }}",
+            "{{ Text }}",
+            '4:1: no row has a column "Text", which the prompt uses (did you mean "text"?).',
+        ),
+        ("id: id", "id: ID", '5:28: no row has a column "ID", which input.id names (did you mean "id"?).'),
+    ],
+)
+def test_a_column_that_no_row_has_is_told_with_its_place_in_the_job(
+    cli: Cli, folder: Path, table: Path, command: str, before: str, after: str, said: str
+) -> None:
+    del table
+    (folder / "job.yaml").write_text(JOB.replace(before, after))
+    done = cli(command, "job.yaml", *([] if command == "preview" else ["--simulate"]))
+    assert done.exit_code == 6
+    assert f"error[missing-column]: job.yaml:{said}" in done.stderr
+    assert "columns: id, text, lang" in done.stderr
+
+
+def test_rows_that_are_all_bad_for_one_reason_are_told_once(cli: Cli, folder: Path, table: Path) -> None:
+    del table
+    (folder / "job.yaml").write_text(JOB.replace("{{ text }}", "{{ text.words }}"))
+    told = cli("check", "job.yaml").stderr
+    assert told.count("has no attribute 'words'") == 1
+    assert "and all others alike" in told
+    assert "no row can be asked" in told
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("out.xlsx", "has a format that is not written here"),
+        (".", "it is a directory"),
+        ("in.csv/out.csv", "is no directory"),
+        ("http://localhost/out.csv", "can be read and not written"),
+        ("gs://bucket/out.csv", "pip install 'claude-job-runner[gcs]'"),
+        ("az://bucket/out.csv", "pip install 'claude-job-runner[azure]'"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_paid(
+    cli: Cli, table: Path, output: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del table
+    for name in ("gcsfs", "adlfs"):
+        monkeypatch.setitem(sys.modules, name, None)  # as where the extra is not installed
+    done = cli("ask", "in.csv", "{{ text }}", "-o", output, "--simulate")
+    assert done.exit_code in (2, 6)
+    assert said in done.stderr
+    assert json.loads(cli("status", "--json").stdout)["runs"] == []
+    assert cli("check", "job.yaml", "--set", f"output.path={output}").exit_code == done.exit_code
+
+
+def test_a_prompt_without_a_column_is_doubted(cli: Cli, table: Path) -> None:
+    del table
+    done = cli("ask", "in.csv", "Sort {text}", "--simulate")
+    assert "every row asks the same; did you mean {{ text }} ?" in done.stderr
+    assert "every row asks the same" not in cli("ask", "in.csv", "Sort {{ text }}", "--simulate").stderr
+
+
+@pytest.mark.parametrize(("model", "near"), [("haiku", "claude-haiku-5-5"), ("claude-haiku-5.5", "claude-haiku-5-5")])
+def test_a_model_by_its_short_name_is_told_its_long_one(cli: Cli, table: Path, model: str, near: str) -> None:
+    del table
+    done = cli("check", "job.yaml", "-m", model)
+    assert done.exit_code == 6
+    assert f"did you mean {near} ?" in done.stderr
