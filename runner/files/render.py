@@ -134,7 +134,7 @@ class Renderer:
         """
         render = size > RENDER_CHECK_ABOVE_BYTES or not self._rendered_once
         for variant in self.variants_of(row):
-            if render or not self._asks[variant].check(row, batch=self._only_batches):
+            if not self._asks[variant].check(row, batch=self._only_batches) or render:
                 self.request(row, variant=variant, batch=self._only_batches)
         self._rendered_once = True
 
