@@ -18,6 +18,7 @@ from runner.cli.job_sample import SAMPLE_ROWS, Sample, job_warnings, row_warning
 from runner.cli.launch import check_model, looked_at_input, settled
 from runner.cli.messages import warning
 from runner.cli.options import (
+    allow_option,
     base_url_option,
     header_options,
     input_option,
@@ -68,7 +69,10 @@ from runner.views.tables import facts_lines
 )
 @simulate_option
 @click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
-@click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
+@click.option(
+    "--any-model", is_flag=True, help="Take a model id that this runner does not know, or that has retired."
+)
+@allow_option
 @json_option
 def check(
     context: Context,
@@ -84,6 +88,7 @@ def check(
     count_rows: int | None,
     on_bad_row: str | None,
     any_model: bool,
+    allow: list[str] | None,
 ) -> None:
     """Read the job file and every row of its input as a run would, and say all that is wrong.
 
@@ -95,6 +100,7 @@ def check(
         "model": model,
         "input.limit": limit,
         "input.on_bad_row": on_bad_row,
+        "allow": allow,
     }
     given = parsed_headers(headers)
     job = with_headers(job_of(job_file, params, overrides, set_values), given)
@@ -115,7 +121,7 @@ def check(
     warned = [
         *job_warnings(job, prices, context.clock.now_us()),
         *header_warnings(job, context.settings, given),
-        *row_warnings(sample),
+        *row_warnings(job, sample),
     ]
     if context.json:
         cached = cache_json(renderer, prices, report.records * job.fan, batch=_in_batches(job, told))

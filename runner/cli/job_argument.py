@@ -47,6 +47,7 @@ def job_of(
         api_version=given.get("api_version", CURRENT_API_VERSION),
         auto=AutoSpec(finish_by=given.get("auto.finish_by")),
         output=OutputSpec(path=absolute_output(given.get("output.path"))),
+        allow=tuple(given.get("allow", ())),
     )
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Any
 
 import msgspec
 
 from runner.domain.betas import warnings
-from runner.domain.job import DEFAULT_MAX_TOKENS, Job
+from runner.domain.job import DEFAULT_MAX_TOKENS, Job, Mode
 from runner.domain.lifecycle import lifecycle_warnings
 from runner.domain.pricing import PriceBook
-from runner.domain.request import MessagesRequest
-from runner.domain.traps import doubts
+from runner.domain.request import MessagesRequest, refused_in_batch
+from runner.domain.trap import Trap
+from runner.domain.traps import doubts, traps
 from runner.files.bad_row import BadRow
-from runner.files.render import Renderer
+from runner.files.render import Renderer, ways_to_ask
 from runner.files.request_tree import ROW
 from runner.files.source import Input, records
 from runner.files.template import MARKS
@@ -27,6 +29,7 @@ SAMPLE_ROWS = 200
 # Thinking is on by default in current models and counts against max_tokens; below this little is left to say.
 LEAST_WITH_THINKING = 1_000
 _ONE_BRACE = re.compile(r"\{\s*(\w+)\s*\}")
+SENT_ALL_THE_SAME = "Sent all the same: allow says so."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,7 @@ def job_warnings(job: Job, prices: PriceBook, now_us: int) -> list[tuple[str, st
     found += [(doubt.rule, f"{doubt.words}.") for doubt in doubts(job.request, model=job.model)]
     if (sentence := _asks_all_the_same(job)) is not None:
         found.append(("no-column", sentence))
+    found += _allowed_of_job(job)
     if _thinks(job) and isinstance(max_tokens, int) and max_tokens < LEAST_WITH_THINKING:
         sentence = (
             f"max_tokens {max_tokens:,} is little: thinking counts against it, and answers may be cut off before "
@@ -95,8 +99,26 @@ def _asks_all_the_same(job: Job) -> str | None:
     return f"no {{{{ column }}}} is in the prompt, so every row asks the same{meant}"
 
 
-def row_warnings(sample: Sample) -> list[tuple[str, str]]:
-    """About betas and thinking blocks that single rows bring; each is told once."""
+def _allowed_of_job(job: Job) -> list[tuple[str, str]]:
+    """What the API is said to refuse of the job's own request, and is sent because the job says so."""
+    found = {}
+    for one in ways_to_ask(job) if job.allow else ():
+        for trap in _allowed(job, one.request, one.model):
+            found[trap.rule, trap.place] = f"request.{trap.place}: {trap.words}. {SENT_ALL_THE_SAME}"
+        refused = refused_in_batch(one.request) if "batch" in job.allow and job.mode is Mode.BATCH else None
+        if refused is not None:
+            found["batch", refused] = f"request.{refused}: a batch refuses it. {SENT_ALL_THE_SAME}"
+    return [(rule, sentence) for (rule, _), sentence in found.items()]
+
+
+def _allowed(job: Job, fields: Mapping[str, Any], model: str | None) -> Iterator[Trap]:
+    batch = None if job.mode is Mode.AUTO else job.mode is Mode.BATCH
+    found = traps(fields, model=model, api_version=job.api_version, batch=batch)
+    return (trap for trap in found if trap.rule in job.allow)
+
+
+def row_warnings(job: Job, sample: Sample) -> list[tuple[str, str]]:
+    """About betas and thinking blocks that single rows bring, and rules that are not heeded; each is told once."""
     brought = dict.fromkeys(name for request in sample.requests for name in request.betas)
     found = [(told.kind, f"of a row: {told.sentence}") for told in warnings(brought)]
     doubted = {
@@ -106,7 +128,18 @@ def row_warnings(sample: Sample) -> list[tuple[str, str]]:
         for doubt in doubts(msgspec.json.decode(request.body), model=request.model)
         if doubt.path == ("messages",)
     }
-    return found + list(doubted.items())
+    return found + list(doubted.items()) + _allowed_of_rows(job, sample)
+
+
+def _allowed_of_rows(job: Job, sample: Sample) -> list[tuple[str, str]]:
+    of_job = {rule for rule, _ in _allowed_of_job(job)}
+    found = {
+        trap.rule: f"of a row: {trap.place}: {trap.words}. {SENT_ALL_THE_SAME}"
+        for request in (sample.requests if job.allow else ())
+        for trap in _allowed(job, msgspec.json.decode(request.body), request.model)
+        if trap.rule not in of_job
+    }
+    return list(found.items())
 
 
 def _is_fast(job: Job) -> bool:

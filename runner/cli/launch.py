@@ -150,10 +150,10 @@ def _check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
     if problem is None:
         return
     known_address = job.base_url == DEFAULT_BASE_URL
-    if problem.retired or (known_address and not any_model):
+    if not any_model and (problem.retired or known_address):
         hints = [f"did you mean {problem.nearest} ?"] if problem.nearest else []
-        if not problem.retired:
-            hints.append("if it is newer than this runner: --any-model (its cost will be unknown)")
+        why = "if it answers all the same" if problem.retired else "if it is newer than this runner"
+        hints.append(f"{why}: --any-model (its cost will be unknown)")
         name = "retired-model" if problem.retired else "unknown-model"
         raise JobInvalid(problem.sentence, name=name, hints=hints)
     if job.budget_pico is not None or job.budget.has_cap:

@@ -134,6 +134,29 @@ def duration(_context: click.Context, _parameter: click.Parameter, told: str | N
         raise click.BadParameter(f"{told!r} {problem}.") from None
 
 
+def _rules(_ctx: click.Context, _parameter: click.Parameter, told: tuple[str, ...]) -> list[str] | None:
+    """None where nothing was told, so that the job's own stand."""
+    if not told:
+        return None
+    from runner.domain.nearest import did_you_mean
+    from runner.domain.traps import TRAP_NAMES
+
+    for name in told:
+        if name not in TRAP_NAMES:
+            raise click.BadParameter(f"there is no rule {name}{did_you_mean(name, TRAP_NAMES)}")
+    return list(told)
+
+
+allow_option: Decorator[Any] = click.option(
+    "--allow",
+    "allow",
+    multiple=True,
+    metavar="RULE",
+    callback=_rules,
+    help="Send what this rule would refuse, as messages name it; may be repeated. Instead of the job's `allow`.",
+)
+
+
 def limited_to(text: str, **told: Any) -> Decorator[Any]:
     """`-n/--limit N`; what is limited, the command says."""
     return click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help=text, **told)

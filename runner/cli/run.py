@@ -19,6 +19,7 @@ from runner.cli.job_sample import job_warnings
 from runner.cli.launch import Wish, check_model, launch, opened_input, refuse_later_blocks, relaunch, settled
 from runner.cli.messages import say, warning
 from runner.cli.options import (
+    allow_option,
     base_url_option,
     header_options,
     input_option,
@@ -89,7 +90,10 @@ detach_option = click.option(
 @click.option("--key", metavar="TEXT", help="Same key, same run; a new key is a new run.")
 @click.option("--new", is_flag=True, help="Start afresh, though the same was asked before.")
 @click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
-@click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
+@click.option(
+    "--any-model", is_flag=True, help="Take a model id that this runner does not know, or that has retired."
+)
+@allow_option
 @click.option("--submit-only", is_flag=True, help="In batch mode: send all, wait for nothing; collect fetches it.")
 @detach_option
 @click.option(
@@ -116,6 +120,7 @@ def run(
     new: bool,
     on_bad_row: str | None,
     any_model: bool,
+    allow: list[str] | None,
     submit_only: bool,
     detach: bool,
     priority: int,
@@ -138,6 +143,7 @@ def run(
         "auto.finish_by": finish_by,
         "model": model,
         "api_version": api_version,
+        "allow": allow,
         "input.limit": limit,
         "input.on_bad_row": on_bad_row,
     }

@@ -125,10 +125,15 @@ def warnings(names: Iterable[str]) -> Iterator[BetaWarning]:
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*-\d{4}-\d{2}-\d{2}")
 
 
+def refused_name(message: str) -> str:
+    """The beta that the service does not take, from its message."""
+    found = _NAME.search(message)
+    return found[0] if found else message.rpartition(":")[2].strip()
+
+
 def refusal(message: str) -> str:
     """What to say when the service does not take a beta: its name, what it is for, and the way out."""
-    found = _NAME.search(message)
-    name = found[0] if found else message.rpartition(":")[2].strip()
+    name = refused_name(message)
     facts = beta_facts()
     if name not in facts.known:
         near = suggest(name, facts.known)

@@ -5,7 +5,7 @@ The one retry owner of the program: the HTTP client never repeats a call by itse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runner.domain.betas import refusal
 from runner.domain.explanations import with_code
@@ -152,7 +152,7 @@ def decide_line(outcome: Outcome, row: RowHistory, policy: RetryPolicy) -> Decis
     if row.counted + 1 < policy.max_attempts:
         return TryAgain(at_us=0, counted=True)
     status = STATUS_OF_UNSENT.get(outcome.type, RowStatus.ERRORED)
-    return Finish(status=status, error_type=outcome.type, error_message=outcome.message)
+    return replace(_given_up(outcome), status=status)
 
 
 _SUCCEEDED = Finish(status=RowStatus.SUCCEEDED)

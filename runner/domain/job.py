@@ -295,6 +295,8 @@ class Job:
     schedule: ScheduleSpec | None = None
     notify: tuple[NotifyRule, ...] = ()
     files: FilesSpec = FilesSpec()
+    # Rules by which the API is said to refuse something, and which are not heeded (`traps.TRAP_NAMES`).
+    allow: tuple[str, ...] = ()
     # What a retry asks otherwise: it goes over the job and its variants for the rows that are asked from now on.
     instead: Variant | None = None
     # Blocks of the file that this version checks and cannot yet carry out.
@@ -352,6 +354,7 @@ class Job:
         told["answer"] = AnswerSpec(**told.get("answer", {}))
         told["files"] = _files_of(told.get("files", {}))
         told["instead"] = Variant(**told["instead"]) if told.get("instead") else None
+        told["allow"] = tuple(told.get("allow", ()))
         told["later"] = tuple(told.get("later", ()))
         told["limits"] = Limits(**told["limits"])
         told["mode"] = Mode(told["mode"])
@@ -394,6 +397,6 @@ def _batch_of(told: Mapping[str, Any]) -> BatchSpec:
 
 CHANGEABLE_FIELDS = (
     "mode", "output", "limits", "budget_pico", "budget", "tags", "prompt_cache", "batch", "auto", "schedule",
-    "notify", "files", "instead", "later",
+    "notify", "files", "allow", "instead", "later",
 )  # fmt: skip
 IDENTITY_FIELDS = tuple(f.name for f in fields(Job) if f.name not in (*CHANGEABLE_FIELDS, "input"))

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 Path = tuple[str | int, ...]
 
 
+def anyway(rule: str) -> str:
+    """How a request goes out in spite of a rule, which may be older than the service."""
+    return f"allow: [{rule}] sends it anyway"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trap:
     """`path` leads into the body, `rule` is a word for machines; `sentence` and `fix` are for people."""
@@ -19,6 +24,11 @@ class Trap:
     @property
     def words(self) -> str:
         return f"{self.sentence}: {self.fix}"
+
+    @property
+    def told(self) -> str:
+        """With what to write for those who know better."""
+        return f"{self.words} ({anyway(self.rule)})"
 
     @property
     def place(self) -> str:

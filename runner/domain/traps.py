@@ -15,6 +15,13 @@ from runner.domain.model_traits import traits_of
 from runner.domain.model_traps import OF_A_MODEL
 from runner.domain.trap import Trap
 
+# Every rule by which a request is refused before it is sent; a job's `allow` names those that are not to be heeded.
+TRAP_NAMES = (
+    "batch", "cache-breakpoints", "citations", "document", "effort", "forced-tool-choice", "inference-geo",
+    "json-output", "max-tokens", "mcp", "prefill", "sampling", "schema", "skills", "speed", "system-turn", "thinking",
+    "thinking-budget", "tool", "word",
+)  # fmt: skip
+
 
 def traps(fields: Fields, *, model: str | None, api_version: str, batch: bool | None) -> Iterator[Trap]:
     """Everything in a Messages body, `model` aside, that this model or any refuses."""

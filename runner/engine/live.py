@@ -17,6 +17,7 @@ from runner.domain.estimates import Estimator, input_tokens
 from runner.domain.job import Job
 from runner.domain.limits import Amounts
 from runner.domain.outcome import Answer, Failure, FailureKind, Origin, Outcome
+from runner.domain.own_betas import OwnBetas
 from runner.domain.pace import Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
@@ -97,6 +98,7 @@ class Live:
         self._service = service
         self._renderer = renderer
         self._judge = judge
+        self._own_betas = OwnBetas(of_all=renderer.betas_of_all)
         self._prices = prices
         self._meter = meter
         self._clock = clock
@@ -258,7 +260,7 @@ class Live:
         started_s = self._clock.monotonic()
         self._meter.sent(started_s)
         try:
-            outcome = await self._service.messages(call.request)
+            outcome = self._own_betas.seen(await self._service.messages(call.request), call.request.betas)
         finally:
             self._meter.in_flight -= 1
         now_us, now_s = self._clock.now_us(), self._clock.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.domain.booking import Booking, BookingKind
 from runner.domain.decide import Continue, Decision, Finish, TryAgain
+from runner.domain.explanations import with_code
 from runner.domain.limits import Amounts
 from runner.domain.outcome import Answer, Failure, Outcome, Usage
 from runner.domain.pricing import Price, PriceBook
@@ -137,7 +138,7 @@ def _attempt(call: Try, outcome: Outcome, decision: Decision, latency_us: int | 
         counted=counted,
         kind=outcome.kind,
         error_type=outcome.type,
-        error_message=outcome.message,
+        error_message=with_code(outcome.message, outcome.code),
         request_id=outcome.origin.request_id,
         cost_pico=None if outcome.perhaps_billed else 0,
         latency_us=latency_us,

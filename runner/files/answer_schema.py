@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.domain.schema_limits import MAX_STRICT_TOOLS
 from runner.domain.schema_limits import schema_problems as problems_of_schema
+from runner.domain.trap import anyway
 from runner.files.job_yaml import Document, Problem
 from runner.files.job_yaml import Path as KeyPath
 
@@ -19,10 +20,10 @@ def schema_problems(document: Document, request: dict[str, Any], path: KeyPath) 
             place = document.key_place(full) or document.value_place(full)
             name = ".".join(str(part) for part in found.path)
             subject = f"the schema's {name}: " if name else "the schema: "
-            yield Problem(place=place, sentence=subject + found.sentence)
+            yield Problem(place=place, sentence=f"{subject}{found.sentence} ({anyway('schema')})")
     strict = [where for where, _ in _schemas(request) if where[0] == "tools"]
     if len(strict) > MAX_STRICT_TOOLS:
-        sentence = f"{len(strict)} strict tools are more than the API takes, {MAX_STRICT_TOOLS}"
+        sentence = f"{len(strict)} strict tools are more than the API takes, {MAX_STRICT_TOOLS} ({anyway('schema')})"
         yield Problem(place=document.value_place((*path, "tools")), sentence=sentence)
 
 

@@ -14,6 +14,7 @@ from runner.domain.job import CURRENT_API_VERSION, DEFAULT_MAX_TOKENS, Job, Mode
 from runner.domain.marking import brings_marks
 from runner.domain.prefix import DECISIVE
 from runner.domain.request import STREAM_ABOVE_TOKENS, refused_in_batch
+from runner.domain.trap import anyway
 from runner.domain.traps import traps
 from runner.errors import JobInvalid
 from runner.files.bad_row import BadRow, BatchRefuses
@@ -38,7 +39,8 @@ class Ask:
     def __init__(self, job: Job, environment: TemplateEnvironment, drop: Callable[[str], None]) -> None:
         self._drop = drop
         self._api_version = job.api_version
-        self._sampling_allowed = job.api_version != CURRENT_API_VERSION
+        self._allow = frozenset(job.allow)
+        self._sampling_allowed = job.api_version != CURRENT_API_VERSION or "sampling" in self._allow
         self._messages = _messages_tree(environment, job)
         for file in self._messages.files if self._messages else ():
             file.max_bytes = min(job.files.max_bytes or MAX_FILE_BYTES, MAX_FILE_BYTES)
@@ -47,7 +49,7 @@ class Ask:
         for template in self._templates:
             template.check_params(job.params)
         self._fixed = self._fixed_fields(job)
-        self.batch_refuses = refused_in_batch(job.request)
+        self.batch_refuses = self._refused_in_batch(job.request)
         if job.mode is Mode.BATCH and self.batch_refuses is not None:
             raise not_in_batches(self.batch_refuses)
         self.model = job.model or job.request.get("model")
@@ -138,7 +140,7 @@ class Ask:
         problem = _problem_with(fields, sampling_allowed=self._sampling_allowed)
         if problem:
             raise BadRow(f"has {problem}")
-        refused = refused_in_batch(fields) if batch else None
+        refused = self._refused_in_batch(fields) if batch else None
         if refused is not None:
             raise BatchRefuses(refused)
 
@@ -149,9 +151,13 @@ class Ask:
             return
         body = {**self._fixed, **fields}
         model = body.get("model", self.model)
-        trap = next(traps(body, model=model, api_version=self._api_version, batch=batch), None)
+        found = traps(body, model=model, api_version=self._api_version, batch=batch)
+        trap = next((one for one in found if one.rule not in self._allow), None)
         if trap is not None:
-            raise BadRow(f"would be refused: {trap.words} ({trap.place})")
+            raise BadRow(f"would be refused: {trap.place}: {trap.told}")
+
+    def _refused_in_batch(self, fields: Mapping[str, Any]) -> str | None:
+        return None if "batch" in self._allow else refused_in_batch(fields)
 
     def _looks_harmless(self, fields: Mapping[str, Any]) -> bool:
         """Most rows hold nothing that any rule is about; a look at their names tells."""
@@ -229,7 +235,7 @@ def refused_sampling(name: str) -> str:
     """What is wrong with a sampling field, and the two ways out."""
     return (
         f'"{name}", which API version {CURRENT_API_VERSION} no longer knows: '
-        'remove it, or set api_version: "2023-06-01"'
+        f'remove it, or set api_version: "2023-06-01" ({anyway("sampling")})'
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.domain.trap import anyway
+
 EXCERPT_BYTES = 160
 
 
@@ -37,7 +39,7 @@ class BatchRefuses(BadRow):
 
     def __init__(self, field: str) -> None:
         what, fix = ('a "max_tokens" of 0', "ask for 1") if field == "max_tokens" else (f'"{field}"', "remove it")
-        super().__init__(f"has {what}, which a batch refuses: {fix}, or say mode: live")
+        super().__init__(f"has {what}, which a batch refuses: {fix}, or say mode: live ({anyway('batch')})")
         self.field = field
 
 

@@ -180,6 +180,7 @@ def _job(
         batch=_batch(told.batch),
         auto=AutoSpec(threshold=told.auto.threshold, finish_by=told.auto.finish_by),
         files=_files(told.files),
+        allow=tuple(told.allow),
         schedule=None if told.schedule is None else told.schedule.spec(),
         notify=tuple(section.rule() for section in told.notify),
         later=tuple(name for name in LATER_BLOCKS if getattr(told, name)),

@@ -100,10 +100,14 @@ def _of_request(
         yield Problem(place=document.value_place((*path, "max_tokens")), sentence=sentence)
     if "model" in request:
         yield Problem(place=document.key_place((*path, "model")), sentence="the model stands in model, not here")
-    if document.values.get("api_version", CURRENT_API_VERSION) == CURRENT_API_VERSION:
+    allow = document.values.get("allow")
+    allowed = allow if isinstance(allow, list) else []
+    new = document.values.get("api_version", CURRENT_API_VERSION) == CURRENT_API_VERSION
+    if new and "sampling" not in allowed:
         for name in sorted(SAMPLING & request.keys()):
             yield Problem(place=document.key_place((*path, name)), sentence=refused_sampling(name))
-    yield from schema_problems(document, request, path)
+    if "schema" not in allowed:
+        yield from schema_problems(document, request, path)
 
 
 def _of_variants(document: Document, values: dict[str, Any]) -> Iterator[Problem]:

@@ -36,6 +36,7 @@ from runner.files.job_values import (
     header_value,
     known_api_version,
     module_and_name,
+    trap_name,
     when_to_finish,
 )
 
@@ -124,6 +125,7 @@ class JobSection(Section):
         BeforeValidator(amount_alone, json_schema_input_type=BudgetSection | int | float | str | None),
     ] = None
     api_version: Annotated[str, AfterValidator(known_api_version)] = API_VERSIONS[0]
+    allow: list[Annotated[str, AfterValidator(trap_name)]] = []
     betas: list[Annotated[str, AfterValidator(beta_name)]] = []
     headers: dict[Annotated[str, AfterValidator(header_name)], Annotated[str, AfterValidator(header_value)]] = {}
     params: dict[str, Any] = {}

@@ -11,8 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from runner.domain.deadline import FORMS, check_deadline
 from runner.domain.durations import seconds_of
 from runner.domain.job import API_VERSIONS
+from runner.domain.nearest import did_you_mean
 from runner.domain.packing import API_MAX_BYTES
 from runner.domain.pricing import PICO_PER_USD
+from runner.domain.traps import TRAP_NAMES
 
 MAX_REPEAT = 1_000
 
@@ -67,6 +69,12 @@ def header_value(value: str) -> str:
 def beta_name(name: str) -> str:
     if not _BETA.fullmatch(name):
         raise ValueError("must be a beta's name, such as context-management-2025-06-27")
+    return name
+
+
+def trap_name(name: str) -> str:
+    if name not in TRAP_NAMES:
+        raise ValueError(f"knows no rule {name}{did_you_mean(name, TRAP_NAMES)}; they are {', '.join(TRAP_NAMES)}")
     return name
 
 

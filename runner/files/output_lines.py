@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from runner.domain.explanations import code_in
 from runner.domain.outcome import Usage
 from runner.domain.pricing import PICO_PER_USD
 from runner.domain.result import ExportedRow, RowResult
@@ -188,7 +189,9 @@ def _copy_of(result: RowResult) -> dict[str, Any]:
 def _error(result: RowResult) -> dict[str, Any] | None:
     if result.error_type is None and result.error_message is None:
         return None
-    return {"type": result.error_type, "message": result.error_message}
+    code = code_in(result.error_message)
+    told = {"type": result.error_type, "message": result.error_message}
+    return told if code is None else {**told, "code": code.code}
 
 
 def _said(result: RowResult) -> str:
@@ -205,7 +208,9 @@ def _anthropic_result(exported: ExportedRow) -> dict[str, Any]:
         return {"type": "succeeded", "message": msgspec.Raw(exported.message)}
     if result.status in (RowStatus.EXPIRED, RowStatus.CANCELED):
         return {"type": result.status}
-    error = {"type": result.error_type or "api_error", "message": _said(result)}
+    error: dict[str, Any] = {"type": result.error_type or "api_error", "message": _said(result)}
+    if (code := code_in(result.error_message)) is not None:
+        error["details"] = {"error_code": code.code}
     return {"type": "errored", "error": {"type": "error", "error": error, "request_id": result.request_id}}
 
 

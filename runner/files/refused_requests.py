@@ -32,6 +32,7 @@ def refused_requests(document: Document) -> Iterator[Problem]:
 
 def _traps(values: Mapping[str, Any], request: Mapping[str, Any], model: Any) -> Iterator[Trap]:
     version = values.get("api_version", CURRENT_API_VERSION)
+    allowed = _list(values.get("allow"))
     found = traps(
         request,
         model=model if isinstance(model, str) else None,
@@ -40,13 +41,14 @@ def _traps(values: Mapping[str, Any], request: Mapping[str, Any], model: Any) ->
     )
     for trap in found:
         # Of schemas, and of sampling in this version, others tell.
-        if trap.rule != "schema" and not (version == CURRENT_API_VERSION and trap.path[0] in SAMPLING):
+        elsewhere = trap.rule == "schema" or (version == CURRENT_API_VERSION and trap.path[0] in SAMPLING)
+        if trap.rule not in allowed and not elsewhere:
             yield trap
 
 
 def _problem(document: Document, trap: Trap, before: KeyPath) -> Problem:
     name = ".".join(str(part) for part in before)
-    return Problem(place=document.value_place((*before, *trap.path)), sentence=f"{name}.{trap.place}: {trap.words}")
+    return Problem(place=document.value_place((*before, *trap.path)), sentence=f"{name}.{trap.place}: {trap.told}")
 
 
 def _over(request: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

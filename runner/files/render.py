@@ -39,8 +39,8 @@ class Renderer:
     """A job's ways to ask, ready for rows.
 
     `dropped_fields` gathers what rows brought that has no counterpart in a Messages request. `batch_refuses` is the
-    first of the job's own fields that a batch refuses, None where a batch takes them all. With `brings_files` rows
-    may bring files that are uploaded.
+    first of the job's own fields that a batch refuses, None where a batch takes them all. `betas_of_all` are those
+    that every row goes with. With `brings_files` rows may bring files that are uploaded.
     """
 
     def __init__(self, job: Job) -> None:
@@ -48,6 +48,7 @@ class Renderer:
         self._job = job
         self._id = job.input.id
         self._betas = frozenset(job.betas)
+        self.betas_of_all = self._betas | _needed_by_all(ways_to_ask(job))
         self._read_key = key_reader(job.input.id)
         self._about_job = {
             "params": dict(job.params),
@@ -162,7 +163,7 @@ class Renderer:
         """
         render = size > RENDER_CHECK_ABOVE_BYTES or not self._rendered_once
         for variant in self.variants_of(row):
-            if render or not self._asks[variant].check(row, batch=self._only_batches):
+            if not self._asks[variant].check(row, batch=self._only_batches) or render:
                 self.request(row, variant=variant, batch=self._only_batches)
         self._rendered_once = True
 
@@ -219,6 +220,15 @@ class Renderer:
     def body(self, row: Mapping[str, Any], *, variant: int = 0, batch: bool = False) -> dict[str, Any]:
         """The request of a row as a value; `betas`, if the row brings any, are still in it."""
         return self._asks[variant].body(row, self._about_job, batch=batch, least_tokens=self._least_tokens)
+
+
+def _needed_by_all(jobs: list[Job]) -> frozenset[str]:
+    """The names that each way to ask needs, whatever the row, live or in a batch."""
+    needed = []
+    for job in jobs:
+        body = {**job.request, "model": job.model}
+        needed.append({need.beta for batch in (False, True) for need in needs(body, batch=batch)})
+    return frozenset(set.intersection(*needed))
 
 
 def ways_to_ask(job: Job) -> list[Job]:

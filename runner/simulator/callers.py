@@ -19,7 +19,7 @@ GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 def caller_problem(headers: Mapping[str, str], config: SimulatorConfig) -> Problem | None:
     """The first thing wrong with credentials, version or betas."""
-    return _credentials(headers, config) or _version(headers) or _betas(headers)
+    return _credentials(headers, config) or _version(headers) or _betas(headers, config)
 
 
 def key_of(headers: Mapping[str, str]) -> str:
@@ -69,6 +69,6 @@ def _version(headers: Mapping[str, str]) -> Problem | None:
     return None
 
 
-def _betas(headers: Mapping[str, str]) -> Problem | None:
-    unknown = [name for name in betas_of(headers) if name not in facts().betas]
+def _betas(headers: Mapping[str, str], config: SimulatorConfig) -> Problem | None:
+    unknown = [name for name in betas_of(headers) if name not in facts().betas or name in config.refused_betas]
     return invalid(f"Unsupported beta header: {unknown[0]}") if unknown else None

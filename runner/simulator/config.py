@@ -35,6 +35,7 @@ class SimulatorConfig:
     organization_id: str = "5a1c0de0-0000-4000-8000-000000000001"
     workspace_id: str = "wrkspc_01SimulatedWorkspace"
     keys: tuple[str, ...] | None = None
+    refused_betas: tuple[str, ...] = ()  # beside names that nobody knows, as at the addresses of clouds
     spend_cap_usd: str | None = None
     faults: tuple[Fault, ...] = ()
     workspaces: Mapping[str, str] = field(default_factory=dict)  # by key; other keys are in `workspace_id`

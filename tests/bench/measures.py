@@ -277,7 +277,7 @@ def formats(wish: Wish) -> Iterator[str]:
     lines = []
     for suffix in ("jsonl", "csv", "parquet"):
         for rows in (FEW_ROWS, *wish.sizes):
-            with _folder() as folder:
+            with folder_for_one() as folder:
                 prompts, home = folder / f"prompts.{suffix}", folder / "home"
                 _inside(wish, folder, "prompts", str(prompts), str(rows))
                 read, read_mb = _inside(wish, folder, "ingest", str(prompts), str(home))

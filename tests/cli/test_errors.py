@@ -122,6 +122,26 @@ def test_a_limit_is_waited_for_and_uses_up_no_try(cli: Cli, folder: Path, word: 
     assert json.loads(cli("export", "latest", "-o", "-").stdout)["attempts"] == 1
 
 
+@pytest.mark.parametrize("mode", ["live", "batch"])
+def test_the_finer_word_is_kept_with_the_row_and_with_each_try(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("RUNNER_BATCH_POLL_S", "0.2")
+    monkeypatch.setenv("RUNNER_BATCH_WINDOW_S", "4")
+    monkeypatch.setenv("RUNNER_BATCH_SETTLE_S", "0.5")
+    prompts = [directive("tool_name_conflict"), directive("cmek_key_unreachable")]
+    (folder / "job.yaml").write_text(json.dumps({**JOB, "mode": mode, "limits": {"max_attempts": 2}}))
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    done = cli("run", "job.yaml", "-i", "rows.jsonl", "--simulate", "--progress", "none")
+    assert done.exit_code == 3, done.stderr
+    lines = [json.loads(line) for line in cli("export", "latest", "-o", "-").stdout.splitlines()]
+    assert [line["error"]["code"] for line in lines] == ["tool_name_conflict", "cmek_key_unreachable"]
+    as_batch = cli("export", "latest", "-o", "-", "--as", "anthropic").stdout.splitlines()
+    told = json.loads(as_batch[1])["result"]["error"]["error"]
+    assert told["details"] == {"error_code": "cmek_key_unreachable"}
+    assert "(cmek_key_unreachable)" in flat(cli("failures", "latest", "--row", "1").stdout).split("try 1")[1]
+
+
 def test_failures_say_what_became_of_the_rows(cli: Cli, folder: Path) -> None:
     ask(cli, folder, "[[sim:error=400:invalid_request_error:tool_name_conflict]]")
     shown = flat(cli("failures", "latest").stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,91 @@ def test_a_mode_of_the_command_line_counts(cli: Cli, folder: Path) -> None:
     done = cli("check", "job.yaml", "-i", "rows.jsonl", "--mode", "batch")
     assert done.exit_code == 0, done.stderr
     assert "output-300k-2026-03-24   added" in done.stdout
+
+
+# -- a rule that is wrong, or older than the service
+
+
+def rule_in(message: str) -> str:
+    found = re.search(r"allow: \[([a-z-]+)\] sends it anyway", message)
+    assert found is not None, message
+    return found[1]
+
+
+@pytest.mark.parametrize("example", TRAPPED, ids=name)
+def test_every_message_names_its_rule_and_allowing_it_leaves_a_warning(
+    cli: Cli, folder: Path, example: Example
+) -> None:
+    job(folder, example)
+    rules: list[str] = []
+    while (done := cli("check", "job.yaml", "-i", "rows.jsonl", "--set", f"allow=[{','.join(rules)}]")).exit_code:
+        rules.append(rule_in(flat(done.stderr)))
+        assert len(set(rules)) == len(rules) <= 3, done.stderr
+    assert example.said in flat(done.stderr)
+    assert f"warning[{rules[0]}]" in done.stderr
+    assert "Sent all the same: allow says so." in flat(done.stderr)
+
+
+@pytest.mark.parametrize("example", TRAPPED, ids=name)
+def test_a_row_is_sent_all_the_same_where_its_rules_are_allowed(cli: Cli, folder: Path, example: Example) -> None:
+    params = {"model": example.model, "max_tokens": 4_000, "messages": [ASK], **example.fields}
+    (folder / "rows.jsonl").write_text(json.dumps({"custom_id": "a", "params": params}) + "\n")
+    rules: list[str] = []
+    while True:
+        told = {"name": "rows", "api_version": example.version, "allow": rules}
+        (folder / "job.yaml").write_text(json.dumps(told))
+        if (done := cli("check", "job.yaml", "-i", "rows.jsonl")).exit_code == 0:
+            break
+        rules.append(rule_in(flat(done.stderr)))
+        assert len(set(rules)) == len(rules) <= 3, done.stderr
+    assert f"warning[{rules[0]}]: of a row: " in done.stderr
+
+
+def test_what_is_allowed_reaches_the_service_which_has_the_last_word(cli: Cli, folder: Path) -> None:
+    job(folder, next(one for one in TRAPPED if one.row == "forced"))
+    told = ("run", "job.yaml", "-i", "rows.jsonl", "--simulate", "--progress", "none")
+    done = cli(*told, "--set", "allow=[forced-tool-choice]")
+    assert done.exit_code == 3
+    assert "warning[forced-tool-choice]" in done.stderr
+    assert "tool_choice" in flat(cli("failures", "latest").stdout)
+
+
+def test_a_field_that_batches_refuse_is_allowed_too(cli: Cli, folder: Path) -> None:
+    job(folder, Example("batch", HAIKU_5_5, {"store": True}, "", ""))
+    told = ("check", "job.yaml", "-i", "rows.jsonl", "--mode", "batch")
+    assert rule_in(flat(cli(*told).stderr)) == "batch"
+    done = cli(*told, "--set", "allow=[batch]")
+    assert done.exit_code == 0, done.stderr
+    assert "warning[batch]: request.store: a batch refuses it" in flat(done.stderr)
+
+
+def test_a_rule_that_there_is_not_is_told_with_the_nearest(cli: Cli, folder: Path) -> None:
+    job(folder, Example("x", HAIKU_5_5, {}, "", ""))
+    done = cli("check", "job.yaml", "-i", "rows.jsonl", "--set", "allow=[prefil]")
+    assert done.exit_code == 6
+    assert 'allow[0] knows no rule prefil (did you mean "prefill"?); they are batch' in flat(done.stderr)
+
+
+def test_rows_without_a_job_are_sent_all_the_same_too(cli: Cli, folder: Path) -> None:
+    params = {"model": OPUS_5_5, "max_tokens": 10, "messages": [ASK, {"role": "assistant", "content": "{"}]}
+    (folder / "rows.jsonl").write_text(json.dumps({"custom_id": "a", "params": params}) + "\n")
+    told = ("run", "rows.jsonl", "-m", OPUS_5_5, "--simulate", "--progress", "none")
+    assert rule_in(flat(cli(*told).stderr)) == "prefill"
+    done = cli(*told, "--allow", "prefill")
+    assert done.exit_code == 3
+    assert "prefill" in flat(cli("failures", "latest").stdout) + flat(done.stderr)
+    assert cli(*told, "--allow", "prefil").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [("check",), ("run", "--simulate", "--progress", "none")])
+def test_a_retired_model_is_asked_where_somebody_knows_better(
+    cli: Cli, folder: Path, command: tuple[str, ...]
+) -> None:
+    job(folder, Example("gone", "claude-opus-4-1-20250805", {}, "", ""))
+    refused = cli(command[0], "job.yaml", "-i", "rows.jsonl", *command[1:])
+    assert "--any-model" in refused.stderr
+    done = cli(command[0], "job.yaml", "-i", "rows.jsonl", *command[1:], "--any-model")
+    assert "was retired on" not in done.stderr
 
 
 def test_all_traps_of_a_job_are_told_at_once(cli: Cli, folder: Path) -> None:

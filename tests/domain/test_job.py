@@ -85,6 +85,7 @@ OTHER_WAYS: dict[str, object] = {
     "schedule": ScheduleSpec(cron="30 2 * * *"),
     "notify": (NotifyRule(on=(Occasion.FAILED,), command=("page",)),),
     "files": FilesSpec(max_bytes=5, delete_after=FilesStay.RUN),
+    "allow": ("prefill",),
     "instead": Variant(name="retry", model="claude-opus-5-5"),
     "later": ("eval",),
 }

@@ -10,6 +10,7 @@ import pytest
 
 from runner.domain.betas import beta_facts
 from runner.domain.job import Job, Mode
+from runner.domain.own_betas import MOST_IN_A_ROW
 from runner.domain.states import PauseReason
 from runner.errors import JobInvalid
 from runner.files.job_file import load_job
@@ -144,3 +145,69 @@ async def test_a_beta_that_the_service_does_not_take_pauses_the_run(house: House
         "Correct it where it is set (betas: in the job, --beta, headers)"
     )
     assert house.rows(run) == []
+
+
+WRONG = "contxt-management-2025-06-27"
+
+
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.BATCH])
+async def test_a_beta_of_single_rows_that_is_not_taken_ends_those_rows_alone(house: House, mode: Mode) -> None:
+    rows = [row(n, betas=[WRONG]) if n in (0, 3, 9) else row(n) for n in range(12)]
+    run = house.new_run(rows, model=None, budget_pico=10**13, **(batch_job() if mode is Mode.BATCH else {}))
+    async with office(house) as api:
+        end = await api.work(run)
+        assert end.pause is None
+        assert house.statuses(run) == {"succeeded": 9, "errored": 3}
+        for one in house.rows(run):
+            if one.result.idx in (0, 3, 9):
+                told = one.result.error_message or ""
+                assert told.startswith(f'the API does not take the beta "{WRONG}": did you mean')
+                assert one.result.error_type == "invalid_request_error"
+                assert one.result.cost_pico == 0
+        api.books(run).check()
+        api.books(run).check_budget_row()
+
+
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.BATCH])
+async def test_what_the_content_of_single_rows_needs_and_is_not_taken_ends_them_alone(
+    house: House, mode: Mode
+) -> None:
+    fields, [name], _ = EXAMPLES["task_budget"]
+    rows = [row(n, **fields) if n == 5 else row(n) for n in range(12)]
+    run = house.new_run(rows, model=None, **(batch_job() if mode is Mode.BATCH else {}))
+    async with office(house, refused_betas=(name,)) as api:
+        end = await api.work(run)
+        assert end.pause is None
+        assert house.statuses(run) == {"succeeded": 11, "errored": 1}
+        assert "which task budgets needs" in (house.rows(run)[5].result.error_message or "")
+
+
+async def test_rows_that_all_bring_a_beta_that_is_not_taken_pause_the_run_live(house: House) -> None:
+    run = house.new_run([row(n, betas=[WRONG]) for n in range(200)], model=None, limits={"concurrency": 4})
+    async with office(house) as api:
+        end = await api.work(run)
+        assert end.pause is not None
+        assert end.pause.reason is PauseReason.REFUSED
+        assert house.statuses(run) == {"errored": MOST_IN_A_ROW}
+        assert len(api.live) <= MOST_IN_A_ROW + 4
+
+
+async def test_rows_that_mostly_bring_a_beta_that_is_not_taken_pause_the_run_before_any_ends(house: House) -> None:
+    rows = [row(n, betas=[WRONG]) if n % 4 else row(n) for n in range(80)]
+    run = house.new_run(rows, model=None, **batch_job())
+    async with office(house) as api:
+        end = await api.work(run)
+        assert end.pause is not None
+        assert end.pause.reason is PauseReason.REFUSED
+        assert house.statuses(run).get("errored", 0) == 0
+
+
+async def test_a_beta_that_every_row_needs_is_the_runs_though_rows_go_with_it(house: House) -> None:
+    fields, [name], _ = EXAMPLES["task_budget"]
+    run = house.new_run(prompts(20), request={"max_tokens": 400, **fields})
+    async with office(house, refused_betas=(name,)) as api:
+        end = await api.work(run)
+        assert end.pause is not None
+        assert end.pause.reason is PauseReason.REFUSED
+        assert "which task budgets needs" in end.pause.message
+        assert house.rows(run) == []

@@ -17,6 +17,7 @@ from runner.clock import SECOND
 from runner.domain.budget import Reserve
 from runner.domain.decide import pause_of
 from runner.domain.outcome import Failure, FailureKind, Usage
+from runner.domain.own_betas import is_of_most, is_of_rows, refusal_of_row
 from runner.domain.packing import API_MAX_REQUESTS, Full, Limit, Packer, TooLarge
 from runner.domain.priming import MAX_WAIT_S
 from runner.domain.quantity import quantity
@@ -432,6 +433,9 @@ class Maker:
             self._not_before_us = self._c.clock.now_us() + round(self._c.timing.poll_s / 10 * SECOND)
         elif sent.state is BatchState.UNKNOWN:  # the next one may end so too, and has to be settled like this one
             self._back_off(failure, stalls=False)
+        elif self._is_of_its_rows(parcel, failure):
+            for idx in parcel.idxs:
+                self._suspects.name(idx, refusal_of_row(failure).message)
         elif failure.kind is FailureKind.ACCOUNT:
             pause = pause_of(failure)
             self._c.stop.pause_for(pause.reason, pause.message)
@@ -440,6 +444,12 @@ class Maker:
         else:
             # A full queue is no trouble of the service: it is as long as batches take, ours and those of others.
             self._back_off(failure, stalls=failure.kind is not FailureKind.RATE_LIMITED)
+
+    def _is_of_its_rows(self, parcel: Parcel, failure: Failure) -> bool:
+        """Refused for a beta that these rows brought or need, and most others do not: rows that ride together go with
+        the same names."""
+        own = set(parcel.betas).difference(self._c.renderer.betas_of_all)
+        return is_of_rows(failure, own) and not is_of_most(len(parcel.idxs), self._c.run.total_rows)
 
     def _refused(self, parcel: Parcel, failure: Failure) -> None:
         """The whole create was refused for what is in it: find the row that is meant, and send the rest."""
