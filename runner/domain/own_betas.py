@@ -8,7 +8,7 @@ it is no longer a matter of single rows.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from runner.domain.betas import refusal, refused_name
 from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind, Outcome
@@ -32,12 +32,12 @@ def is_of_most(rows: int, of: int | None) -> bool:
     return rows >= MOST_IN_A_ROW and (of is None or rows * 2 > of)
 
 
-@dataclass(slots=True)
 class OwnBetas:
     """What live calls have met of it, one after the other. `of_all` are the names that every row goes with."""
 
-    of_all: Collection[str]
-    _in_a_row: int = 0
+    def __init__(self, of_all: Collection[str]) -> None:
+        self.of_all = of_all
+        self._in_a_row = 0
 
     def seen(self, outcome: Outcome, betas: Collection[str]) -> Outcome:
         """The outcome of a call that went with these names, as the row's where it is."""
