@@ -22,6 +22,8 @@ NOT_THE_CLIENTS = {
     "/v1/agents, /v1/sessions and the rest of Managed Agents",
     "POST /v1/complete",
     "GET /v1/organizations/rate_limits",
+    "GET /v1/organizations/usage_report/messages",
+    "GET /v1/organizations/cost_report",
     "/v1/organizations/... (other)",
 }
 ASK: Any = [{"role": "user", "content": "hello"}]
