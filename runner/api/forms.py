@@ -76,13 +76,14 @@ class Form:
 
 
 async def _read(path: Path, size: int) -> AsyncIterator[bytes]:
-    file = await anyio.to_thread.run_sync(path.open, "rb")
+    with anyio.CancelScope(shield=True):  # cancelled meanwhile, it would be open and nobody's
+        file = await anyio.to_thread.run_sync(path.open, "rb")
     left = size
     try:
         while left and (piece := await anyio.to_thread.run_sync(file.read, min(PIECE_BYTES, left))):
             left -= len(piece)
             yield piece
     finally:
-        await anyio.to_thread.run_sync(file.close)
+        file.close()  # in a thread it would not be done by whoever is cancelled
     if left:
         raise OSError(f"{path} became shorter while it was read")

@@ -15,7 +15,9 @@ def error_of(failure: Failure, credential: Credential, base_url: str) -> RunnerE
     if failure.kind is FailureKind.ACCOUNT:
         return _of_account(failure, told, credential)
     if failure.kind is FailureKind.ROW:
-        found = explained(failure.code or failure.type)
+        # Of a request that is simply wrong there is only the service's word to tell: there is no row to look at.
+        known = failure.code or (failure.type if failure.type != "invalid_request_error" else "")
+        found = explained(known)
         hints = (f"{found.means}: {found.fix}".replace("RUN", "latest"),) if found is not None else ()
         name = str(failure.status or "refused")
         return JobInvalid(f"{host_of(base_url)} refused the request: {told}", name=name, hints=hints)

@@ -74,11 +74,6 @@ class PooledTransport(httpx.AsyncBaseTransport):
             self._busy.pop().close()
         await anyio.lowlevel.checkpoint()  # in which the event loop closes the sockets
 
-    @property
-    def open_connections(self) -> int:
-        """Kept and busy ones together."""
-        return len(self._busy) + sum(map(len, self._kept.values()))
-
     async def _take(self, place: Place, connect_s: float | None) -> Channel:
         stack = self._kept.get(place)
         while stack:

@@ -23,6 +23,7 @@ from runner.engine.written_files import fetch_written
 from runner.errors import UsageInvalid
 from runner.files.output_folders import OutputFolders
 from runner.files.row_files import expires_s, media_type_of
+from runner.views.durations import moment_told
 from runner.views.numbers import brief, count
 from runner.views.safe_text import safe_line
 from runner.views.tables import Column, facts_lines, table_lines
@@ -70,8 +71,16 @@ def ls(context: Context, limit: int, every: bool) -> None:
     console = context.stdout_console()
     columns = (Column(title="id"), Column(title="name", most=40), Column(title="size", right=True),
                Column(title="kind", most=30), Column(title="expires"), Column(title="made"))  # fmt: skip
+    when = (lambda told: told) if context.plain else moment_told
     cells = [
-        (one.id, one.filename, f"{brief(one.size_bytes)}B", one.mime_type, one.expires_at or "never", one.created_at)
+        (
+            one.id,
+            one.filename,
+            f"{brief(one.size_bytes)}B",
+            one.mime_type,
+            when(one.expires_at) if one.expires_at else "never",
+            when(one.created_at),
+        )
         for one in found
     ]
     for line in table_lines(columns, cells, console.width if console.is_terminal else None, plain=context.plain):
@@ -146,8 +155,8 @@ def show(context: Context, file_id: str) -> None:
         ("name", safe_line(found.filename)),
         ("size", f"{count(found.size_bytes)} bytes"),
         ("kind", safe_line(found.mime_type)),
-        ("made", found.created_at),
-        ("expires", found.expires_at or "never"),
+        ("made", moment_told(found.created_at)),
+        ("expires", moment_told(found.expires_at) if found.expires_at else "never"),
         ("download", "yes" if found.downloadable else "no: only what code execution and skills have written"),
     ]
     for line in facts_lines(facts):
@@ -242,17 +251,20 @@ def rm(context: Context, file_ids: tuple[str, ...], uploaded: bool, yes: bool) -
                 told = await Files(client).delete(file_id)
                 if isinstance(told, Failure) and told.status == 404:
                     warning("no-such-file", f"{file_id} is not there.")
+                    missing.add(file_id)
                 elif isinstance(told, Failure):
                     good(client, told)
                 gone.append(file_id)
             return gone
 
+        missing: set[str] = set()
         gone = ask_service(context, deleted)
         batched = iter(gone)
         while part := list(islice(batched, 500)):
             store.forget_files(part)
     for file_id in gone:
-        click.echo(f"deleted {file_id}")
+        if file_id not in missing:
+            click.echo(f"deleted {file_id}")
 
 
 def _confirm(context: Context, many: int) -> None:

@@ -16,6 +16,7 @@ from runner.cli.service import ask_service, good
 from runner.domain.outcome import Failure
 from runner.errors import UsageInvalid
 from runner.files.skill_folder import read_skill
+from runner.views.durations import moment_told
 from runner.views.safe_text import safe_line
 from runner.views.tables import Column, facts_lines, table_lines
 
@@ -46,9 +47,10 @@ def ls(context: Context, source: str | None) -> None:
     if context.json:
         context.print_json({"skills": [asdict(one) for one in found]})
         return
+    when = (lambda told: told) if context.plain else moment_told
     names = ("id", "name", "source", "latest version", "changed")
     columns = [Column(title=name, most=40) for name in names]
-    cells = [(one.id, one.name, one.source, one.latest_version or "none", one.updated_at) for one in found]
+    cells = [(one.id, one.name, one.source, one.latest_version or "none", when(one.updated_at)) for one in found]
     console = context.stdout_console()
     for line in table_lines(columns, cells, console.width if console.is_terminal else None, plain=context.plain):
         click.echo(line)
@@ -122,7 +124,8 @@ def versions(context: Context, skill_id: str) -> None:
         Column(title="made"),
         Column(title="description", most=60),
     )
-    cells = [(one.id, one.name, one.created_at, one.description) for one in found]
+    when = (lambda told: told) if context.plain else moment_told
+    cells = [(one.id, one.name, when(one.created_at), one.description) for one in found]
     console = context.stdout_console()
     for line in table_lines(columns, cells, console.width if console.is_terminal else None, plain=context.plain):
         click.echo(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -33,6 +34,7 @@ from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
 from runner.files.source import Input, records
 from runner.views.numbers import brief, count
+from runner.views.safe_text import safe_line
 from runner.views.tables import facts_lines
 
 SAMPLE = 200
@@ -79,9 +81,13 @@ def tokens(
     with looked_at_input(context, job) as (job, source):
         renderer = Renderer(job)
         drawn = Drawn(sample)
-        drawn.take(_requests(source, renderer, batch=job.mode is Mode.BATCH, most=job.input.limit))
+        left = LeftOut()
+        drawn.take(_requests(source, renderer, left, batch=job.mode is Mode.BATCH, most=job.input.limit))
     if not drawn.kept:
-        raise InputInvalid(f"{source.place} holds no rows that can be counted.", name="empty-input")
+        hints = (left.words,) if left.rows else ()
+        raise InputInvalid(f"{source.place} holds no rows that can be counted.", name="empty-input", hints=hints)
+    if left.rows:
+        warning("rows-not-counted", f"{left.words}.")
     found = counted(drawn.kept, job, context.settings, context.clock)
     rows = drawn.seen * job.repeat
     told = _told(found.each, rows)
@@ -92,6 +98,22 @@ def tokens(
         return
     for line in facts_lines(_facts(told, drawn, rows)):
         click.echo(line)
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Rows that make no request, and what is wrong with the first of them."""
+
+    rows: int = 0
+    first: str = ""
+
+    def add(self, number: int, bad: BadRow) -> None:
+        self.rows += 1
+        self.first = self.first or f"line {number} {bad.reason}"
+
+    @property
+    def words(self) -> str:
+        return f"{of_rows(self.rows)} cannot be asked: {safe_line(self.first, 200)}"
 
 
 class Drawn:
@@ -112,18 +134,20 @@ class Drawn:
                 self.kept[place] = request
 
 
-def _requests(source: Input, renderer: Renderer, *, batch: bool, most: int | None) -> Iterable[MessagesRequest]:
+def _requests(
+    source: Input, renderer: Renderer, left: LeftOut, *, batch: bool, most: int | None
+) -> Iterable[MessagesRequest]:
     made = 0
     for block in source.blocks():
-        for _number, payload in records(block):
+        for number, payload in records(block):
             if made == most:
                 return
             try:
                 row = renderer.parse(payload)
                 yield renderer.request(row, variant=renderer.variant_at(row, 0), batch=batch)
                 made += 1
-            except BadRow:
-                continue
+            except BadRow as bad:
+                left.add(number, bad)
 
 
 def _told(each: tuple[int, ...], rows: int) -> dict[str, Any]:

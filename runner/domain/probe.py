@@ -90,11 +90,6 @@ class Probing:
             return len(self.shapes) < MOST_SHAPES
         return not probe.proven and not probe.is_refused and len(probe.rows) == len(probe.refused)
 
-    def may_ride(self, shape: str) -> bool:
-        """Whether rows of this shape may be submitted: it is proven, or one too many to be probed."""
-        probe = self.shapes.get(shape)
-        return len(self.shapes) >= MOST_SHAPES if probe is None else probe.proven
-
     def sent(self, shape: str, idx: int) -> Probing:
         """After the row went ahead. Raises ValueError where none of its shape was wanted."""
         if not self.wants(shape):
@@ -122,16 +117,6 @@ class Probing:
             return self
         probe = self.shapes[shape]
         return self._with(shape, replace(probe, rows=tuple(row for row in probe.rows if row != idx)))
-
-    def awaited(self) -> tuple[int, ...]:
-        """Rows that are out and decide about a shape."""
-        return tuple(
-            idx
-            for probe in self.shapes.values()
-            if not probe.proven
-            for idx in probe.rows
-            if idx not in probe.refused
-        )
 
     @property
     def undecided(self) -> bool:

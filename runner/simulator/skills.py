@@ -23,6 +23,7 @@ from runner.simulator.problems import Problem, invalid, not_found
 
 PATH = "/v1/skills"
 OLD_SHAPE = "skills-2025-10-02"
+OPENED_US = 1_760_572_800_000_000  # 2025-10-16
 OF_ANTHROPIC = ("pptx", "xlsx", "docx", "pdf")
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 
@@ -88,9 +89,18 @@ class SkillsDoor:
         self._made = 0
         self.skills: dict[str, Skill] = {}
         for name in OF_ANTHROPIC:
-            skill = Skill(id=name, workspace=None, display_name=name, source="anthropic", created_us=0, updated_us=0)
+            skill = Skill(
+                id=name,
+                workspace=None,
+                display_name=name,
+                source="anthropic",
+                created_us=OPENED_US,
+                updated_us=OPENED_US,
+            )
             skill.versions.append(
-                Version(id=f"skver_{name}", number="20251013", name=name, description=name, files={}, created_us=0)
+                Version(
+                    id=f"skver_{name}", number="20251013", name=name, description=name, files={}, created_us=OPENED_US
+                )
             )
             self.skills[name] = skill
 

@@ -36,6 +36,14 @@ def moment(at_us: int, zone: tzinfo | None = None) -> str:
     return datetime.fromtimestamp(at_us / 1e6, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def moment_told(text: str) -> str:
+    """A moment as the service tells it, for people: `2026-11-21 14:03:09`. What is no moment stays as it is."""
+    try:
+        return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return text
+
+
 def utc(at_us: int | None) -> str | None:
     """The same moment for machines: `2026-11-21T13:03:09Z`."""
     return None if at_us is None else datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

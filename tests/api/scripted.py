@@ -182,3 +182,8 @@ async def client_of(script: Script, **changes: Any) -> AsyncIterator[tuple[Clien
 
 def asked(body: bytes = b'{"model":"m"}', *, stream: bool = False, betas: tuple[str, ...] = ()) -> MessagesRequest:
     return MessagesRequest(body=body, model="m", max_tokens=16, stream=stream, prompt_tokens_bound=None, betas=betas)
+
+
+def open_connections(http: PooledTransport) -> int:
+    """Kept and busy ones together."""
+    return len(http._busy) + sum(map(len, http._kept.values()))

@@ -18,7 +18,20 @@ from runner.api.credentials import Credential
 from runner.api.transport import PooledTransport
 from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind
 from runner.errors import BudgetReached, CredentialsRefused, JobInvalid, Stalled
-from tests.api.scripted import KEY, MESSAGE, Script, Wire, always, asked, client_of, connection, once, reply, served
+from tests.api.scripted import (
+    KEY,
+    MESSAGE,
+    Script,
+    Wire,
+    always,
+    asked,
+    client_of,
+    connection,
+    once,
+    open_connections,
+    reply,
+    served,
+)
 from tests.api.test_sse import WHOLE, told
 
 pytestmark = pytest.mark.anyio
@@ -173,7 +186,7 @@ async def test_the_wall_clock_ends_a_call_that_never_ends(script: Script) -> Non
         assert time.monotonic() - began < 1.4
         assert isinstance(outcome, Failure)
         assert (outcome.kind, outcome.type, outcome.perhaps_billed) == (TRANSIENT, "timeout", True)
-        assert client._http.open_connections == 0  # type: ignore[attr-defined]
+        assert open_connections(client._http) == 0  # type: ignore[arg-type]
 
 
 async def test_a_call_that_never_got_through_was_not_sent() -> None:
@@ -335,7 +348,7 @@ async def test_cancellation_is_the_one_thing_that_comes_out() -> None:
         with anyio.move_on_after(0.1) as scope:
             await client.messages(asked())
         assert scope.cancelled_caught
-        assert client._http.open_connections == 0  # type: ignore[attr-defined]
+        assert open_connections(client._http) == 0  # type: ignore[arg-type]
 
 
 async def test_any_httpx_transport_fits() -> None:

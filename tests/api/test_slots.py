@@ -12,7 +12,7 @@ import pytest
 from runner.api.client import Client
 from runner.api.transport import PooledTransport
 from runner.domain.outcome import Answer, Failure, FailureKind, Outcome
-from tests.api.scripted import MESSAGE, Script, Served, Wire, asked, connection, reply, served
+from tests.api.scripted import MESSAGE, Script, Served, Wire, asked, connection, open_connections, reply, served
 from tests.api.test_client import events
 from tests.api.test_sse import WHOLE, told
 
@@ -65,8 +65,8 @@ async def test_ten_thousand_calls_of_which_a_third_are_canceled_leave_nothing_op
                 for _ in range(SLOTS):
                     pool.start_soon(slot, client)
             assert not http._busy
-            assert http.open_connections <= SLOTS
-        assert http.open_connections == 0
+            assert open_connections(http) <= SLOTS
+        assert open_connections(http) == 0
         await until_nothing_is_open(server)
         assert open_files() <= before
     assert len(outcomes) + canceled == 10_000
@@ -176,4 +176,4 @@ async def test_each_phase_has_a_limit_of_its_own(phase: str, kind: str) -> None:
             outcome = await client.messages(asked(body))
             assert isinstance(outcome, Failure)
             assert (outcome.type, outcome.perhaps_billed) == (kind, True)
-            assert http.open_connections == 0
+            assert open_connections(http) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -396,3 +397,43 @@ def test_a_file_above_the_jobs_own_limit_is_told_with_its_row(cli: Cli, folder: 
     done = cli("check", "job.yaml", "-i", "rows.jsonl")
     assert done.exit_code == 6
     assert "line 1 names the file scans/0.pdf of 70,011 bytes; files.max_bytes says 50,000" in flat(done.stderr)
+
+
+# -- what is said
+
+
+def test_a_file_that_is_not_there_is_not_told_to_be_deleted(cli: Cli, folder: Path, service: RunningServer) -> None:
+    (folder / "a.txt").write_text("a")
+    [told] = json.loads(cli("files", "upload", "a.txt", "--json").stdout)["files"]
+    done = cli("files", "rm", "file_nope", told["id"])
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [f"deleted {told['id']}"]
+    assert "file_nope is not there" in done.stderr
+
+
+def test_times_are_told_for_people_and_as_they_came_for_machines(
+    cli: Cli, folder: Path, service: RunningServer
+) -> None:
+    (folder / "a.txt").write_text("a")
+    [told] = json.loads(cli("files", "upload", "a.txt", "--json").stdout)["files"]
+    assert not re.search(r"\d{2}T\d{2}", cli("files", "ls").stdout + cli("files", "show", told["id"]).stdout)
+    assert re.search(r"\d{2}T\d{2}:\d{2}:\d{2}", cli("files", "ls", "--plain").stdout)
+    assert not re.search(r"\d{2}T\d{2}", cli("skills", "ls").stdout + cli("skills", "versions", "xlsx").stdout)
+
+
+def test_what_is_refused_of_a_command_is_not_told_as_a_rows(cli: Cli, service: RunningServer) -> None:
+    done = cli("skills", "rm", "xlsx")
+    assert done.exit_code == 6
+    assert "cannot be changed" in flat(done.stderr)
+    assert "row" not in done.stderr
+
+
+def test_rows_that_cannot_be_counted_are_told_with_the_reason(cli: Cli, folder: Path, service: RunningServer) -> None:
+    (folder / "rows.jsonl").write_text('{"prompt": "hi"}\n')
+    done = cli("tokens", "rows.jsonl")
+    assert done.exit_code == 6
+    assert "1 row cannot be asked: line 1 names no model" in flat(done.stderr)
+    (folder / "rows.jsonl").write_text('{"prompt": "hi"}\n{"nothing": 1}\n')
+    done = cli("tokens", "rows.jsonl", "-m", "claude-haiku-5-5")
+    assert done.exit_code == 0
+    assert "warning[rows-not-counted]: 1 row cannot be asked: line 2" in flat(done.stderr)

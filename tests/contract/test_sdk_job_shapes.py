@@ -12,6 +12,7 @@ import pytest
 from anthropic.types.beta import message_create_params
 from pydantic import TypeAdapter
 
+from runner.domain.attachment import with_ids
 from runner.domain.request import MessagesRequest
 from runner.files.job_file import load_job
 from runner.files.render import Renderer
@@ -95,7 +96,9 @@ def request_of(folder: Path, name: str) -> tuple[MessagesRequest, dict[str, Any]
     asked = {"max_tokens": 4_000, "messages": ASK, **fields}
     mode = "batch" if name in ONLY_IN_BATCHES else "live"
     path = folder / "job.yaml"
+    (folder / "a.txt").write_text("a letter")
     path.write_text(json.dumps({"name": "shape", "model": model or MODEL, "mode": mode, "request": asked}))
+    (folder / "a.txt").write_text("a text")  # which one of them uploads
     request = Renderer(load_job(str(path))).request({}, batch=mode == "batch")
     return request, json.loads(request.body)
 
@@ -124,6 +127,9 @@ def test_the_clients_own_types_accept_what_is_sent(tmp_path: Path, name: str) ->
 async def test_the_client_sends_it_and_reads_the_answer(tmp_path: Path, connect: Connect, name: str) -> None:
     request, body = request_of(tmp_path, name)
     server, sdk = await connect()
+    for file in request.attachments:
+        uploaded = await sdk.files.upload(file=(file.filename, Path(file.path).read_bytes(), file.media_type))
+        body = json.loads(with_ids(request.body, {file.mark: uploaded.id}))
     if "output_format" in body:
         body["extra_body"] = {"output_format": body.pop("output_format")}
     message = await sdk.beta.messages.create(**body, betas=list(request.betas))

@@ -84,23 +84,23 @@ def refused(*rows: int, shape: str = "s") -> Probing:
 
 def test_one_row_goes_ahead_and_its_answer_proves_the_shape() -> None:
     probing = Probing()
-    assert (probing.wants("s"), probing.may_ride("s")) == (True, False)
+    assert (probing.wants("s"), probing.undecided) == (True, False)
     probing = probing.sent("s", 0)
-    assert (probing.wants("s"), probing.may_ride("s"), probing.awaited()) == (False, False, (0,))
+    assert (probing.wants("s"), probing.undecided) == (False, True)
     probing = probing.answered(0)
-    assert (probing.wants("s"), probing.may_ride("s"), probing.awaited()) == (False, True, ())
+    assert (probing.wants("s"), probing.undecided) == (False, False)
     assert probing.verdict() is None
 
 
 def test_after_a_refused_row_the_next_one_is_asked() -> None:
     probing = refused(0)
-    assert (probing.wants("s"), probing.may_ride("s"), probing.verdict()) == (True, False, None)
-    assert probing.sent("s", 1).answered(1).may_ride("s")
+    assert (probing.wants("s"), probing.undecided, probing.verdict()) == (True, True, None)
+    assert not probing.sent("s", 1).answered(1).undecided
 
 
 def test_three_refused_rows_are_a_verdict_with_the_apis_own_words() -> None:
     probing = refused(*range(ROWS_A_SHAPE))
-    assert (probing.wants("s"), probing.may_ride("s"), probing.awaited()) == (False, False, ())
+    assert (probing.wants("s"), probing.undecided) == (False, False)
     assert probing.verdict() == (
         "the API refused all 3 rows that were sent ahead to try these parameters, so the others of their kind were "
         "not sent: invalid_request_error: extra_body: Extra inputs are not permitted"
@@ -119,7 +119,7 @@ def test_very_long_words_are_cut() -> None:
 
 def test_a_row_that_ends_without_the_apis_word_makes_room_for_another() -> None:
     probing = Probing().sent("s", 0).given_up(0)
-    assert (probing.awaited(), probing.wants("s"), probing.verdict()) == ((), True, None)
+    assert (probing.wants("s"), probing.verdict()) == (True, None)
     assert refused(0).given_up(0) == refused(0)
 
 
@@ -128,15 +128,13 @@ def test_one_refused_shape_is_enough_for_a_verdict() -> None:
     for idx in range(1, 4):
         probing = probing.sent("bad", idx).refused(idx, WORDS)
     assert probing.verdict() is not None
-    assert probing.may_ride("good")
 
 
 def test_more_shapes_than_can_be_tried_ride_unprobed() -> None:
     probing = Probing()
     for number in range(MOST_SHAPES):
         probing = probing.sent(f"s{number}", number)
-    assert (probing.wants("another"), probing.may_ride("another")) == (False, True)
-    assert not probing.may_ride("s0")
+    assert not probing.wants("another")
 
 
 def test_a_row_that_nobody_wanted_is_a_bug_and_a_strange_row_none() -> None:
@@ -160,6 +158,5 @@ def test_whatever_happens_few_rows_go_ahead(events: list[tuple[str, str]]) -> No
                 probing = probing.answered(idx)
             elif how == "refused":
                 probing = probing.refused(idx, WORDS)
-        assert not (probing.wants(shape) and probing.may_ride(shape))
     assert sent <= MOST_SHAPES * ROWS_A_SHAPE
     assert len(probing.shapes) <= MOST_SHAPES

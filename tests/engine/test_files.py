@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +101,21 @@ async def test_a_file_that_changed_is_uploaded_anew(house: House) -> None:
         assert api.simulator.files.uploads == 2
 
 
-async def test_after_a_death_in_the_middle_at_most_those_in_flight_go_again(house: House) -> None:
-    pdfs(house.folder, 60)
-    run = house.new_run(rows(120, 60), **asking(house.folder))
+@pytest.mark.parametrize(("files", "count"), [(60, 120), pytest.param(500, 2_000, marks=pytest.mark.exhaustive)])
+async def test_after_a_death_in_the_middle_at_most_those_in_flight_go_again(
+    house: House, files: int, count: int
+) -> None:
+    pdfs(house.folder, files)
+    run = house.new_run(rows(count, files), **asking(house.folder))
     async with office(house) as api:
         death = anyio.CancelScope()
 
         async def dies(request: httpx.Request) -> None:
-            if request.url.path == "/v1/files" and request.method == "POST" and api.simulator.files.uploads == 30:
+            if (
+                request.url.path == "/v1/files"
+                and request.method == "POST"
+                and api.simulator.files.uploads == files // 2
+            ):
                 death.cancel()
 
         api.wire.before = dies
@@ -117,8 +125,8 @@ async def test_after_a_death_in_the_middle_at_most_those_in_flight_go_again(hous
         api.wire.before = nothing
         end = await work(api, run)
         assert end.pause is None
-        assert house.statuses(run) == {"succeeded": 120}
-        assert 60 <= api.simulator.files.uploads <= 60 + MOST_AT_ONCE
+        assert house.statuses(run) == {"succeeded": count}
+        assert files <= api.simulator.files.uploads <= files + MOST_AT_ONCE
 
 
 async def nothing(_request: httpx.Request) -> None:
@@ -154,19 +162,24 @@ async def test_a_file_that_expires_too_soon_is_uploaded_before_it_does(house: Ho
         assert house.statuses(run) == {"succeeded": 1}
 
 
-async def test_a_file_that_expires_in_mid_run_heals_itself(house: House) -> None:
-    pdfs(house.folder, 1)
+@pytest.mark.parametrize(("files", "count"), [(40, 120), pytest.param(500, 2_000, marks=pytest.mark.exhaustive)])
+async def test_files_that_expire_in_mid_run_heal_themselves(house: House, files: int, count: int) -> None:
+    pdfs(house.folder, files)
+    run = house.new_run(rows(count, files), **asking(house.folder, expires="1h"))
     async with office(house) as api:
-        desk = desk_of(api)
-        await work(api, house.new_run(rows(1, 1), **asking(house.folder, expires="1h")), desk)
-        for file in list(api.simulator.files.files.values()):
-            expired = {name: getattr(file, name) for name in file.__slots__} | {"expires_us": 0}
-            api.simulator.files.files[file.id] = type(file)(**expired)
-        await house.clock.advance(1.0)
-        run = house.new_run(rows(1, 1), **asking(house.folder, expires="1h"))
-        await work(api, run, desk)
-        assert house.statuses(run) == {"succeeded": 1}
-        assert api.simulator.files.uploads == 2
+
+        async def expire(_request: httpx.Request) -> None:
+            if len(api.live) == count // 2:
+                api.wire.before = nothing
+                for file in list(api.simulator.files.files.values()):
+                    api.simulator.files.files[file.id] = replace(file, expires_us=0)
+
+        api.wire.before = expire
+        end = await work(api, run)
+        assert end.pause is None
+        assert house.statuses(run) == {"succeeded": count}
+        assert api.wire.before is nothing, "nothing has expired"
+        assert files < api.simulator.files.uploads <= 2 * files
 
 
 async def test_small_files_go_inside_and_images_too(house: House) -> None:
