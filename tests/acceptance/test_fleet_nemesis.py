@@ -54,7 +54,7 @@ class Scale:
 
 
 SMALL = Scale(
-    rows=1_200, workers=3, slots=8, row_bytes=30_000, latency_s=0.5, lease_s=1.5, cuts=20, terminations=4, rounds=1,
+    rows=1_000, workers=3, slots=8, row_bytes=30_000, latency_s=0.5, lease_s=1.5, cuts=20, terminations=4, rounds=1,
     look_s=0.8,
 )  # fmt: skip
 WHOLE = Scale(
