@@ -49,7 +49,8 @@ logging.getLogger("psycopg").setLevel(logging.ERROR)
 def _was_lost(error: BaseException) -> bool:
     """The connection, or there was none to be had."""
     return isinstance(error, ConnectorException) and isinstance(
-        error.__cause__, psycopg.OperationalError | errors.IdleInTransactionSessionTimeout
+        error.__cause__,
+        psycopg.OperationalError | errors.IdleInTransactionSessionTimeout | errors.ReadOnlySqlTransaction,
     )
 
 
