@@ -7,25 +7,21 @@ Emptying its tables in the middle of a run delays the run by one sweep.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
-import psycopg
-from procrastinate import App, PsycopgConnector, sql
-from procrastinate.connector import Notify
-from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, ProcrastinateException
+from procrastinate import App
+from procrastinate.exceptions import AlreadyEnqueued, ProcrastinateException
 from procrastinate.jobs import Status
 from procrastinate.worker import Worker
-from psycopg import AsyncConnection, errors
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runner.errors import StoreFault
-from runner.store.database import RECONNECT_S
 from runner.store.fleet import Hint
 from runner.store.fleet_queries import CHUNK_TASK, RUN_TASK
 from runner.store.lease import LEASE_US
+from runner.store.queue_connector import AGAIN_S, connector_to
 
 LEASE_S = LEASE_US / 1e6
 QUEUE = "runner"
@@ -36,74 +32,12 @@ POLL_S = 5.0
 
 # Of one priority there are so many places.
 PLACES = 10_000
-# How long it leaves a database alone that has just failed it.
-AGAIN_S = 2.0
 
 log = logging.getLogger(__name__)
 # Each job is a line at INFO to procrastinate, and each lost connection one at WARNING to its driver: what matters
 # of them is logged here.
 logging.getLogger("procrastinate").setLevel(logging.WARNING)
 logging.getLogger("psycopg").setLevel(logging.ERROR)
-
-
-def _was_lost(error: BaseException) -> bool:
-    """The connection, or there was none to be had."""
-    return isinstance(error, ConnectorException) and isinstance(
-        error.__cause__,
-        psycopg.OperationalError | errors.IdleInTransactionSessionTimeout | errors.ReadOnlySqlTransaction,
-    )
-
-
-_RECONNECTS = AsyncRetrying(
-    retry=retry_if_exception(_was_lost),
-    wait=wait_random_exponential(multiplier=0.1, max=5),
-    stop=stop_after_delay(RECONNECT_S),
-    reraise=True,
-)
-
-
-class _Patient(PsycopgConnector):
-    """Repeats what a lost connection has interrupted, as the store does: by itself the queue gives up at once, and
-    what it could not say about a job it never says.
-
-    All of it may be repeated but the taking of a job: a second try would take a second job, and nobody would know of
-    the first. There the queue begins anew, and what it had taken is found by a sweep.
-    """
-
-    async def execute_query_async(self, query: str, **told: Any) -> None:
-        try:
-            await _RECONNECTS.copy()(super().execute_query_async, query, **told)
-        except ConnectorException as problem:
-            # A job that is gone is finished: by the try before, by another's sweep, or with the queue's tables.
-            if query != sql.queries["finish_job"] or not isinstance(problem.__cause__, errors.RaiseException):
-                raise
-
-    async def execute_query_one_async(self, query: str, **told: Any) -> dict[str, Any]:
-        once = super().execute_query_one_async
-        if query == sql.queries["fetch_job"]:
-            taken: dict[str, Any] = await once(query, **told)
-            return taken
-        found: dict[str, Any] = await _RECONNECTS.copy()(once, query, **told)
-        return found
-
-    async def execute_query_all_async(self, query: str, **told: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await _RECONNECTS.copy()(super().execute_query_all_async, query, **told)
-        return found
-
-    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Until cancelled. Without it workers look by themselves, so it is no hurry."""
-        while True:
-            try:
-                await super().listen_notify(on_notification, channels)
-            except ConnectorException:
-                await anyio.sleep(AGAIN_S)
-
-
-async def _end_when_idle(connection: AsyncConnection[Any]) -> None:
-    """A process that was stopped in mid-transaction keeps its locks no longer than its lease, here as in the store:
-    the sweep of the others would wait behind them for ever."""
-    await connection.execute(f"SET idle_in_transaction_session_timeout = {round(LEASE_S * 1000)}")
-    await connection.commit()
 
 
 class Queue:
@@ -123,15 +57,7 @@ class Queue:
         on_run: Callable[[int], Awaitable[None]],
         later_s: float = LATER_S,
     ) -> None:
-        keepalives = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-        connector = _Patient(
-            conninfo=conninfo,
-            min_size=1,
-            max_size=4,
-            configure=_end_when_idle,
-            kwargs={"application_name": "runner-queue", "tcp_user_timeout": 60_000, **keepalives, **connect},
-        )
-        self._app = App(connector=connector)
+        self._app = App(connector=connector_to(conninfo, connect))
         self._later_s = later_s
         self._stopped = False
         # Plain names: what a job says must be read by any release.

@@ -12,6 +12,7 @@ from procrastinate.jobs import Job, Status
 
 from runner.engine import queue as queue_module
 from runner.engine.queue import Queue
+from runner.store import lease
 from runner.store.fleet import Hint
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +32,7 @@ async def test_one_that_falls_silent_in_mid_transaction_does_not_hold_the_sweep_
     pg_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_module, "LEASE_S", LEASE_S)
+    monkeypatch.setattr(lease, "LEASE_US", round(LEASE_S * 1e6))
     conninfo = pg_url.replace("postgresql+psycopg", "postgresql")
     sleeper, other = (Queue(conninfo, connect={}, jobs=1, on_chunk=_never, on_run=_never) for _ in range(2))
     async with sleeper.opened(), other.opened():
