@@ -111,4 +111,9 @@ def check_books(desk: Desk, api: Api, rows: int, most_unknown: int) -> None:
     kinds = dict(sql(desk, "SELECT kind, count(*) FROM ledger GROUP BY kind"))
     assert sum(kinds.values()) >= api.billed
     assert kinds.get("unknown", 0) <= most_unknown
-    assert kinds["spend"] == rows
+    # A call that was given up as unknown may still have brought its row's answer.
+    assert rows - kinds.get("unknown", 0) <= kinds["spend"] <= rows, kinds
+    twice = (
+        "SELECT request_id, array_agg(kind) FROM ledger WHERE request_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
+    )
+    assert sql(desk, twice) == []
