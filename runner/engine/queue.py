@@ -21,7 +21,7 @@ from runner.errors import StoreFault
 from runner.store.fleet import Hint
 from runner.store.fleet_queries import CHUNK_TASK, RUN_TASK
 from runner.store.lease import LEASE_US
-from runner.store.queue_connection import patient_connector
+from runner.store.queue_connector import AGAIN_S, connector_to
 
 LEASE_S = LEASE_US / 1e6
 QUEUE = "runner"
@@ -32,12 +32,12 @@ POLL_S = 5.0
 
 # Of one priority there are so many places.
 PLACES = 10_000
-# How long it leaves a database alone that has just failed it.
-AGAIN_S = 2.0
 
 log = logging.getLogger(__name__)
-# Each job is a line at INFO to procrastinate, and what matters of it is logged here.
+# Each job is a line at INFO to procrastinate, and each lost connection one at WARNING to its driver: what matters
+# of them is logged here.
 logging.getLogger("procrastinate").setLevel(logging.WARNING)
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 class Queue:
@@ -57,7 +57,7 @@ class Queue:
         on_run: Callable[[int], Awaitable[None]],
         later_s: float = LATER_S,
     ) -> None:
-        self._app = App(connector=patient_connector(conninfo, connect))
+        self._app = App(connector=connector_to(conninfo, connect))
         self._later_s = later_s
         self._stopped = False
         # Plain names: what a job says must be read by any release.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runner.errors import RunnerError, SchemaMismatch, StoreFault
@@ -45,7 +45,9 @@ def _connection_was_lost(error: BaseException) -> bool:
     return isinstance(error, exc.DBAPIError) and error.connection_invalidated
 
 
-# What PostgreSQL says while it goes down or comes up again.
+# What a PostgreSQL says that is not the primary, or not any more.
+READ_ONLY = "25006"
+# What it says while it goes down or comes up again.
 _GOING_OR_COMING = frozenset({"57P01", "57P02", "57P03"})
 
 
@@ -311,6 +313,12 @@ def _postgresql_engine(url: URL) -> Engine:
             name="postgres-extra",
             hints=("pip install 'claude-job-runner[postgres]'",),
         ) from error
+
+    @event.listens_for(engine, "handle_error")
+    def leave(context: ExceptionContext) -> None:
+        """What was the primary is it no more: its connections are as good as lost, the next may lead to another."""
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+            context.is_disconnect = True
 
     @event.listens_for(engine, "connect")
     def prepare(dbapi_connection: Any, _record: object) -> None:

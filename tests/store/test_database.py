@@ -245,6 +245,22 @@ def test_a_connection_lost_in_mid_write_is_replayed_once_and_correctly(pg_url: s
         assert whole_store(store)["budgets"][0]["spent_pico"] == before["budgets"][0]["spent_pico"] + 1
 
 
+def test_a_server_that_is_the_primary_no_more_is_left_for_the_one_that_is(pg_url: str) -> None:
+    with ready_store(pg_url) as store:
+        staged_run(store, 1, budget_pico=10**6)
+        asked: list[int] = []
+
+        def work(connection: Connection) -> None:
+            asked.append(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+            if len(asked) == 1:
+                connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            connection.execute(text("UPDATE budgets SET spent_pico = spent_pico + 1"))
+
+        store.database.write(work)
+        assert len(asked) == 2
+        assert asked[0] != asked[1]
+
+
 def test_idle_connections_that_the_server_ended_are_not_noticed(pg_url: str) -> None:
     with ready_store(pg_url) as store, ready_store(pg_url) as other:
         run = staged_run(store, 1)

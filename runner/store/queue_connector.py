@@ -1,9 +1,11 @@
-"""The way to the tables of the fleet's queue, which lie in the store's PostgreSQL. As with the store's own, lost
-connections are taken up again, and a frozen process keeps no locks."""
+"""How the fleet's queue reaches its tables: through a lost connection, a restart, a failover.
+
+By itself procrastinate gives up what a lost connection interrupts; here it is repeated, as the store's own
+transactions are.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,20 +20,18 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 from runner.store import lease
 from runner.store.database import RECONNECT_S
 
-# How long it listens to nobody after the connection for notifications was lost.
-LISTEN_AGAIN_S = 2.0
-
-# Each lost connection is a line at WARNING to the driver: what matters of it is logged by the fleet.
-logging.getLogger("psycopg").setLevel(logging.ERROR)
+MOST_CONNECTIONS = 4
+# How long it leaves a database alone that has just failed it.
+AGAIN_S = 2.0
 
 
-def patient_connector(conninfo: str, connect: Mapping[str, Any]) -> PatientConnector:
-    """`conninfo` is the database's, password included; `connect` are further words for the driver."""
+def connector_to(conninfo: str, connect: Mapping[str, Any]) -> PsycopgConnector:
+    """`connect` goes to the driver."""
     keepalives = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-    return PatientConnector(
+    return Patient(
         conninfo=conninfo,
         min_size=1,
-        max_size=4,
+        max_size=MOST_CONNECTIONS,
         configure=_end_when_idle,
         kwargs={"application_name": "runner-queue", "tcp_user_timeout": 60_000, **keepalives, **connect},
     )
@@ -40,7 +40,8 @@ def patient_connector(conninfo: str, connect: Mapping[str, Any]) -> PatientConne
 def _was_lost(error: BaseException) -> bool:
     """The connection, or there was none to be had."""
     return isinstance(error, ConnectorException) and isinstance(
-        error.__cause__, psycopg.OperationalError | errors.IdleInTransactionSessionTimeout
+        error.__cause__,
+        psycopg.OperationalError | errors.IdleInTransactionSessionTimeout | errors.ReadOnlySqlTransaction,
     )
 
 
@@ -52,7 +53,7 @@ _RECONNECTS = AsyncRetrying(
 )
 
 
-class PatientConnector(PsycopgConnector):
+class Patient(PsycopgConnector):
     """Repeats what a lost connection has interrupted, as the store does: by itself the queue gives up at once, and
     what it could not say about a job it never says.
 
@@ -86,7 +87,7 @@ class PatientConnector(PsycopgConnector):
             try:
                 await super().listen_notify(on_notification, channels)
             except ConnectorException:
-                await anyio.sleep(LISTEN_AGAIN_S)
+                await anyio.sleep(AGAIN_S)
 
 
 async def _end_when_idle(connection: AsyncConnection[Any]) -> None:
