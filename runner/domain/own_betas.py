@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from runner.domain.betas import refusal, refused_name
-from runner.domain.outcome import AccountTrouble, Answer, Failure, FailureKind, Outcome
+from runner.domain.outcome import AccountTrouble, Failure, FailureKind
 
 # So many in a row, and no answer between them: it is not the rows.
 MOST_IN_A_ROW = 20
@@ -30,21 +30,3 @@ def refusal_of_row(failure: Failure) -> Failure:
 def is_of_most(rows: int, of: int | None) -> bool:
     """Whether a create that was refused for so many rows says enough about all of the run."""
     return rows >= MOST_IN_A_ROW and (of is None or rows * 2 > of)
-
-
-class OwnBetas:
-    """What live calls have met of it, one after the other. `of_all` are the names that every row goes with."""
-
-    def __init__(self, of_all: Collection[str]) -> None:
-        self.of_all = of_all
-        self._in_a_row = 0
-
-    def seen(self, outcome: Outcome, betas: Collection[str]) -> Outcome:
-        """The outcome of a call that went with these names, as the row's where it is."""
-        if isinstance(outcome, Answer):
-            self._in_a_row = 0
-            return outcome
-        if self._in_a_row == MOST_IN_A_ROW or not is_of_rows(outcome, set(betas).difference(self.of_all)):
-            return outcome
-        self._in_a_row += 1
-        return refusal_of_row(outcome)

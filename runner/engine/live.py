@@ -17,7 +17,6 @@ from runner.domain.estimates import Estimator, input_tokens
 from runner.domain.job import Job
 from runner.domain.limits import Amounts
 from runner.domain.outcome import Answer, Failure, FailureKind, Origin, Outcome
-from runner.domain.own_betas import OwnBetas
 from runner.domain.pace import Pace
 from runner.domain.pricing import PriceBook
 from runner.domain.request import MessagesRequest
@@ -31,6 +30,7 @@ from runner.engine.gate import Gate, Ready, Unsendable
 from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
 from runner.engine.meter import Meter
+from runner.engine.own_betas import OwnBetas
 from runner.engine.room import Room
 from runner.engine.scopes import Scope, Scopes
 from runner.engine.seeing import seen
