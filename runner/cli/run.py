@@ -32,12 +32,13 @@ from runner.cli.options import (
     set_option,
     simulate_option,
 )
+from runner.cli.outcome import print_event
 from runner.cli.sending import check_credential
 from runner.cli.working import detached, found, work
 from runner.domain.deadline import check_deadline
 from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow, Variant
 from runner.domain.states import FINISHED_RUN
-from runner.errors import UsageInvalid
+from runner.errors import NothingToDo, UsageInvalid
 from runner.files.sinks.targets import check_target
 
 _SENT = {Mode.LIVE: "live", Mode.BATCH: "in batches"}
@@ -194,7 +195,12 @@ def asked_for(context: Context, job: Job, asked: Asked) -> int:
         job, source = open_.enter_context(opened_input(job, context.settings.home, store))
         agreement = Agreement(context=context, store=store, prices=prices, yes=asked.yes)
         wish = Wish(key=asked.key, new=asked.new, agree=agreement)
-        launched = launch(job, wish, source, store, context.clock)
+        try:
+            launched = launch(job, wish, source, store, context.clock)
+        except NothingToDo:
+            if context.json:
+                print_event("done", run=None, state=NothingToDo.name, done=0, failed=0, exit=NothingToDo.exit_code)
+            raise
         if agreement.forecast is not None and launched.run.forecast is None:
             store.note_forecast(launched.run.id, agreement.forecast)
         if asked.detach:
