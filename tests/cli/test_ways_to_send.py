@@ -87,7 +87,8 @@ def test_a_time_to_be_done_that_would_count_for_nothing_is_wrong_usage(
 
 def test_what_a_batch_refuses_ends_a_run_before_it_begins(cli: Cli, folder: Path) -> None:
     (folder / "rows.jsonl").write_text(ROWS)
-    text = 'model: claude-opus-5-5\nprompt: "{{ row }}"\nmode: batch\nrequest: { speed: fast }\ninput: { path: rows.jsonl }\n'
+    asked = 'model: claude-opus-5-5\nprompt: "{{ row }}"\nmode: batch\n'
+    text = f"{asked}request: {{ speed: fast }}\ninput: {{ path: rows.jsonl }}\n"
     (folder / "job.yaml").write_text(text)
     for done in (cli("run", "job.yaml", "--simulate"), cli("check", "job.yaml"), cli("preview", "job.yaml")):
         assert done.exit_code == 6
