@@ -3,6 +3,7 @@
 What the service normally answers (a 429, an overload, a refusal) is not here: that is an outcome, a value.
 
     RunnerError                  1
+    +-- NothingToDo              0   no row is asked for; not an error, and there is no run
     +-- UsageInvalid             2   wrong flags or arguments
     +-- RowsFailed               3   finished with failed rows, or too many of them failed
     +-- BudgetReached            4   our budget, the provider's spend cap or the credit is used up
@@ -40,6 +41,13 @@ class RunnerError(Exception):
         self.hints = tuple(hints)
         if name is not None:
             self.name = name
+
+
+class NothingToDo(RunnerError):
+    """What chooses rows has chosen none: a night without new tickets is a good night."""
+
+    exit_code = 0
+    name = "nothing-to-do"
 
 
 class UsageInvalid(RunnerError):

@@ -12,22 +12,13 @@ from runner.cli.confirm import budgeted, mode_of
 from runner.cli.context import Context
 from runner.cli.counted import Counted, counted
 from runner.cli.estimating import Estimated
-from runner.cli.headers import RULE, all_headers, header_warnings, parsed_headers, with_headers
-from runner.cli.job_argument import job_of
+from runner.cli.headers import RULE, all_headers, header_warnings, parsed_headers
 from runner.cli.job_sample import SAMPLE_ROWS, Sample, job_warnings, row_warnings, sample_of, used_columns
 from runner.cli.launch import check_model, looked_at_input, settled
 from runner.cli.messages import warning
+from runner.cli.named_job import NamedJob, names_a_job
 from runner.cli.options import (
-    allow_option,
-    base_url_option,
-    header_options,
-    input_option,
     json_option,
-    limit_option,
-    mode_option,
-    pace_options,
-    param_option,
-    set_option,
     simulate_option,
 )
 from runner.cli.prompt_cache import cache_json, cache_words
@@ -35,7 +26,7 @@ from runner.cli.row_sample import LOOKED_AT_ROWS
 from runner.cli.sending import check_credential
 from runner.domain.budget import tightest
 from runner.domain.forecast import Forecast
-from runner.domain.job import Job, Match, Mode, OnBadRow
+from runner.domain.job import Job, Match, Mode
 from runner.domain.quantity import of_rows
 from runner.files.check import InputReport, accepted_input
 from runner.files.input_door import place_of
@@ -50,16 +41,7 @@ from runner.views.tables import facts_lines
 
 
 @command("check", examples=("runner check job.yaml", "runner check job.yaml -i tonight.jsonl --json"))
-@click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
-@input_option
-@mode_option
-@click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
-@limit_option
-@param_option
-@set_option
-@pace_options
-@header_options
-@base_url_option
+@names_a_job()
 @click.option(
     "--count",
     "count_rows",
@@ -68,45 +50,15 @@ from runner.views.tables import facts_lines
     help="Have the service count the input tokens of the first N rows; that is free.",
 )
 @simulate_option
-@click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
-@click.option(
-    "--any-model", is_flag=True, help="Take a model id that this runner does not know, or that has retired."
-)
-@allow_option
 @json_option
-def check(
-    context: Context,
-    job_file: str,
-    input_path: str | None,
-    mode: str | None,
-    model: str | None,
-    limit: int | None,
-    params: Mapping[str, str],
-    betas: tuple[str, ...],
-    headers: tuple[str, ...],
-    set_values: Mapping[str, Any],
-    count_rows: int | None,
-    on_bad_row: str | None,
-    any_model: bool,
-    allow: list[str] | None,
-) -> None:
+def check(context: Context, named: NamedJob, count_rows: int | None) -> None:
     """Read the job file and every row of its input as a run would, and say all that is wrong.
 
     Nothing is sent, unless --count asks for it. Exit 6 when a run could not begin.
     """
-    overrides = {
-        "input.path": input_path,
-        "mode": mode,
-        "model": model,
-        "input.limit": limit,
-        "input.on_bad_row": on_bad_row,
-        "allow": allow,
-    }
-    given = parsed_headers(headers)
-    job = with_headers(job_of(job_file, params, overrides, set_values), given)
-    job = settled(job, context.settings, simulated=context.simulate, betas=betas)
+    job = settled(named.job(), context.settings, simulated=context.simulate, betas=named.betas)
     prices = context.prices
-    check_model(job, prices, any_model=any_model)
+    check_model(job, prices, any_model=named.any_model)
     if job.output.path is not None:
         check_target(job.output.path, job.output)
     with looked_at_input(context, job) as (job, source):
@@ -120,7 +72,7 @@ def check(
         tokens = counted(sample.requests[:count_rows], job, context.settings, context.clock)
     warned = [
         *job_warnings(job, prices, context.clock.now_us()),
-        *header_warnings(job, context.settings, given),
+        *header_warnings(job, context.settings, parsed_headers(named.headers)),
         *row_warnings(job, sample),
     ]
     if context.json:
@@ -130,7 +82,7 @@ def check(
         return
     headers_sent = all_headers(job, context.settings)
     cache = cache_words(renderer, prices, report.records * job.fan, batch=_in_batches(job, told))
-    for line in facts_lines(_facts(job_file, job, report, sample, tokens, told, headers_sent, cache)):
+    for line in facts_lines(_facts(named.job_file, job, report, sample, tokens, told, headers_sent, cache)):
         click.echo(safe_text(line))
     for name, sentence in warned:
         warning(name, sentence)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
 
 import click
 
@@ -12,8 +11,6 @@ from runner.cli.command import command
 from runner.cli.confirm import mode_of
 from runner.cli.context import Context
 from runner.cli.estimating import Desk, Estimated
-from runner.cli.headers import parsed_headers, with_headers
-from runner.cli.job_argument import job_of
 from runner.cli.launch import (
     Wish,
     check_model,
@@ -24,22 +21,14 @@ from runner.cli.launch import (
     settled,
 )
 from runner.cli.messages import warning
+from runner.cli.named_job import NamedJob, names_a_job
 from runner.cli.options import (
-    base_url_option,
-    header_options,
-    input_option,
     json_option,
-    limit_option,
-    mode_option,
-    pace_options,
-    param_option,
-    set_option,
     simulate_option,
 )
 from runner.cli.row_sample import SAMPLE_ROWS, DrawnRow, spread
 from runner.cli.sending import check_credential
 from runner.cli.working import worked
-from runner.domain.job import OnBadRow
 from runner.domain.result import RowResult
 from runner.domain.states import FINISHED_RUN, PauseReason
 from runner.files.check import accepted_input
@@ -59,16 +48,7 @@ MOST_ANSWERS = 1_000
         "runner estimate job.yaml --simulate --json",
     ),
 )
-@click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
-@input_option
-@mode_option
-@click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
-@limit_option
-@param_option
-@set_option
-@pace_options
-@header_options
-@base_url_option
+@names_a_job()
 @click.option(
     "--answer",
     "answers",
@@ -78,27 +58,9 @@ MOST_ANSWERS = 1_000
 )
 @click.option("--no-count", is_flag=True, help="Ask nobody: tokens are guessed from bytes.")
 @click.option("--key", metavar="TEXT", help="The run's key, where it will have one.")
-@click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
-@click.option("--any-model", is_flag=True, help="Take a model id that this runner does not know.")
 @simulate_option
 @json_option
-def estimate(
-    context: Context,
-    job_file: str,
-    input_path: str | None,
-    mode: str | None,
-    model: str | None,
-    limit: int | None,
-    params: Mapping[str, str],
-    betas: tuple[str, ...],
-    headers: tuple[str, ...],
-    set_values: Mapping[str, Any],
-    answers: int | None,
-    no_count: bool,
-    key: str | None,
-    on_bad_row: str | None,
-    any_model: bool,
-) -> None:
+def estimate(context: Context, named: NamedJob, answers: int | None, no_count: bool, key: str | None) -> None:
     """What a job will cost, live, in batches and in auto mode: tokens by kind, dollars with a 90% interval and the
     worst case, batches, time.
 
@@ -106,17 +68,9 @@ def estimate(
     answers tell: those of earlier runs of the job, or of N drawn rows with --answer N. They are kept, and
     `runner run` does not ask these rows again.
     """
-    overrides = {
-        "input.path": input_path,
-        "mode": mode,
-        "model": model,
-        "input.limit": limit,
-        "input.on_bad_row": on_bad_row,
-    }
-    job = with_headers(job_of(job_file, params, overrides, set_values), parsed_headers(headers))
-    job = settled(job, context.settings, simulated=context.simulate, betas=betas)
+    job = settled(named.job(), context.settings, simulated=context.simulate, betas=named.betas)
     prices = context.prices
-    check_model(job, prices, any_model=any_model)
+    check_model(job, prices, any_model=named.any_model)
     if answers is not None:
         refuse_later_blocks(job)
         check_credential(job, context.settings)

@@ -20,7 +20,7 @@ from runner.domain.pricing import shipped_prices
 from runner.domain.run import Run
 from runner.domain.schedule import fire_key, params_at
 from runner.domain.states import PauseReason, RunState
-from runner.errors import Interrupted, RunLocked, RunnerError, Stalled, StoreFault
+from runner.errors import Interrupted, NothingToDo, RunLocked, RunnerError, Stalled, StoreFault
 from runner.store.schedules import Schedule
 from runner.store.store import Store
 
@@ -37,6 +37,9 @@ def work_on_fire(context: Context, store: Store, schedule: Schedule, fire_us: in
     try:
         code = _worked(context, store, schedule, fire_us, detach=detach)
     except _GOES_ON:
+        raise
+    except NothingToDo as nothing:
+        _end(context, store, schedule, fire_us, nothing.exit_code, nothing.message)
         raise
     except RunnerError as error:
         _end(context, store, schedule, fire_us, error.exit_code, error.message)
@@ -55,7 +58,7 @@ def _worked(context: Context, store: Store, schedule: Schedule, fire_us: int, *,
     check_credential(job, context.settings)
     wish = Wish(key=fire_key(schedule.name, fire_us, zone_of(schedule.spec.timezone)))
     with ExitStack() as open_:
-        job, source = open_.enter_context(opened_input(job, context.settings.home))
+        job, source = open_.enter_context(opened_input(job, context.settings.home, store))
         launched = launch(job, wish, source, store, context.clock)
         store.schedules.bind_run(schedule, fire_us, launched.run.id)
         if not detach:

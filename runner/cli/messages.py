@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from runner.errors import BudgetReached, Interrupted, RunnerError, Stalled
+from runner.errors import BudgetReached, Interrupted, NothingToDo, RunnerError, Stalled
 from runner.views.safe_text import safe_text
 
 COLORS = {"error": "red", "paused": "yellow", "warning": "yellow"}
@@ -18,6 +18,9 @@ PAUSES = (BudgetReached, Stalled, Interrupted)
 
 def print_error(error: RunnerError) -> None:
     """A RunnerError as people read it."""
+    if isinstance(error, NothingToDo):
+        say(safe_text(error.message))
+        return
     kind = "paused" if isinstance(error, PAUSES) else "error"
     message(kind, error.name, error.message, error.hints, exit_code=error.exit_code)
 

@@ -13,18 +13,12 @@ from runner.api.credentials import Credential, check_base_url, find_credential
 from runner.api.headers import request_headers
 from runner.cli.command import command
 from runner.cli.context import Context
-from runner.cli.headers import all_headers, parsed_headers, with_headers
-from runner.cli.job_argument import job_of
+from runner.cli.headers import all_headers
 from runner.cli.launch import looked_at_input, settled
+from runner.cli.named_job import NamedJob, names_a_job
 from runner.cli.options import (
-    base_url_option,
-    header_options,
-    input_option,
     json_option,
     limited_to,
-    mode_option,
-    param_option,
-    set_option,
 )
 from runner.cli.prompt_cache import FORBID, place_words
 from runner.domain.betas import Need, needs
@@ -68,32 +62,12 @@ class Shown:
 
 
 @command("preview", examples=("runner preview job.yaml -n 3", "runner preview job.yaml -i other.jsonl -p year=2026"))
-@click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
+@names_a_job(limit=False, runs=False)
 @limited_to("How many rows.", default=SHOWN_ROWS, show_default=True)
-@input_option
-@mode_option
-@click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
-@param_option
-@set_option
-@header_options
-@base_url_option
 @json_option
-def preview(
-    context: Context,
-    job_file: str,
-    limit: int,
-    input_path: str | None,
-    mode: str | None,
-    model: str | None,
-    params: Mapping[str, str],
-    set_values: Mapping[str, Any],
-    betas: tuple[str, ...],
-    headers: tuple[str, ...],
-) -> None:
+def preview(context: Context, named: NamedJob, limit: int) -> None:
     """The requests of the first rows, byte for byte what would be sent, and their headers with the key hidden."""
-    overrides = {"input.path": input_path, "mode": mode, "model": model}
-    job = with_headers(job_of(job_file, params, overrides, set_values), parsed_headers(headers))
-    job = settled(job, context.settings, simulated=False, betas=betas)
+    job = settled(named.job(), context.settings, simulated=False, betas=named.betas)
     check_base_url(job.base_url)
     with looked_at_input(context, job) as (job, source):
         shown = list(_requests(job, source, context, limit))

@@ -13,32 +13,26 @@ from runner.cli.command import command
 from runner.cli.confirm import Agreement
 from runner.cli.context import Context
 from runner.cli.cut_off import say_cut_off, with_room
-from runner.cli.headers import header_warnings, parsed_headers, with_headers
-from runner.cli.job_argument import job_of
+from runner.cli.headers import header_warnings, parsed_headers
 from runner.cli.job_sample import job_warnings
 from runner.cli.launch import Wish, check_model, launch, opened_input, refuse_later_blocks, relaunch, settled
 from runner.cli.messages import say, warning
+from runner.cli.named_job import NamedJob, names_a_job
 from runner.cli.options import (
-    allow_option,
-    base_url_option,
-    header_options,
-    input_option,
     json_option,
-    limit_option,
-    mode_option,
     output_option,
     pace_options,
-    param_option,
     progress_option,
     set_option,
     simulate_option,
 )
+from runner.cli.outcome import print_event
 from runner.cli.sending import check_credential
 from runner.cli.working import detached, found, work
 from runner.domain.deadline import check_deadline
-from runner.domain.job import API_VERSIONS, Job, Mode, OnBadRow, Variant
+from runner.domain.job import API_VERSIONS, Job, Mode, Variant
 from runner.domain.states import FINISHED_RUN
-from runner.errors import UsageInvalid
+from runner.errors import NothingToDo, UsageInvalid
 from runner.files.sinks.targets import check_target
 
 _SENT = {Mode.LIVE: "live", Mode.BATCH: "in batches"}
@@ -67,33 +61,19 @@ detach_option = click.option(
         "runner run job.yaml --mode batch --submit-only",
     ),
 )
-@click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
-@input_option
+@names_a_job()
 @output_option
-@mode_option
 @click.option(
     "--finish-by",
     metavar="TEXT",
     callback=_finish_by,
     help="In auto mode: when to be done, as 6h, 08:00 or 2026-11-22T08:00.",
 )
-@click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
-@limit_option
-@param_option
-@set_option
-@pace_options
-@base_url_option
-@header_options
 @click.option(
     "--api-version", type=click.Choice(API_VERSIONS), envvar="RUNNER_API_VERSION", help="Instead of the job's."
 )
 @click.option("--key", metavar="TEXT", help="Same key, same run; a new key is a new run.")
 @click.option("--new", is_flag=True, help="Start afresh, though the same was asked before.")
-@click.option("--on-bad-row", type=click.Choice([choice.value for choice in OnBadRow]), help="Stop at them, or skip.")
-@click.option(
-    "--any-model", is_flag=True, help="Take a model id that this runner does not know, or that has retired."
-)
-@allow_option
 @click.option("--submit-only", is_flag=True, help="In batch mode: send all, wait for nothing; collect fetches it.")
 @detach_option
 @click.option(
@@ -105,27 +85,16 @@ detach_option = click.option(
 @progress_option
 def run(
     context: Context,
-    job_file: str,
-    input_path: str | None,
+    named: NamedJob,
     output_path: str | None,
-    mode: str | None,
     finish_by: str | None,
-    model: str | None,
-    limit: int | None,
-    params: Mapping[str, str],
-    betas: tuple[str, ...],
-    headers: tuple[str, ...],
     api_version: str | None,
     key: str | None,
     new: bool,
-    on_bad_row: str | None,
-    any_model: bool,
-    allow: list[str] | None,
     submit_only: bool,
     detach: bool,
     priority: int,
     yes: bool,
-    set_values: Mapping[str, Any],
 ) -> int:
     """Ask the model for every row of the input and write one line a row.
 
@@ -136,18 +105,7 @@ def run(
     """
     if key is not None and new:
         raise UsageInvalid("--key and --new contradict each other.", hints=("a new key is a new run by itself",))
-    overrides = {
-        "input.path": input_path,
-        "output.path": output_path,
-        "mode": mode,
-        "auto.finish_by": finish_by,
-        "model": model,
-        "api_version": api_version,
-        "allow": allow,
-        "input.limit": limit,
-        "input.on_bad_row": on_bad_row,
-    }
-    job = job_of(job_file, params, overrides, set_values)
+    job = named.job(output__path=output_path, auto__finish_by=finish_by, api_version=api_version)
     if finish_by is not None and job.mode is not Mode.AUTO:
         hints = ("--mode auto chooses by the time that is left",)
         raise UsageInvalid(f"--finish-by is for auto mode, and this job is sent {_SENT[job.mode]}.", hints=hints)
@@ -156,9 +114,9 @@ def run(
     asked = Asked(
         key=key,
         new=new,
-        any_model=any_model,
-        betas=betas,
-        headers=parsed_headers(headers),
+        any_model=named.any_model,
+        betas=named.betas,
+        headers=parsed_headers(named.headers),
         submit_only=submit_only,
         detach=detach,
         priority=priority,
@@ -185,7 +143,6 @@ class Asked:
 def asked_for(context: Context, job: Job, asked: Asked) -> int:
     """Begin the run of a job, or go on with it, to its end; the exit code."""
     refuse_later_blocks(job)
-    job = with_headers(job, asked.headers)
     job = settled(job, context.settings, simulated=context.simulate, betas=asked.betas)
     prices = context.prices
     told = job_warnings(job, prices, context.clock.now_us())
@@ -200,7 +157,12 @@ def asked_for(context: Context, job: Job, asked: Asked) -> int:
         job, source = open_.enter_context(opened_input(job, context.settings.home, store))
         agreement = Agreement(context=context, store=store, prices=prices, yes=asked.yes)
         wish = Wish(key=asked.key, new=asked.new, agree=agreement)
-        launched = launch(job, wish, source, store, context.clock)
+        try:
+            launched = launch(job, wish, source, store, context.clock)
+        except NothingToDo:
+            if context.json:
+                print_event("done", run=None, state=NothingToDo.name, done=0, failed=0, exit=NothingToDo.exit_code)
+            raise
         if agreement.forecast is not None and launched.run.forecast is None:
             store.note_forecast(launched.run.id, agreement.forecast)
         if asked.detach:

@@ -12,17 +12,11 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.counted import counted
-from runner.cli.headers import parsed_headers, with_headers
-from runner.cli.job_argument import job_of
 from runner.cli.launch import looked_at_input, settled
 from runner.cli.messages import warning
+from runner.cli.named_job import NamedJob, names_a_job
 from runner.cli.options import (
-    base_url_option,
-    header_options,
-    input_option,
     json_option,
-    limit_option,
-    param_option,
     simulate_option,
 )
 from runner.cli.sending import check_credential
@@ -42,7 +36,7 @@ SEED = 20261121
 
 
 @command("tokens", examples=("runner tokens job.yaml", "runner tokens rows.jsonl -m claude-haiku-5-5 --sample 1000"))
-@click.argument("job_file", metavar="JOB.yaml|ROWS.jsonl")
+@names_a_job(runs=False)
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
@@ -51,32 +45,14 @@ SEED = 20261121
     metavar="N",
     help="Of a larger input, count so many rows taken by chance.",
 )
-@input_option
-@click.option("-m", "--model", metavar="ID", help="The model, instead of the job's.")
-@limit_option
-@param_option
-@header_options
-@base_url_option
 @simulate_option
 @json_option
-def tokens(
-    context: Context,
-    job_file: str,
-    sample: int,
-    input_path: str | None,
-    model: str | None,
-    limit: int | None,
-    params: Mapping[str, str],
-    betas: tuple[str, ...],
-    headers: tuple[str, ...],
-) -> None:
+def tokens(context: Context, named: NamedJob, sample: int) -> None:
     """Have the service count input tokens. A large input is sampled, evenly and always alike.
 
     Files that would be uploaded are not counted, nor is what server tools and later turns add.
     """
-    overrides = {"input.path": input_path, "model": model, "input.limit": limit}
-    job = with_headers(job_of(job_file, params, overrides), parsed_headers(headers))
-    job = settled(job, context.settings, simulated=context.simulate, betas=betas)
+    job = settled(named.job(), context.settings, simulated=context.simulate, betas=named.betas)
     check_credential(job, context.settings)
     with looked_at_input(context, job) as (job, source):
         renderer = Renderer(job)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from runner.domain.job import InputSpec, OnBadRow
 from runner.domain.sampling import Drawn, Reservoir
-from runner.errors import InputInvalid, JobInvalid, MissingColumn
+from runner.errors import InputInvalid, JobInvalid, MissingColumn, NothingToDo
 from runner.files.bad_row import BadLine, BadRow
 from runner.files.double_keys import KeyLedger
 from runner.files.render import Renderer
@@ -54,10 +54,13 @@ def can_check_first(source: Input, check_first_bytes: float = CHECK_FIRST_BYTES)
 
 
 def accepted_input(source: Input, renderer: Renderer, spec: InputSpec, *, draw: int = 0) -> InputReport:
-    """The report of an input of which a run may begin. Raises InputInvalid or JobInvalid where none may."""
+    """The report of an input of which a run may begin. Raises InputInvalid or JobInvalid where none may, NothingToDo
+    where no row was chosen."""
     report = check_input(source, renderer, on_bad_row=spec.on_bad_row, limit=spec.limit, draw=draw)
     if spec.on_bad_row is OnBadRow.FAIL:
         refuse_bad_rows(report)
+    if report.records == 0 and source.may_be_empty:
+        raise NothingToDo(f"nothing to do: none of the rows of {source.place} is asked for.")
     if report.records == 0:
         raise InputInvalid(f"{source.place} holds no rows.", name="empty-input")
     return report

@@ -43,10 +43,12 @@ def opened_door(
     with ExitStack() as open_:
         folder = Path() if is_local(spec) else open_.enter_context(_private_folder(spool))
         source = open_.enter_context(_opened(job, folder, stdin, rows_of_run))
+        source.may_be_empty = spec.path is None
         selection = Selection.of(job, answered)
         if selection is not None:
             selection.prepare(source)
             source.keep = selection.kept
+            source.may_be_empty = True
         yield source
 
 

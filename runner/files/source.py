@@ -45,7 +45,8 @@ class Input:
     `place` names it in messages and in a run's identity; `checkable` says that it can be read before the first
     send and again after; `size` is in bytes as stored, None where it has none. `prefix_digest` is known once
     `blocks(start_offset)` has passed its start. `keep` leaves records out that are not asked for; digests and offsets
-    are of all of them.
+    are of all of them. `may_be_empty` says that rows are chosen, by a query or by what the job says of them, so that
+    none is an answer too and no mistake.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Input:
         self.checkable = checkable
         self.prefix_digest: str | None = None
         self.keep: Keep | None = None
+        self.may_be_empty = False
         self._parts = parts
         self._reading = reading
         self._first_lines: list[int] = []
@@ -103,7 +105,9 @@ class Input:
         except DAMAGED as problem:
             raise InputInvalid(
                 f"{self.where(at.line).rsplit(' ', 2)[0]} is damaged: {problem}",
-                hints=(f"it could be read up to line {at.line - 1}", "fix: make or fetch the file again"),
+                hints=("fix: make or fetch the file again",)
+                if at.line == 1
+                else (f"it could be read up to line {at.line - 1}", "fix: make or fetch the file again"),
             ) from None
         except OSError as problem:
             raise InputInvalid(f"{self.place} could not be read: {problem.strerror or problem}") from None

@@ -24,7 +24,10 @@ META = ["run", "mode", "variant", "repeat", "batch", "request_id"]
 
 
 def test_the_quickstart_rehearses_without_a_key(desk: Desk) -> None:
-    done = desk.type("run", str(ROOT / "jobs/quickstart.yaml"), "--simulate", "-n", "25").check(0)
+    job = str(ROOT / "jobs/quickstart.yaml")
+    for words in (("check", job), ("preview", job), ("estimate", job, "--no-count")):
+        desk.type(*words).check(0)
+    done = desk.type("run", job, "--simulate", "-n", "25").check(0)
     assert "SIMULATED" in done.stderr
     lines = desk.lines("out/tickets.jsonl")  # beside where it was typed, not beside the job
     assert len(lines) == 25

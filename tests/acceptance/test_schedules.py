@@ -56,6 +56,17 @@ def _told(desk: Desk) -> bytes:
     return (desk.folder / "told.jsonl").read_bytes()
 
 
+def test_a_night_without_new_rows_is_a_good_night(scheduled: Desk) -> None:
+    scheduled.write("rows.jsonl", ['{"id": 1, "text": "one"}', '{"id": 2, "text": "two"}'])
+    chosen = JOB.replace("path: rows.jsonl", "path: rows.jsonl, id: id, unanswered: true")
+    scheduled.write("job.yaml", [chosen])
+    scheduled.type("schedule", "run", "nightly").check(0)
+    again = scheduled.type("schedule", "run", "nightly").check(0)
+    assert "nothing to do: none of the rows" in again.stderr
+    assert [fire["state"] for fire in history(scheduled)] == ["done", "done"]
+    assert b"failed" not in _told(scheduled).replace(b'"failed": 0', b"")
+
+
 def test_the_scheduler_runs_what_is_asked_for_and_stops_on_a_signal(scheduled: Desk) -> None:
     process = scheduled.start("scheduler")
     scheduled.type("schedule", "backfill", "nightly", "--from", "2026-11-01", "--to", "2026-11-02").check(0)

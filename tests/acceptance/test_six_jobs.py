@@ -55,8 +55,10 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def checked_and_previewed(desk: Desk, *words: str) -> list[dict[str, Any]]:
-    """The requests that the preview shows."""
+    """The requests that the preview shows; what the job would cost is told too."""
     desk.type("check", *words).check(0)
+    told = json.loads(desk.type("estimate", *words, "--no-count", "--json").check(0).stdout)
+    assert told["live"]["usd"] > told["batch"]["usd"] > 0
     shown = desk.type("preview", *words, "--json").check(0)
     requests: list[dict[str, Any]] = json.loads(shown.stdout)["requests"]
     return requests

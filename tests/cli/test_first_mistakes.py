@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -90,3 +91,31 @@ def test_a_model_by_its_short_name_is_told_its_long_one(cli: Cli, table: Path, m
     done = cli("check", "job.yaml", "-m", model)
     assert done.exit_code == 6
     assert f"did you mean {near} ?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("chosen", "place"),
+    [
+        ("path: in.csv, where: \"lang == 'fr'\"", "in.csv"),
+        ("sql: select id from tickets, database: 'sqlite:///their.db'", "the query of input.sql"),
+    ],
+)
+def test_no_row_is_an_answer_where_rows_are_chosen(
+    cli: Cli, folder: Path, table: Path, chosen: str, place: str
+) -> None:
+    del table
+    with sqlite3.connect(folder / "their.db") as theirs:
+        theirs.execute("create table tickets (id integer)")
+    theirs.close()
+    (folder / "job.yaml").write_text(f"model: claude-haiku-5-5\nprompt: 'x {{{{ id }}}}'\ninput: {{ {chosen} }}\n")
+    done = cli("run", "job.yaml", "--simulate", "--json")
+    assert done.exit_code == 0
+    assert "nothing to do: none of the rows of" in done.stderr
+    assert place in done.stderr
+    assert json.loads(done.stdout)["state"] == "nothing-to-do"
+    assert cli("check", "job.yaml").exit_code == 0
+
+
+def test_a_file_without_rows_is_a_mistake(cli: Cli, table: Path) -> None:
+    table.write_text("id,text,lang\n")
+    assert cli("run", "job.yaml", "--simulate").exit_code == 6

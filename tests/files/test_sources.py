@@ -161,12 +161,22 @@ def test_a_bad_row_of_a_pattern_is_named_by_its_own_file_and_line(tmp_path: Path
         (b"a,,c\n1,2,3\n", "column 2 has no name"),
         (b"a;b\n1;2\n", "has one column by ',', and its header holds ';'"),
         (b"", "holds no rows"),
+        (b"a,b,\n1,2,\n", "column 3 has no name"),
+        (b"PK\x03\x04 and so on", "is a zip file, as spreadsheets are, whatever its name says"),
+        (b"PAR1 and so on", "is parquet, whatever its name says"),
         ("a,b\n1,2\n".encode("utf-16"), "is UTF-16"),
     ],
 )
 def test_a_csv_that_cannot_be_believed_says_why(tmp_path: Path, data: bytes, sentence: str) -> None:
     with pytest.raises(InputInvalid, match=sentence.replace("'", ".")):
         lines_of(open_input(str(written(tmp_path, "in.csv", data))))
+
+
+def test_blank_lines_above_the_header_and_commas_behind_the_last_value_are_understood(tmp_path: Path) -> None:
+    path = str(written(tmp_path, "in.csv", b"\n\nprompt,n\nfine,1\n\nfine,2\nfine,3,\n"))
+    report = check_input(open_input(path), Renderer(Job(name="t", model="m")))
+    assert report.records == 2
+    assert report.bad_rows[0].sentence() == f"{path} line 7 has 3 values, the header has 2: it ends in a comma."
 
 
 def test_bytes_that_are_not_utf_8_make_a_row_bad_and_not_the_file(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def csv_rows(
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     line = 1
     try:
-        names = _names(next(reader, None), place, delimiter, told_delimiter=told_delimiter)
+        header = next((values for values in reader if values), None)
+        names = _names(header, place, delimiter, told_delimiter=told_delimiter)
         line = reader.line_num + 1
         for values in reader:
             if values:
@@ -87,7 +88,9 @@ def _names(header: list[str] | None, place: str, delimiter: str, *, told_delimit
             )
     for number, name in enumerate(header, 1):
         if not name.strip():
-            raise InputInvalid(f"{place} line 1: column {number} has no name.", hints=("fix: name every column",))
+            at_end = ", or take away the commas at the ends of its lines" if number == len(header) else ""
+            hints = (f"fix: name every column{at_end}",)
+            raise InputInvalid(f"{place} line 1: column {number} has no name.", hints=hints)
         if _NOT_UTF_8.search(name):
             raise InputInvalid(f"{place} line 1 is not UTF-8.", hints=("fix: input: { encoding: cp1252 }",))
         if header.index(name) != number - 1:
@@ -100,6 +103,10 @@ def _names(header: list[str] | None, place: str, delimiter: str, *, told_delimit
 def _line(names: list[str], values: list[str], delimiter: str) -> bytes:
     if len(values) != len(names):
         found = f"{len(values)} value{'' if len(values) == 1 else 's'}"
+        if not any(values[len(names) :]) and len(values) > len(names):
+            return refused_line(
+                f"has {found}, the header has {len(names)}: it ends in a comma", delimiter.join(values)
+            )
         return refused_line(f"has {found}, the header has {len(names)}", delimiter.join(values))
     try:
         return _encode(dict(zip(names, values, strict=True)))

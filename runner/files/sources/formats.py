@@ -74,7 +74,7 @@ def reader_of(
         from runner.files.sources.parquet_rows import parquet_rows
 
         return RecordReader(parquet_rows(stream, place), at, place)
-    data = unpacked(stream, open_)
+    data = unpacked(stream, open_, place)
     if format_ is Format.JSONL:
         return LineReader(data, at, place)
     return RecordReader(_rows(data, format_, reading, place), at, place)
