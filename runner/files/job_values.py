@@ -99,6 +99,16 @@ def seconds(value: Any) -> float:
     return found_s
 
 
+def cache_age(value: Any) -> bool | float:
+    """`true`, `false`, or how old an answer may be: `12h`, `30d`, in seconds."""
+    if isinstance(value, bool):
+        return value
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or not float(found[1]):
+        raise ValueError("must be true, false or how old an answer may be, such as 12h or 30d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
 def size_in_bytes(value: Any) -> int:
     """`150MB`, `1.5 GB`, or a number of bytes."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
