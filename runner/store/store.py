@@ -302,10 +302,6 @@ class Store(BatchTransactions):
     def unfinished_chunks(self, run: int) -> int:
         return self.database.read(lambda c: c.execute(report_queries.unfinished_chunks(run)).scalar()) or 0
 
-    def next_due_us(self, run: int) -> int | None:
-        due: int | None = self.database.read(lambda c: c.execute(report_queries.next_due(run)).scalar())
-        return due
-
     # --- budgets
 
     def _payer(self, run: int) -> Payer:

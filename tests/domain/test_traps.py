@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any
 
 import pytest
 
-from runner.domain.model_rules import retiring
 from runner.domain.model_traits import traits_of
 from runner.domain.pricing import shipped_prices
 from runner.domain.traps import doubts, traps
@@ -152,25 +150,6 @@ def test_thinking_that_is_sent_back_to_models_that_bind_it_is_doubted() -> None:
 def test_fable_is_told_to_need_retention_and_mythos_to_need_a_verified_organization() -> None:
     assert doubted({}, "claude-fable-5-2") == {"retention"}
     assert doubted({}, "claude-mythos-5-2") == {"restricted-model"}
-
-
-# -- retirement
-
-
-@pytest.mark.parametrize(
-    ("model", "day", "said"),
-    [
-        ("claude-sonnet-4-5", date(2026, 11, 21), "retires on 2026-11-30"),
-        ("claude-opus-4-5", date(2026, 11, 21), "may be retired from 2026-11-24 on"),
-        ("claude-haiku-4-5", date(2026, 11, 21), "may be retired from 2026-10-15 on"),
-        ("claude-sonnet-4-5", date(2026, 10, 1), None),
-        ("claude-opus-5-5", date(2026, 11, 21), None),
-        ("claude-opus-9", date(2026, 11, 21), None),
-    ],
-)
-def test_a_model_that_goes_soon_is_told(model: str, day: date, said: str | None) -> None:
-    told = retiring(model, shipped_prices(), day)
-    assert (told is None) if said is None else (told is not None and said in told)
 
 
 def test_every_priced_model_has_its_traits() -> None:
