@@ -29,7 +29,7 @@ from runner.cli.options import (
     set_option,
     simulate_option,
 )
-from runner.cli.prompt_cache import cache_json, cache_words
+from runner.cli.prompt_cache import cache_json, cache_words, lead_warning
 from runner.cli.sending import check_credential
 from runner.domain.budget import tightest
 from runner.domain.forecast import Forecast
@@ -117,6 +117,8 @@ def check(
         *header_warnings(job, context.settings, given),
         *row_warnings(sample),
     ]
+    could = lead_warning(job, prices, report.records * job.fan, batch=_in_batches(job, told))
+    warned += [] if could is None else [could]
     if context.json:
         cached = cache_json(renderer, prices, report.records * job.fan, batch=_in_batches(job, told))
         more = {"prompt_cache": cached, "warnings": _told(warned)}

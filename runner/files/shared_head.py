@@ -17,7 +17,7 @@ from runner.domain.prefix import BYTES_PER_TOKEN
 from runner.files.request_tree import ROW, compiled_tree
 from runner.files.row_files import FILE
 from runner.files.sandbox import TemplateEnvironment
-from runner.files.template import RowTemplate, is_template
+from runner.files.template import MARKS, RowTemplate, is_template
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,6 +39,15 @@ def shared_head(job: Job, environment: TemplateEnvironment) -> Head | None:
         if may_carry({"type": "text", "text": built} if isinstance(built, str) else built):
             found = Head(section=section, turn=turn, at=at, bytes=size, tokens=size // BYTES_PER_TOKEN)
     return found
+
+
+def lead_tokens(job: Job) -> int:
+    """What all requests begin with inside the text of the prompt, which is one block and cannot be marked in its
+    middle; estimated, 0 where the prompt begins with the row's words or is the same for all."""
+    if job.prompt is None or has_mark(job.request) or job.prompt_cache is PromptCache.NEVER:
+        return 0
+    found = [at for mark in MARKS if (at := job.prompt.find(mark)) >= 0]
+    return len(job.prompt[: min(found)].encode()) // BYTES_PER_TOKEN if found else 0
 
 
 def _blocks(tools: Any, system: Any, messages: Any) -> Iterator[tuple[str, int, int, Any]]:
