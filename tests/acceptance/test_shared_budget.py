@@ -84,6 +84,7 @@ def shared(folder: Path, url: str, size: Size) -> None:
     with ready_store(url) as store:
         money = [store.money(run.id) for run in store.recent_runs(10)]
     unknown = sum(Fraction(one.unknown_bound_pico, 10**12) for one in money)
+    print(f"cap {float(size.cap_usd)}, bill {float(total)}, unknown {float(unknown)}")
     assert total >= Fraction(97, 100) * (size.cap_usd - unknown), (float(total), float(unknown))
 
 

@@ -139,7 +139,7 @@ def test_without_answers_what_is_kept_is_priced_by_how_much_of_the_bodies_it_is(
     )
 
 
-@pytest.mark.parametrize("hits", [0.30, 0.65, 0.98])
+@pytest.mark.parametrize("hits", [0.30, 0.65, 1.0])
 def test_the_interval_of_a_batch_holds_few_hits_and_many(hits: float) -> None:
     everything = population(random.Random("rows"))
     told = estimated(everything, 3, OURS, answered=True).batch.forecast
