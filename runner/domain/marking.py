@@ -95,7 +95,11 @@ def brings_marks(body: Body) -> bool:
     """The same for a whole body: a look at most of them is enough, whose messages are texts."""
     if body.get(MARK) is not None or has_mark(body.get("system")) or has_mark(body.get("tools")):
         return True
-    return any(type(turn["content"]) is not str and has_mark(turn["content"]) for turn in body["messages"])
+    return any(not _is_text(turn) and has_mark(turn) for turn in body["messages"])
+
+
+def _is_text(turn: object) -> bool:
+    return isinstance(turn, Mapping) and type(turn.get("content")) is str and MARK not in turn
 
 
 # -- does it pay

@@ -120,7 +120,7 @@ def test_rows_at_once_and_batches_in_sequence_are_said_beforehand(cli: Cli) -> N
     asked = ("check", "job.yaml", "--mode", "batch", "--max-usd", "0.01", "--simulate", "--json")
     checked = json.loads(cli(*asked).stdout)
     assert checked["rows_at_once"] == page["batch"]["rows_at_once"]
-    begun = cli("run", "job.yaml", "--simulate", "--max-usd", "0.01", "--new", "--progress", "none")
+    begun = cli("run", "job.yaml", "-n", "5", "--simulate", "--max-usd", "0.01", "--new", "--progress", "none")
     assert "rows at once at their worst" in begun.stderr
 
 
