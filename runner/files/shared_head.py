@@ -14,6 +14,7 @@ import msgspec
 from runner.domain.job import Job, PromptCache
 from runner.domain.marking import Head, has_mark, may_carry
 from runner.domain.prefix import BYTES_PER_TOKEN
+from runner.files.bad_row import BadRow
 from runner.files.request_tree import ROW, compiled_tree
 from runner.files.row_files import FILE
 from runner.files.sandbox import TemplateEnvironment
@@ -32,9 +33,10 @@ def shared_head(job: Job, environment: TemplateEnvironment) -> Head | None:
     names = {"params": dict(job.params), "job": {"name": job.name, "model": job.model, "tags": dict(job.tags)}}
     found, size = None, 0
     for section, turn, at, block in _blocks(job.request.get("tools"), system, messages):
-        if section != "tools" and _varies(environment, block):
-            break
-        built = block if section == "tools" else compiled_tree(environment, block, section).build({}, names)
+        try:
+            built = block if section == "tools" else _built(environment, block, names)
+        except BadRow:
+            break  # of every row it will be said what is wrong
         size += len(_encode(built))
         if may_carry({"type": "text", "text": built} if isinstance(built, str) else built):
             found = Head(section=section, turn=turn, at=at, bytes=size, tokens=size // BYTES_PER_TOKEN)
@@ -68,6 +70,13 @@ def _listed(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     return [] if value is None else [value]
+
+
+def _built(environment: TemplateEnvironment, block: Any, names: Mapping[str, Any]) -> Any:
+    """A block that is the same for all rows. Raises BadRow for one that is not, or that cannot be made."""
+    if _varies(environment, block):
+        raise BadRow("depends on the row")
+    return compiled_tree(environment, block, "a block").build({}, dict(names))
 
 
 def _varies(environment: TemplateEnvironment, value: Any) -> bool:
