@@ -21,7 +21,7 @@ from runner.cli.options import (
     json_option,
     simulate_option,
 )
-from runner.cli.prompt_cache import cache_json, cache_words
+from runner.cli.prompt_cache import cache_json, cache_words, lead_warning
 from runner.cli.row_sample import LOOKED_AT_ROWS
 from runner.cli.sending import check_credential
 from runner.domain.budget import tightest
@@ -75,6 +75,8 @@ def check(context: Context, named: NamedJob, count_rows: int | None) -> None:
         *header_warnings(job, context.settings, parsed_headers(named.headers)),
         *row_warnings(job, sample),
     ]
+    could = lead_warning(job, prices, report.records * job.fan, batch=_in_batches(job, told))
+    warned += [] if could is None else [could]
     if context.json:
         cached = cache_json(renderer, prices, report.records * job.fan, batch=_in_batches(job, told))
         more = {"prompt_cache": cached, "warnings": _told(warned)}

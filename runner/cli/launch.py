@@ -284,7 +284,7 @@ def _again(run: Run, job: Job, source: Input, renderer: Renderer) -> Launch:
 def relaunch(run: Run, job: Job, store: Store, open_: ExitStack, home: Path) -> Launch:
     """Go on with a run that is named. Its input is compared if it is still there, and needed only while rows of it
     have not been staged."""
-    renderer = Renderer(replace(run.job, instead=job.instead))
+    renderer = Renderer(replace(run.job, instead=job.instead, prompt_cache=job.prompt_cache, batch=job.batch))
     if run.state is RunState.CANCELING:  # no row of it is asked any more
         return staged_launch(run, job)
     source = _reopened(run, store, home, open_)

@@ -84,7 +84,8 @@ def preview(context: Context, named: NamedJob, limit: int) -> None:
 def _requests(job: Job, source: Input, context: Context, limit: int) -> Iterator[Shown]:
     renderer = Renderer(job)
     batch = job.mode is Mode.BATCH
-    rows = _rows(job, source) if renderer.has_heads else 0
+    pays_at_all = renderer.heads_worth(context.prices, ENOUGH_ROWS * job.fan, batch=batch)
+    rows = _rows(job, source) if pays_at_all else 0
     renderer.keep_heads(context.prices, rows)
     kept = renderer.heads_worth(context.prices, rows, batch=batch)
     auth = shown_auth(context.settings)

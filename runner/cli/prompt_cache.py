@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.domain.marking import BATCH_HIT_SHARE, Head, Kept
-from runner.domain.pricing import PriceBook
+from runner.domain.job import Job
+from runner.domain.marking import BATCH_HIT_SHARE, Head, Kept, kept_in_batch, kept_live
+from runner.domain.pricing import PICO_PER_USD, PriceBook
 from runner.files.render import Renderer
+from runner.files.shared_head import lead_tokens
 from runner.views.money import dollars, usd
 from runner.views.numbers import brief
 
+# A prompt that could be cut otherwise is worth a word from here on.
+LEAST_WORTH_A_WORD_PICO = PICO_PER_USD // 10
 FORBID = "prompt_cache: never leaves it out"
 
 
@@ -38,6 +42,21 @@ def _saving(told: dict[int, Kept], *, batch: bool) -> str:
     if not batch:
         return f"{words} live"
     return f"{words} in batches, behind one row that goes ahead, if {BATCH_HIT_SHARE:.0%} of the others find it"
+
+
+def lead_warning(job: Job, prices: PriceBook, rows: int, *, batch: bool) -> tuple[str, str] | None:
+    """About a prompt whose first part is the same for all rows: in `system` it could be kept. None where that would
+    not be worth a word."""
+    tokens = lead_tokens(job)
+    worth = kept_in_batch if batch else kept_live
+    kept = None if job.model is None else worth(prices, job.model, tokens, rows)
+    if kept is None or kept.saved_pico < LEAST_WORTH_A_WORD_PICO:
+        return None
+    sentence = (
+        f"the prompt begins with about {brief(tokens)} tokens that are the same for all rows, and the prompt cache "
+        f"keeps only whole blocks: as system: they would save about {dollars(kept.saved_pico)}."
+    )
+    return "could-be-cached", sentence
 
 
 def cache_json(renderer: Renderer, prices: PriceBook, rows: int, *, batch: bool) -> list[dict[str, Any]]:

@@ -9,9 +9,11 @@ from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.holders import seen_holder
 from runner.cli.options import json_option, limited_to, of_simulated_option, plain_option
+from runner.domain.budget import Level
 from runner.domain.run import Run
 from runner.domain.states import RunState
 from runner.store.store import Store
+from runner.views.budget_words import standing_json, standing_words
 from runner.views.numbers import byte_size
 from runner.views.run_tables import StatusRow, status_table
 
@@ -30,7 +32,9 @@ def status(context: Context, limit: int) -> None:
     """
     rows = _newest(context, limit)
     if context.json:
-        context.print_json({"runs": [row.as_json() for row in rows], "database_bytes": _size_bytes(context)})
+        caps = [standing_json(cap) for cap in _caps(context)]
+        size = _size_bytes(context)
+        context.print_json({"runs": [row.as_json() for row in rows], "caps": caps, "database_bytes": size})
         return
     if not rows:
         context.note("there are no runs yet.   runner init   writes a first job")
@@ -39,9 +43,19 @@ def status(context: Context, limit: int) -> None:
     width = console.width if console.is_terminal else None
     for line in status_table(rows, width, plain=context.plain):
         click.echo(line)
+    for cap in _caps(context):
+        context.note(f"budget    {standing_words(cap)}")
     context.note(f"database  {byte_size(_size_bytes(context))}")
     for row in rows:
         warn_of_results(row.submissions, row.run, context.clock.now_us())
+
+
+def _caps(context: Context) -> list[Level]:
+    """The standing budgets, of days and months, of what is really paid; with --simulate of what is not."""
+    if context.simulate not in context.existing_stores():
+        return []
+    with context.store() as store:
+        return store.standing_budgets(context.clock.now_us())
 
 
 def _size_bytes(context: Context) -> int:

@@ -261,7 +261,7 @@ class Job:
     `request` is the Messages API body, names untouched; `prompt` and `system` are the short forms. The last group
     of fields may change when a run is resumed; everything above it is the run's identity. With `ask_once` rows whose
     requests are the same are asked once, and all have the answer; repeats of a row are asked each. With
-    `answer_cache` answers of earlier runs that had one of the two are taken too.
+    `answer_cache` answers of earlier runs that had one of the two are taken too, no older than `answer_max_age_s`.
     """
 
     name: str
@@ -276,6 +276,7 @@ class Job:
     answer: AnswerSpec = AnswerSpec()
     ask_once: bool = False
     answer_cache: bool = False
+    answer_max_age_s: float | None = None
     input: InputSpec = InputSpec()
     api_version: str = CURRENT_API_VERSION
     betas: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ EPHEMERAL = {"type": "ephemeral"}
 # The share of a batch's rows that find what was kept. 30% to 98% are reported; the middle of that, until the run's
 # own batches tell. Marks of an hour pay above 53% where a read costs a tenth.
 BATCH_HIT_SHARE = 0.65
-EXTREME_HIT_SHARES = (0.30, 0.98)
+EXTREME_HIT_SHARES = (0.30, 1.0)
 # The others wait for the row ahead: of a batch up to half an hour, of live calls some seconds. So much is worth that.
 LEAST_SAVED_BATCH_PICO = PICO_PER_USD
 LEAST_SAVED_LIVE_PICO = PICO_PER_USD // 100
@@ -95,7 +95,11 @@ def brings_marks(body: Body) -> bool:
     """The same for a whole body: a look at most of them is enough, whose messages are texts."""
     if body.get(MARK) is not None or has_mark(body.get("system")) or has_mark(body.get("tools")):
         return True
-    return any(type(turn["content"]) is not str and has_mark(turn["content"]) for turn in body["messages"])
+    return any(not _is_text(turn) and has_mark(turn) for turn in body["messages"])
+
+
+def _is_text(turn: object) -> bool:
+    return isinstance(turn, Mapping) and type(turn.get("content")) is str and MARK not in turn
 
 
 # -- does it pay

@@ -22,12 +22,6 @@ def tier_limits(tier: str) -> Mapping[str, KnownLimits]:
     }
 
 
-def tiers_date() -> str:
-    """Of when the data is."""
-    date: str = _shipped()["as_of"]
-    return date
-
-
 @cache
 def _shipped() -> Any:
     return json.loads(resources.files("runner.domain").joinpath("rate_limits.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from runner.clock import Clock
+from runner.clock import SECOND, Clock
 from runner.domain.run import Run
 from runner.engine.meter import Meter
 from runner.files.bad_row import BadRow
@@ -46,19 +46,27 @@ class Collapse:
     ) -> tuple[Shared, Mapping[int, Asking]]:
         """What becomes of a chunk's free rows, and what they ask. Those with turns behind them go on alone."""
         asking = await to_thread.run_sync(self._asking, chunk, passed_over, batch)
+        now_us = self._clock.now_us()
         told = await to_thread.run_sync(
             lambda: self._store.share(
                 self._run.id,
                 list(asking.values()),
                 under_way,
                 self._run.round,
-                self._clock.now_us(),
-                elsewhere=self._run.job.answer_cache,
+                now_us,
+                elsewhere_since_us=self._elsewhere_since_us(now_us),
             ),
             limiter=self._writes,
         )
         self._count(len(told.copied))
         return told, asking
+
+    def _elsewhere_since_us(self, now_us: int) -> int | None:
+        """From when on answers of earlier runs are taken; None where none are."""
+        if not self._run.job.answer_cache:
+            return None
+        age_s = self._run.job.answer_max_age_s
+        return 0 if age_s is None else now_us - round(age_s * SECOND)
 
     async def copied(self, leader: int, rows: Sequence[Asking]) -> frozenset[int]:
         """Give the rows that waited for a leader its answer; empty where it has none to give."""

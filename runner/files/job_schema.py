@@ -31,6 +31,7 @@ from runner.files.job_values import (
     Usd,
     amount_alone,
     beta_name,
+    cache_age,
     failures,
     header_name,
     header_value,
@@ -134,7 +135,11 @@ class JobSection(Section):
     match: Literal["all", "first"] = "all"
     seed: int = 0
     ask_once: bool = False
-    answer_cache: bool = False
+    answer_cache: Annotated[
+        bool | float,
+        BeforeValidator(cache_age),
+        WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string"}]}),
+    ] = False
     prompt_cache: Literal["auto", "never"] = "auto"
     tags: dict[str, str] = {}
     notify: list[NotifySection] = []

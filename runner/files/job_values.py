@@ -103,6 +103,16 @@ def seconds(value: Any) -> float:
     return found_s
 
 
+def cache_age(value: Any) -> bool | float:
+    """`true`, `false`, or how old an answer may be: `12h`, `30d`, in seconds."""
+    if isinstance(value, bool):
+        return value
+    found_s = seconds_of(value)
+    if not found_s:
+        raise ValueError("must be true, false or how old an answer may be, such as 12h or 30d")
+    return found_s
+
+
 def size_in_bytes(value: Any) -> int:
     """`150MB`, `1.5 GB`, or a number of bytes."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:

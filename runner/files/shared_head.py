@@ -14,10 +14,11 @@ import msgspec
 from runner.domain.job import Job, PromptCache
 from runner.domain.marking import Head, has_mark, may_carry
 from runner.domain.prefix import BYTES_PER_TOKEN
+from runner.files.bad_row import BadRow
 from runner.files.request_tree import ROW, compiled_tree
 from runner.files.row_files import FILE
 from runner.files.sandbox import TemplateEnvironment
-from runner.files.template import RowTemplate, is_template
+from runner.files.template import MARKS, RowTemplate, is_template
 
 _encode = msgspec.json.Encoder().encode
 
@@ -32,13 +33,23 @@ def shared_head(job: Job, environment: TemplateEnvironment) -> Head | None:
     names = {"params": dict(job.params), "job": {"name": job.name, "model": job.model, "tags": dict(job.tags)}}
     found, size = None, 0
     for section, turn, at, block in _blocks(job.request.get("tools"), system, messages):
-        if section != "tools" and _varies(environment, block):
-            break
-        built = block if section == "tools" else compiled_tree(environment, block, section).build({}, names)
+        try:
+            built = block if section == "tools" else _built(environment, block, names)
+        except BadRow:
+            break  # of every row it will be said what is wrong
         size += len(_encode(built))
         if may_carry({"type": "text", "text": built} if isinstance(built, str) else built):
             found = Head(section=section, turn=turn, at=at, bytes=size, tokens=size // BYTES_PER_TOKEN)
     return found
+
+
+def lead_tokens(job: Job) -> int:
+    """What all requests begin with inside the text of the prompt, which is one block and cannot be marked in its
+    middle; estimated, 0 where the prompt begins with the row's words or is the same for all."""
+    if job.prompt is None or has_mark(job.request) or job.prompt_cache is PromptCache.NEVER:
+        return 0
+    found = [at for mark in MARKS if (at := job.prompt.find(mark)) >= 0]
+    return len(job.prompt[: min(found)].encode()) // BYTES_PER_TOKEN if found else 0
 
 
 def _blocks(tools: Any, system: Any, messages: Any) -> Iterator[tuple[str, int, int, Any]]:
@@ -59,6 +70,13 @@ def _listed(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     return [] if value is None else [value]
+
+
+def _built(environment: TemplateEnvironment, block: Any, names: Mapping[str, Any]) -> Any:
+    """A block that is the same for all rows. Raises BadRow for one that is not, or that cannot be made."""
+    if _varies(environment, block):
+        raise BadRow("depends on the row")
+    return compiled_tree(environment, block, "a block").build({}, dict(names))
 
 
 def _varies(environment: TemplateEnvironment, value: Any) -> bool:

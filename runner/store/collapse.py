@@ -46,12 +46,13 @@ def share(
     under_way: Collection[int],
     round_: int,
     now_us: int,
-    *,
-    elsewhere: bool = False,
+    elsewhere_since_us: int | None = None,
 ) -> Shared:
     """Give each row its leader, and a copy where that has succeeded. `under_way` are leaders in the caller's hands;
-    others that are riding are found here. With `elsewhere` answers of other runs are taken first."""
-    kept = _taken_elsewhere(connection, run, asking, round_, now_us) if elsewhere and asking else frozenset()
+    others that are riding are found here. Answers that other runs had since `elsewhere_since_us` are taken first."""
+    kept: frozenset[int] = frozenset()
+    if elsewhere_since_us is not None and asking:
+        kept = _taken_elsewhere(connection, run, asking, round_, now_us, elsewhere_since_us)
     asking = [one for one in asking if one.idx not in kept]
     if not asking:
         return Shared(copied=kept, waiting={})
@@ -79,11 +80,11 @@ def share(
 
 
 def _taken_elsewhere(
-    connection: Connection, run: int, asking: Sequence[Asking], round_: int, now_us: int
+    connection: Connection, run: int, asking: Sequence[Asking], round_: int, now_us: int, since_us: int
 ) -> frozenset[int]:
     """Rows that have an answer now which an earlier run has paid for."""
-    hashes = list({one.hash for one in asking})
-    found = {bytes(row.hash): row for row in connection.execute(collapse_queries.answered_elsewhere(run, hashes))}
+    answered = collapse_queries.answered_elsewhere(run, list({one.hash for one in asking}), since_us)
+    found = {bytes(row.hash): row for row in connection.execute(answered)}
     rows = [one for one in asking if one.hash in found]
     # A row is its own key here: two answers of different runs may have the same number.
     copies = [(one, number) for number, one in enumerate(rows)]

@@ -20,8 +20,8 @@ def leaders_of(run: int, hashes: Sequence[bytes]) -> Select[Any]:
     return select(bodies.c.hash, bodies.c.leader_idx).where(bodies.c.run == run, bodies.c.hash.in_(hashes))
 
 
-def answered_elsewhere(run: int, hashes: Sequence[bytes]) -> Select[Any]:
-    """Answers that other runs have for these bodies, the newest run last."""
+def answered_elsewhere(run: int, hashes: Sequence[bytes], since_us: int) -> Select[Any]:
+    """Answers that other runs have had for these bodies since then, the newest run last."""
     leader = and_(results.c.run == bodies.c.run, results.c.idx == bodies.c.leader_idx)
     return (
         select(bodies.c.hash, runs.c.label, results, answers.c.message)
@@ -34,6 +34,7 @@ def answered_elsewhere(run: int, hashes: Sequence[bytes]) -> Select[Any]:
             bodies.c.run != run,
             results.c.status == RowStatus.SUCCEEDED,
             results.c.same_run.is_(None),
+            results.c.at_us >= since_us,
         )
         .order_by(bodies.c.run)
     )

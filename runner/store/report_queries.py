@@ -28,11 +28,6 @@ def unfinished_chunks(run: int) -> Select[Any]:
     )
 
 
-def next_due(run: int) -> Select[Any]:
-    """When the next pending chunk that waits for its time may be claimed."""
-    return select(func.min(chunks.c.next_at_us)).where(chunks.c.run == run, chunks.c.state == ChunkState.PENDING)
-
-
 def chunks_from(run: int, seq: int, limit: int) -> Select[Any]:
     return (
         select(chunks, payloads.c.lines, payloads.c.first_record, payloads.c.records)

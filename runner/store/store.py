@@ -273,11 +273,12 @@ class Store(BatchTransactions):
         round_: int,
         now_us: int,
         *,
-        elsewhere: bool = False,
+        elsewhere_since_us: int | None = None,
     ) -> collapse.Shared:
-        """What becomes of free rows in our hands that ask what others ask; `elsewhere` in earlier runs too."""
+        """What becomes of free rows in our hands that ask what others ask; in earlier runs too, where that is said,
+        which were answered since."""
         return self.database.write(
-            lambda c: collapse.share(c, run, asking, under_way, round_, now_us, elsewhere=elsewhere)
+            lambda c: collapse.share(c, run, asking, under_way, round_, now_us, elsewhere_since_us)
         )
 
     def copy_from(
@@ -300,10 +301,6 @@ class Store(BatchTransactions):
 
     def unfinished_chunks(self, run: int) -> int:
         return self.database.read(lambda c: c.execute(report_queries.unfinished_chunks(run)).scalar()) or 0
-
-    def next_due_us(self, run: int) -> int | None:
-        due: int | None = self.database.read(lambda c: c.execute(report_queries.next_due(run)).scalar())
-        return due
 
     # --- budgets
 

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, Decimal
+from typing import Any
 
-from runner.domain.budget import EVERYTHING, MONTH_LETTERS, Level, run_scope
-from runner.domain.money import dollars
+from runner.domain.budget import EVERYTHING, MONTH_LETTERS, Level, name_of, run_scope
 from runner.domain.pricing import PICO_PER_USD
+from runner.views.money import dollars, usd
+from runner.views.numbers import percent
+from runner.views.safe_text import safe_line
 
 # A cap that is proposed leaves this much more than what is probably needed.
 SPARE = 1.1
+
+
+def standing_words(level: Level) -> str:
+    """`the budget of job letters for a day: $4.10 spent and $0.30 reserved of $12.00 (37%), $7.60 left`."""
+    reserved = f" and {dollars(level.committed_pico)} reserved" if level.committed_pico else ""
+    used = percent(level.spent_pico + level.committed_pico, level.cap_pico or 0)
+    words = f"{safe_line(name_of(level.key))}: {dollars(level.spent_pico)} spent{reserved}"
+    return f"{words} of {dollars(level.cap_pico)} ({used}), {dollars(max(0, level.room_pico or 0))} left"
+
+
+def standing_json(level: Level) -> dict[str, Any]:
+    return {
+        "scope": level.key.scope,
+        "period": level.key.period,
+        "cap_usd": usd(level.cap_pico),
+        "spent_usd": usd(level.spent_pico),
+        "committed_usd": usd(level.committed_pico),
+        "left_usd": usd(max(0, level.room_pico or 0)),
+    }
 
 
 def rest_pico(spent_pico: int, ended: int, waiting: int | None) -> int | None:

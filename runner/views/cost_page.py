@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.domain.budget import Level, name_of
+from runner.domain.budget import Level
 from runner.domain.quantity import of_calls, quantity
 from runner.domain.spending import By, Group, Sums
+from runner.views.budget_words import standing_json, standing_words
 from runner.views.money import dollars, usd
 from runner.views.numbers import brief, count, percent
-from runner.views.safe_text import safe_line
 from runner.views.tables import Column, table_lines
 
 NAME_WIDTH = 32
@@ -112,14 +112,7 @@ def month_lines(report: CostReport) -> list[str]:
     if report.month.bound_pico:
         words += f", at most {dollars(report.month.bound_pico)} more unknown"
     lines = [words]
-    for cap in report.caps:
-        used = cap.spent_pico + cap.committed_pico
-        reserved = f" and {dollars(cap.committed_pico)} reserved" if cap.committed_pico else ""
-        lines.append(
-            f"  {safe_line(name_of(cap.key))}: {dollars(cap.spent_pico)}{reserved} of {dollars(cap.cap_pico)}"
-            f" ({percent(used, cap.cap_pico or 0)})"
-        )
-    return lines
+    return [*lines, *(f"  {standing_words(cap)}" for cap in report.caps)]
 
 
 def report_json(report: CostReport) -> dict[str, Any]:
@@ -134,16 +127,7 @@ def report_json(report: CostReport) -> dict[str, Any]:
         "month": {
             "month": report.month_name,
             **sums_json(report.month),
-            "caps": [
-                {
-                    "scope": cap.key.scope,
-                    "period": cap.key.period,
-                    "cap_usd": usd(cap.cap_pico),
-                    "spent_usd": usd(cap.spent_pico),
-                    "committed_usd": usd(cap.committed_pico),
-                }
-                for cap in report.caps
-            ],
+            "caps": [standing_json(cap) for cap in report.caps],
         },
     }
 

@@ -149,7 +149,7 @@ def _caveats(page: EstimatePage) -> list[str]:
     if page.cache:
         found.append(page.cache)
     if told.cached and told.batch.forecast.low_pico is not None:
-        found.append("of the rows of a batch, between 30% and 98% may find the prompt cache: its interval holds both")
+        found.append("of the rows of a batch, 30% or all may find the prompt cache: its interval holds both")
     return found
 
 

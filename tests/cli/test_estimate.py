@@ -120,7 +120,7 @@ def test_rows_at_once_and_batches_in_sequence_are_said_beforehand(cli: Cli) -> N
     asked = ("check", "job.yaml", "--mode", "batch", "--max-usd", "0.01", "--simulate", "--json")
     checked = json.loads(cli(*asked).stdout)
     assert checked["rows_at_once"] == page["batch"]["rows_at_once"]
-    begun = cli("run", "job.yaml", "--simulate", "--max-usd", "0.01", "--new", "--progress", "none")
+    begun = cli("run", "job.yaml", "-n", "5", "--simulate", "--max-usd", "0.01", "--new", "--progress", "none")
     assert "rows at once at their worst" in begun.stderr
 
 
@@ -154,15 +154,18 @@ def test_a_rehearsal_is_never_asked_about(cli: Cli, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_caps_of_a_job_hold_over_its_runs_and_raising_them_goes_on(cli: Cli, job: Path) -> None:
-    job.write_text(JOB + "budget: { per: { day: 0.02 } }\n")
-    done = cli("run", "job.yaml", "--simulate", "--progress", "none")
-    first = done.exit_code
-    again = cli("run", "job.yaml", "--simulate", "--new", "--progress", "none") if first == 0 else done
-    for _ in range(20):
-        if again.exit_code == 4:
-            break
-        again = cli("run", "job.yaml", "--simulate", "--new", "--progress", "none")
+    """What the first run spent before there was a cap counts: the second one finds it used up."""
+    assert cli("run", "job.yaml", "--simulate", "--progress", "none").exit_code == 0
+    spent = json.loads(cli("cost", "--simulate", "--json").stdout)["total"]["paid_usd"]
+    job.write_text(JOB + f"budget: {{ per: {{ day: {spent + 0.0001:.6f} }} }}\n")
+    again = cli("run", "job.yaml", "--simulate", "--new", "--progress", "none")
     assert again.exit_code == 4
     assert "raise budget.per.day in the job file" in again.stderr
     job.write_text(JOB + "budget: { per: { day: 5 } }\n")
     assert cli("run", "job.yaml", "--simulate", "--progress", "none").exit_code == 0
+    (cap,) = json.loads(cli("status", "--simulate", "--json").stdout)["caps"]
+    assert (cap["scope"], len(cap["period"]), cap["cap_usd"]) == ("job:letters", len("2026-11-21"), 5.0)
+    assert cap["left_usd"] == pytest.approx(5 - 2 * spent, abs=0.01)
+    words = "budget    the budget of job letters for 20"
+    assert words in cli("status", "--simulate").stderr
+    assert words.removeprefix("budget    ") in cli("cost", "--simulate").stdout

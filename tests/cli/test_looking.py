@@ -38,7 +38,7 @@ def test_an_empty_machine_has_no_runs_and_gets_no_store(cli: Cli, folder: Path) 
     done = cli("status")
     assert (done.exit_code, done.stdout) == (0, "")
     assert "there are no runs yet" in done.stderr
-    assert json.loads(cli("status", "--json").stdout) == {"schema": 1, "runs": [], "database_bytes": 0}
+    assert json.loads(cli("status", "--json").stdout) == {"schema": 1, "runs": [], "caps": [], "database_bytes": 0}
     assert not (folder / "state").exists()
 
 

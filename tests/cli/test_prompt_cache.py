@@ -96,3 +96,24 @@ def test_marks_of_the_jobs_own_are_left_alone(cli: Cli, job: Path) -> None:
     job.write_text(json.dumps(told | {"request": {"max_tokens": 1_000, "system": own}}))
     shown, sent = body(cli)
     assert (shown["cache_control_added"], sent["system"]) == (False, own)
+
+
+def test_rules_inside_the_prompt_are_told_where_they_would_be_kept(cli: Cli, job: Path) -> None:
+    told = json.loads(job.read_text())
+    job.write_text(json.dumps(told | {"system": "Be brief.", "prompt": RULES + "Label {{ n }}."}))
+    (warned,) = [one for one in warnings(cli) if one["name"] == "could-be-cached"]
+    assert "as system: they would save about $2.7" in warned["message"]
+    job.write_text(json.dumps(told))
+    assert "could-be-cached" not in [one["name"] for one in warnings(cli)]
+
+
+def warnings(cli: Cli) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(cli("check", "job.yaml", "--json").stdout)["warnings"]
+    return found
+
+
+def test_a_job_that_forbids_it_asks_the_same_question(cli: Cli, job: Path) -> None:
+    forbid(job)
+    plain = json.loads(cli("check", "job.yaml", "--json").stdout)["identity"]
+    job.write_text(job.read_text().replace("never", "auto"))
+    assert json.loads(cli("check", "job.yaml", "--json").stdout)["identity"] == plain

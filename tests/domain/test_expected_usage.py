@@ -102,13 +102,12 @@ def estimated(rows: list[tuple[int, Usage]], seed: int, caching: Caching | None,
     return estimate(sample, len(rows), fmean(length for length, _ in rows), PRICES, NO_BOUNDS, Past())
 
 
-@pytest.mark.parametrize("caching", [OURS, THEIRS])
-def test_the_actual_lies_in_the_interval_nine_times_of_ten_with_a_cache_too(caching: Caching) -> None:
+def test_the_actual_lies_in_the_interval_nine_times_of_ten_with_a_cache_too() -> None:
     everything = population(random.Random("rows"))
     actual = live_cost(everything)
     inside, widths = 0, []
     for seed in range(100):
-        told = estimated(everything, seed, caching, answered=True).live.forecast
+        told = estimated(everything, seed, OURS, answered=True).live.forecast
         assert told.low_pico is not None
         assert told.high_pico is not None
         inside += told.low_pico <= actual <= told.high_pico
@@ -139,7 +138,7 @@ def test_without_answers_what_is_kept_is_priced_by_how_much_of_the_bodies_it_is(
     )
 
 
-@pytest.mark.parametrize("hits", [0.30, 0.65, 0.98])
+@pytest.mark.parametrize("hits", [0.30, 0.65, 1.0])
 def test_the_interval_of_a_batch_holds_few_hits_and_many(hits: float) -> None:
     everything = population(random.Random("rows"))
     told = estimated(everything, 3, OURS, answered=True).batch.forecast

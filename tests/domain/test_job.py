@@ -68,6 +68,7 @@ OTHER_QUESTIONS: dict[str, object] = {
     "betas": (),
     "ask_once": True,
     "answer_cache": True,
+    "answer_max_age_s": 86_400.0,
     "headers": {},
     "base_url": "http://127.0.0.1:8080",
     "simulated": True,

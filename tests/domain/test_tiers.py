@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 
 import pytest
 
 from runner.domain.limits import LimitSource, RateLimits
 from runner.domain.pricing import shipped_prices
-from runner.domain.tiers import TIERS, tier_limits, tiers_date
+from runner.domain.tiers import TIERS, tier_limits
 from runner.settings_values import TIERS as SETTABLE
 
 
@@ -34,7 +33,3 @@ def test_a_higher_tier_gives_no_less() -> None:
     for lower, higher in pairwise(TIERS):
         for name, known in tier_limits(lower).items():
             assert all(a <= b for a, b in zip(known.limits, tier_limits(higher)[name].limits, strict=True))
-
-
-def test_the_data_has_a_date() -> None:
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", tiers_date())

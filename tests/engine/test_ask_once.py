@@ -145,6 +145,16 @@ async def test_what_was_asked_otherwise_is_no_answer(house: House, other: dict[s
     assert service.simulator.ledger.counts["accepted"] == 4
 
 
+async def test_an_answer_that_is_too_old_is_asked_for_again(house: House) -> None:
+    service = Direct(house.clock)
+    told = {**JOB, "answer_cache": True, "answer_max_age_s": 7 * 86_400.0}
+    await house.work(house.new_run(alike(3, 3), **{**told, "name": "first"}), service)
+    for days, calls in ((6, 3), (2, 6)):
+        await house.clock.advance(days * 86_400)
+        await house.work(house.new_run(alike(3, 3), **{**told, "name": f"{days} days later"}), service)
+        assert service.simulator.ledger.counts["accepted"] == calls
+
+
 async def test_a_failure_is_never_an_answer_of_an_earlier_run(house: House) -> None:
     service = Direct(house.clock)
     told = {**JOB, "answer_cache": True}

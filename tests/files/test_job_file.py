@@ -204,6 +204,11 @@ ONE_ERROR = [
     ("batch: { on_unknown: cancel, workspace_exclusive: false }\n", "1:22: batch.on_unknown: cancel stops the batch"),
     ("batch: { workspace_exclusive: yes }\n", "1:31: batch.workspace_exclusive must be true or false, not text"),
     ("batch: { probe: 1 }\n", "1:17: batch.probe must be true or false, not a number"),
+    (
+        "answer_cache: sometimes\n",
+        "1:15: answer_cache must be true, false or how old an answer may be, such as 12h or 30d",
+    ),
+    ("prompt_cache: always\n", "1:15: prompt_cache must be auto or never, not always"),
     ("batch: { warm_cache: always }\n", "1:22: batch.warm_cache must be auto or never, not always"),
     ("batch: { delete_after: 3d }\n", "1:24: batch.delete_after must be never or ingest, not 3d"),
     ("auto: { threshold: 0 }\n", "1:20: auto.threshold must be at least 1"),

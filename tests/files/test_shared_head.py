@@ -9,6 +9,7 @@ import pytest
 
 from runner.domain.job import Job, PromptCache, Variant
 from runner.domain.pricing import shipped_prices
+from runner.files.bad_row import BadRow
 from runner.files.render import Renderer
 
 PRICES = shipped_prices()
@@ -138,3 +139,10 @@ def test_without_being_told_and_in_batches_the_body_is_as_the_job_says() -> None
 def test_braces_in_a_tool_are_no_template() -> None:
     told = job(request={"tools": [{**TOOL, "description": RULES + "{{ not %} a template"}]})
     assert places(sent(told)) == ["tools.0"]
+
+
+def test_a_system_prompt_that_cannot_be_rendered_is_the_rows_trouble_and_not_the_jobs() -> None:
+    renderer = Renderer(job(system=RULES + "{{ params.more.than }}", params={"more": "text"}))
+    assert not renderer.has_heads
+    with pytest.raises(BadRow):
+        renderer.request({"text": "it"})

@@ -147,7 +147,7 @@ class Worker:
         return self.store.commit_group(self.run.id, ops) if self.dice.random() < 0.1 else verdicts
 
     def claim(self) -> None:
-        self.chunk = self.store.claim_next(self.run.id, self.office.now_us, PRICES)
+        self.chunk, self.free = self.store.claim_next(self.run.id, self.office.now_us, PRICES), []
         if self.chunk is not None:
             rows = range(self.chunk.first_idx, self.chunk.first_idx + self.chunk.n)
             self.free = [idx for idx in rows if idx not in self.chunk.taken]
