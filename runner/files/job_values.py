@@ -108,7 +108,7 @@ def cache_age(value: Any) -> bool | float:
     if isinstance(value, bool):
         return value
     found_s = seconds_of(value)
-    if not found_s:
+    if found_s is None or found_s <= 0:
         raise ValueError("must be true, false or how old an answer may be, such as 12h or 30d")
     return found_s
 
