@@ -7,7 +7,17 @@ import click
 from runner.cli.command import command
 from runner.cli.context import Context
 from runner.cli.options import json_option
-from runner.domain.explanations import ERROR_CODES, ERROR_TYPES, EXPLANATIONS, Explanation, explained, nearest_code
+from runner.domain.explanations import (
+    ERROR_CODES,
+    ERROR_TYPES,
+    EXPLANATIONS,
+    Explanation,
+    Fate,
+    explained,
+    nearest_code,
+)
+from runner.domain.nearest import suggest
+from runner.domain.traps import TRAP_NAMES
 from runner.errors import UsageInvalid
 from runner.views.tables import facts_lines
 
@@ -23,9 +33,9 @@ def explain(context: Context, code: str | None, every: bool) -> None:
         return
     if code is None:
         raise UsageInvalid("which error?", hints=("runner explain CODE", "runner explain --all   lists them"))
-    found = explained(code)
+    found = explained(code) or _rule(code)
     if found is None:
-        near = nearest_code(code)
+        near = nearest_code(code) or suggest(code, TRAP_NAMES)
         hints = [f"did you mean {near} ?"] if near else []
         hints.append("runner explain --all   lists those that are known")
         raise UsageInvalid(f"there is no explanation of {code!r}.", name="unknown-code", hints=hints)
@@ -34,6 +44,19 @@ def explain(context: Context, code: str | None, every: bool) -> None:
         return
     for line in facts_lines(_facts(found)):
         click.echo(line)
+
+
+def _rule(name: str) -> Explanation | None:
+    """A rule by which this program itself refuses requests, as its messages name it."""
+    if name not in TRAP_NAMES:
+        return None
+    return Explanation(
+        code=name,
+        status=400,
+        means="by this rule runner refuses a request before it is sent, because the API is known to refuse it",
+        fate=Fate.COMMAND,
+        fix=f"what the message says; where the rule is wrong, allow: [{name}] in the job or --allow {name}",
+    )
 
 
 def _facts(found: Explanation) -> list[tuple[str, str]]:

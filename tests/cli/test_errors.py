@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.domain.explanations import ERROR_CODES, ERROR_TYPES, EXPLANATIONS, STATUSES, Fate
+from runner.domain.traps import TRAP_NAMES
 from runner.simulator import Fault, RunningServer
 from runner.simulator.problems import TYPE_OF_STATUS
 from tests.cli.conftest import Cli
@@ -248,3 +249,10 @@ def test_explain_suggests_the_nearest_word(cli: Cli) -> None:
     assert done.exit_code == 2
     assert "did you mean overloaded_error ?" in done.stderr
     assert cli("explain").exit_code == 2
+
+
+@pytest.mark.parametrize("rule", TRAP_NAMES)
+def test_rules_of_our_own_are_explained_too(cli: Cli, rule: str) -> None:
+    shown = flat(cli("explain", rule).stdout)
+    assert "refuses a request before it is sent" in shown
+    assert f"--allow {rule}" in shown
