@@ -19,6 +19,9 @@ from tests.acceptance.fleet import Fleet, check_books, check_every_row_once, end
 from tests.acceptance.house import MODEL, Api, Desk, api_process, ended, prompts
 from tests.environment import ROOT
 
+# Many processes: on a machine that has others to serve they take their time.
+pytestmark = pytest.mark.timeout(300)
+
 ROWS = 800
 SLOTS = ("--slots", "8")
 LEASE_S = 3

@@ -225,7 +225,7 @@ def room() -> Iterator[Path]:
 @pytest.mark.parametrize(
     "scale",
     [
-        pytest.param(SMALL, id="small"),
+        pytest.param(SMALL, id="small", marks=pytest.mark.timeout(300)),
         pytest.param(WHOLE, id="whole", marks=[pytest.mark.exhaustive, pytest.mark.timeout(1_800)]),
     ],
 )
