@@ -30,6 +30,7 @@ from runner.domain.job import InputSpec, Job, Mode, OutputSpec
 from runner.domain.pricing import PICO_PER_USD
 from runner.errors import UsageInvalid
 from runner.files.job_text import job_text
+from runner.files.render import Renderer
 from runner.files.sources.remote import is_address
 from runner.settings import FLAG, Settings
 from runner.views.safe_text import safe_line
@@ -130,6 +131,7 @@ def _saved(job: Job, path: str, output_path: str | None) -> int:
     target = Path(path)
     if target.suffix not in (".yaml", ".yml"):
         raise UsageInvalid(f"{path}: a job file ends in .yaml.")
+    Renderer(job)  # what could not be asked is not saved
     text = job_text(job, _from(target.parent, str(job.input.path)), output_path)
     try:
         with target.open("x", encoding="utf-8") as file:

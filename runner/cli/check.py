@@ -31,6 +31,7 @@ from runner.domain.quantity import of_rows
 from runner.files.check import InputReport, accepted_input
 from runner.files.input_door import place_of
 from runner.files.render import Renderer
+from runner.files.sinks.columns import column_doubts
 from runner.files.sinks.targets import check_target
 from runner.views.beta_words import beta_lines, sent_betas
 from runner.views.estimate_page import budget_words
@@ -74,6 +75,7 @@ def check(context: Context, named: NamedJob, count_rows: int | None) -> None:
         *job_warnings(job, prices, context.clock.now_us()),
         *header_warnings(job, context.settings, parsed_headers(named.headers)),
         *row_warnings(job, sample),
+        *(("column", doubt) for doubt in column_doubts(job.output.columns, _columns_of(report, renderer))),
     ]
     could = lead_warning(job, prices, report.records * job.fan, batch=_in_batches(job, told))
     warned += [] if could is None else [could]
@@ -89,6 +91,11 @@ def check(context: Context, named: NamedJob, count_rows: int | None) -> None:
     for name, sentence in warned:
         warning(name, sentence)
     context.note("nothing was sent." if tokens is None else "nothing was sent but to be counted.")
+
+
+def _columns_of(report: InputReport, renderer: Renderer) -> set[str]:
+    """Of the rows that were drawn."""
+    return {name for record in report.drawn for name in renderer.parse(record.payload)}
 
 
 def _facts(

@@ -19,7 +19,7 @@ from runner.files.environment import filled_in
 from runner.files.job_file import RUN_NAME
 from runner.files.output_lines import line_writer
 from runner.files.rows_of_run import source_idx
-from runner.files.sinks.columns import Columns, Literal, found_columns
+from runner.files.sinks.columns import Columns, Literal, found_columns, reads_json
 from runner.files.sinks.csv_table import CsvTable, as_json
 from runner.files.sinks.formats import format_of_output
 from runner.files.sinks.lines import Line, Lines, column_line
@@ -62,7 +62,7 @@ def export(
             path, spec, rows, lambda file: _AsLines(Lines(file, line, array=format_ is Format.JSON)), told, notes
         )
     columns = _columns(run)
-    names = names or found_columns(rows, parse_json=_reads_json(run, spec))
+    names = names or found_columns(rows, parse_json=reads_json(run.job, spec))
     table = _table(format_, spec, columns, names, rows, notes)
     return _written(path, spec, rows, lambda file: _AsTable(table(file), columns, names), told, notes)
 
@@ -168,7 +168,7 @@ def _line(run: Run, spec: OutputSpec, form: str) -> Line:
         run=run.label,
         mode=run.job.mode,
         simulated=run.job.simulated,
-        parse_json=_reads_json(run, spec),
+        parse_json=reads_json(run.job, spec),
         variants=[variant.name for variant in run.job.variants],
         keep=spec.keep,
     )
@@ -176,19 +176,6 @@ def _line(run: Run, spec: OutputSpec, form: str) -> Line:
 
 def _columns(run: Run) -> Columns:
     return Columns(run.label, [variant.name for variant in run.job.variants])
-
-
-def _reads_json(run: Run, spec: OutputSpec) -> bool:
-    """Is an answer a value? Where a schema was asked for, or the job says so."""
-    requests = [run.job.request, *(variant.request for variant in run.job.variants)]
-    configs = [request.get("output_config") for request in requests]
-    tools = [tool for request in requests for tool in _list(request.get("tools"))]
-    strict = any(isinstance(tool, dict) and tool.get("strict") is True for tool in tools)
-    return spec.parse_json or strict or any(isinstance(config, dict) and "format" in config for config in configs)
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _table(

@@ -191,6 +191,12 @@ def test_a_saved_question_keeps_all_that_was_said_with_it(cli: Cli, folder: Path
     assert cli("check", "j.yaml").exit_code == 0
 
 
+def test_a_question_that_cannot_be_asked_is_not_saved(cli: Cli, folder: Path) -> None:
+    write_table(folder)
+    assert cli("ask", "in.csv", "{{ text }", "--save", "j.yaml").exit_code == 6
+    assert not (folder / "j.yaml").exists()
+
+
 def test_the_schema_that_is_printed_is_one(cli: Cli) -> None:
     schema = json.loads(cli("schema", "job").stdout)
     assert schema["$schema"].endswith("draft-07/schema#")

@@ -119,3 +119,23 @@ def test_no_row_is_an_answer_where_rows_are_chosen(
 def test_a_file_without_rows_is_a_mistake(cli: Cli, table: Path) -> None:
     table.write_text("id,text,lang\n")
     assert cli("run", "job.yaml", "--simulate").exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("[id, lagn]", 'no row has a column lagn (did you mean "lang"?); it is looked for in the answers'),
+        ("[id, _staus]", 'there is no column _staus (did you mean "_status"?); it will be empty'),
+        ("[row.x]", "there is no column row.x; it will be empty"),
+        ("[id, supplier, lang, row.text, output.x, output, _status, _cost_usd]", None),
+    ],
+)
+def test_a_column_of_the_output_that_nothing_may_fill_is_doubted(
+    cli: Cli, folder: Path, table: Path, columns: str, said: str | None
+) -> None:
+    del table
+    (folder / "job.yaml").write_text(f"{JOB}output: {{ path: out.csv, columns: {columns} }}\n")
+    warned = json.loads(cli("check", "job.yaml", "--json").stdout)["warnings"]
+    told = [one for one in map(str, warned) if "output.columns" in one]
+    assert len(told) == (said is not None)
+    assert all(str(said) in one.replace("\\", "") for one in told)

@@ -29,7 +29,7 @@ SEEN_BY_THE_SCHEMA = [
     *(name for name in NAMES if name.startswith("unknown_key")),
     *("mode_misspelt", "model_is_a_list", "limits_is_a_list", "concurrency_zero", "concurrency_text", "format"),
     *("output_format", "grader_type", "status_misspelt", "sample", "tags", "prompt_is_a_map", "name_is_a_number"),
-    *("notify", "many", "base_url", "tool_python"),
+    *("notify", "many", "base_url", "tool_python", "misplaced", "columns_text", "of_the_body"),
 ]
 
 

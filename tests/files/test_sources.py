@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import io
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable
 from hashlib import sha256
@@ -123,6 +125,22 @@ def test_every_format_can_be_taken_up_at_the_end_of_any_block(
         source = open_input(path)
         assert list(source.blocks(block.end_offset)) == whole[n + 1 :]
         assert source.prefix_digest == block.digest
+
+
+def test_every_format_may_be_left_in_the_middle_without_a_word(
+    tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 64)
+    complaints: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    name, write = form
+    source = open_input(str(written(tmp_path, name, write(ROWS * 50))))
+    for reading in (source.blocks(), source.blocks()):
+        next(reading)
+        reading.close()
+        del reading
+    gc.collect()
+    assert complaints == []
 
 
 def test_the_first_line_that_differs_is_named_in_every_format(tmp_path: Path, form: Any) -> None:

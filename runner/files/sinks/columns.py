@@ -7,11 +7,13 @@ about the result. So a model that answers with a key of the row's never takes it
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from runner.domain.job import Job, OutputSpec
+from runner.domain.nearest import did_you_mean
 from runner.domain.result import ExportedRow
 from runner.files.message_parts import message_parts, raw_json_inside, raw_text
 from runner.files.output_lines import usd_number
@@ -113,6 +115,33 @@ FACTS = {
     "_batch": "batch",
     **dict.fromkeys(TOKENS, "usage"),
 }
+
+
+def reads_json(job: Job, spec: OutputSpec) -> bool:
+    """Is an answer a value? Where a schema was asked for, or the job says so."""
+    requests = [job.request, *(variant.request for variant in job.variants)]
+    configs = [request.get("output_config") for request in requests]
+    tools = [tool for request in requests for tool in _list(request.get("tools"))]
+    strict = any(isinstance(tool, dict) and tool.get("strict") is True for tool in tools)
+    return spec.parse_json or strict or any(isinstance(config, dict) and "format" in config for config in configs)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def column_doubts(names: Iterable[str], of_rows: Collection[str]) -> Iterator[str]:
+    """Sentences about columns of an output that nothing may fill, by the columns that some rows have. What no row has
+    and is like none of theirs is left to the answers."""
+    for name in names:
+        plain = name.removeprefix(ROW)
+        if name in FACTS or plain in of_rows or name.startswith(OUTPUT) or name == "output":
+            continue
+        meant = did_you_mean(plain, [*of_rows, *FACTS])
+        if name.startswith((ROW, "_")):
+            yield f"output.columns: there is no column {name}{meant}; it will be empty."
+        elif meant:
+            yield f"output.columns: no row has a column {name}{meant}; it is looked for in the answers."
 
 
 def answer_value(message: bytes | None) -> Any:

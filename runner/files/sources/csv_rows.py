@@ -57,7 +57,8 @@ def csv_rows(
     except DAMAGED:
         raise
     finally:
-        text.detach()
+        if not text.closed:  # else whoever read it has left it in the middle
+            text.detach()
 
 
 def _text(data: IO[bytes], place: str, encoding: str | None) -> io.TextIOWrapper:
