@@ -14,7 +14,7 @@ from runner.cli.counted import Counted, counted
 from runner.cli.estimating import Estimated
 from runner.cli.headers import RULE, all_headers, header_warnings, parsed_headers
 from runner.cli.job_sample import SAMPLE_ROWS, Sample, job_warnings, row_warnings, sample_of, used_columns
-from runner.cli.launch import check_model, looked_at_input, settled
+from runner.cli.launch import check_model, check_output, looked_at_input, settled
 from runner.cli.messages import warning
 from runner.cli.named_job import NamedJob, names_a_job
 from runner.cli.options import (
@@ -32,7 +32,6 @@ from runner.files.check import InputReport, accepted_input
 from runner.files.input_door import place_of
 from runner.files.render import Renderer
 from runner.files.sinks.columns import column_doubts
-from runner.files.sinks.targets import check_target
 from runner.views.beta_words import beta_lines, sent_betas
 from runner.views.estimate_page import budget_words
 from runner.views.money import dollars, usd
@@ -60,8 +59,7 @@ def check(context: Context, named: NamedJob, count_rows: int | None) -> None:
     job = settled(named.job(), context.settings, simulated=context.simulate, betas=named.betas)
     prices = context.prices
     check_model(job, prices, any_model=named.any_model)
-    if job.output.path is not None:
-        check_target(job.output.path, job.output)
+    check_output(job.output)
     with looked_at_input(context, job) as (job, source):
         renderer = Renderer(job)
         report = accepted_input(source, renderer, job.input, draw=LOOKED_AT_ROWS)
@@ -75,7 +73,7 @@ def check(context: Context, named: NamedJob, count_rows: int | None) -> None:
         *job_warnings(job, prices, context.clock.now_us()),
         *header_warnings(job, context.settings, parsed_headers(named.headers)),
         *row_warnings(job, sample),
-        *(("column", doubt) for doubt in column_doubts(job.output.columns, _columns_of(report, renderer))),
+        *(("column", doubt) for doubt in column_doubts(_output_names(job), _columns_of(report, renderer))),
     ]
     could = lead_warning(job, prices, report.records * job.fan, batch=_in_batches(job, told))
     warned += [] if could is None else [could]
@@ -91,6 +89,15 @@ def check(context: Context, named: NamedJob, count_rows: int | None) -> None:
     for name, sentence in warned:
         warning(name, sentence)
     context.note("nothing was sent." if tokens is None else "nothing was sent but to be counted.")
+
+
+def _output_names(job: Job) -> list[str]:
+    """The columns that the output names, in its list or in its statement."""
+    if job.output.sql is None:
+        return list(job.output.columns)
+    from runner.files.foreign_database import bind_names
+
+    return bind_names(job.output.sql)
 
 
 def _columns_of(report: InputReport, renderer: Renderer) -> set[str]:

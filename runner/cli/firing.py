@@ -9,7 +9,7 @@ from dataclasses import replace
 from runner.cli.context import Context
 from runner.cli.fleet import attached
 from runner.cli.job_argument import job_of
-from runner.cli.launch import Wish, check_model, launch, opened_input, settled
+from runner.cli.launch import Wish, check_model, check_output, launch, opened_input, settled
 from runner.cli.notices import tell_of_fire
 from runner.cli.sending import check_credential
 from runner.cli.working import detached, work
@@ -55,6 +55,7 @@ def work_on_fire(context: Context, store: Store, schedule: Schedule, fire_us: in
 def _worked(context: Context, store: Store, schedule: Schedule, fire_us: int, *, detach: bool) -> int:
     job = settled(job_at(schedule, fire_us), context.settings, simulated=context.simulate)
     check_model(job, shipped_prices(), any_model=True)
+    check_output(job.output)
     check_credential(job, context.settings)
     wish = Wish(key=fire_key(schedule.name, fire_us, zone_of(schedule.spec.timezone)))
     with ExitStack() as open_:

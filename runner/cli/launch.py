@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from runner.cli.context import Context
 from runner.cli.earlier_runs import answered_in, rows_of
 from runner.cli.row_sample import LOOKED_AT_ROWS
 from runner.clock import Clock
-from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, OnBadRow
+from runner.domain.job import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, Job, OnBadRow, OutputSpec
 from runner.domain.model_rules import model_problem
 from runner.domain.packing import API_MAX_REQUESTS
 from runner.domain.pricing import PICO_PER_USD, PriceBook
@@ -30,8 +31,10 @@ from runner.files.check import (
     check_input,
     first_difference,
 )
+from runner.files.environment import filled_in
 from runner.files.input_door import is_local, opened_door, place_of
 from runner.files.render import Renderer
+from runner.files.sinks.targets import check_target
 from runner.files.source import STDIN, Input
 from runner.settings import DOTENV, ENV, FLAG, Settings
 from runner.store.runs import MadeMeanwhile
@@ -162,6 +165,16 @@ def _check_model(job: Job, prices: PriceBook, *, any_model: bool) -> None:
             name="no-price",
             hints=("leave the budget out, or use a model that `runner models` lists",),
         )
+
+
+def check_output(spec: OutputSpec) -> None:
+    """Raises, before anything is paid for, where results could not be written."""
+    if spec.path is not None:
+        check_target(spec.path, spec)
+    elif spec.database is not None:
+        from runner.files.foreign_database import check_reachable
+
+        check_reachable(filled_in(spec.database, os.environ, "output.database"))
 
 
 @contextmanager

@@ -15,7 +15,16 @@ from runner.cli.context import Context
 from runner.cli.cut_off import say_cut_off, with_room
 from runner.cli.headers import header_warnings, parsed_headers
 from runner.cli.job_sample import job_warnings
-from runner.cli.launch import Wish, check_model, launch, opened_input, refuse_later_blocks, relaunch, settled
+from runner.cli.launch import (
+    Wish,
+    check_model,
+    check_output,
+    launch,
+    opened_input,
+    refuse_later_blocks,
+    relaunch,
+    settled,
+)
 from runner.cli.messages import say, warning
 from runner.cli.named_job import NamedJob, names_a_job
 from runner.cli.options import (
@@ -33,7 +42,6 @@ from runner.domain.deadline import check_deadline
 from runner.domain.job import API_VERSIONS, Job, Mode, Variant
 from runner.domain.states import FINISHED_RUN
 from runner.errors import NothingToDo, UsageInvalid
-from runner.files.sinks.targets import check_target
 
 _SENT = {Mode.LIVE: "live", Mode.BATCH: "in batches"}
 
@@ -149,8 +157,7 @@ def asked_for(context: Context, job: Job, asked: Asked) -> int:
     for name, sentence in [*told, *header_warnings(job, context.settings, asked.headers)]:
         warning(name, sentence)
     check_model(job, prices, any_model=asked.any_model)
-    if job.output.path is not None:
-        check_target(job.output.path, job.output)
+    check_output(job.output)
     check_credential(job, context.settings)
     with ExitStack() as open_:
         store = open_.enter_context(context.store())

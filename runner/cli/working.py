@@ -61,7 +61,7 @@ def work(
     if context.json:
         print_event("launch", run=run.label, job=run.job.name, simulated=run.job.simulated)
     if launched.finished and not retry:
-        end = RunEnd(run=run, tally=store.tally(run.id), pause=None)
+        end = RunEnd(run=_with_output_of(run, launched.job), tally=store.tally(run.id), pause=None)
         return conclude(context, store, end, output, elapsed_s=None)
     if run.detached:
         _take_back(context, store, run)
@@ -74,6 +74,11 @@ def work(
 
         tell_of_run(context, store, end.run)
     return code
+
+
+def _with_output_of(run: Run, job: Job) -> Run:
+    """Where results go may have been mended since; how they were asked may not."""
+    return replace(run, job=replace(run.job, output=job.output))
 
 
 def _take_back(context: Context, store: Store, run: Run) -> None:
@@ -93,7 +98,7 @@ def detached(context: Context, store: Store, launched: Launch, priority: int = 0
     if context.json:
         print_event("launch", run=run.label, job=run.job.name, simulated=run.job.simulated)
     if launched.finished and not retry:
-        end = RunEnd(run=run, tally=store.tally(run.id), pause=None)
+        end = RunEnd(run=_with_output_of(run, launched.job), tally=store.tally(run.id), pause=None)
         return conclude(context, store, end, launched.job.output.path, elapsed_s=None)
     if retry:
         store.open_round(run.id)

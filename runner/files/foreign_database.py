@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from runner.domain.nearest import did_you_mean
@@ -69,6 +69,19 @@ def write_rows(url: str, sql: str, rows: Iterable[Mapping[str, Any]]) -> int:
     return written
 
 
+def check_reachable(url: str) -> None:
+    """Raises StoreFault where the database for results does not answer, JobInvalid where the URL is none."""
+    engine = _engine(url, "output")
+    try:
+        with engine.connect():
+            pass
+    except SQLAlchemyError as problem:
+        sentence = f"output.database cannot be reached: {_first_line(problem)}."
+        raise StoreFault(sentence, name="output-sql", hints=("nothing was sent.",)) from None
+    finally:
+        engine.dispose()
+
+
 def _batched(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
     some: list[Mapping[str, Any]] = []
     for row in rows:
@@ -82,22 +95,29 @@ def _batched(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapp
 
 @contextmanager
 def _connected(url: str, section: str) -> Iterator[Connection]:
-    try:
-        engine = create_engine(database_url(url))
-    except (SQLAlchemyError, ImportError, ValueError) as problem:
-        raise JobInvalid(f"{section}.database is no URL that can be used: {type(problem).__name__}.") from None
+    engine = _engine(url, section)
     try:
         with engine.connect() as connection:
             yield connection
     except SQLAlchemyError as problem:
-        original = getattr(problem, "orig", None) or problem
-        sentence = f"{section}.sql could not be run: {str(original).splitlines()[0]}."
+        sentence = f"{section}.sql could not be run: {_first_line(problem)}."
         if section == "input":
             raise InputInvalid(sentence, name="input-sql") from None
-        hints = ("every answer is saved; nothing was written", "fix the statement, then: runner export RUN")
+        hints = ("every answer is saved; nothing was written", "fix the statement, then the same command again")
         raise StoreFault(sentence, name="output-sql", hints=hints) from None
     finally:
         engine.dispose()
+
+
+def _engine(url: str, section: str) -> Engine:
+    try:
+        return create_engine(database_url(url))
+    except (SQLAlchemyError, ImportError, ValueError) as problem:
+        raise JobInvalid(f"{section}.database is no URL that can be used: {type(problem).__name__}.") from None
+
+
+def _first_line(problem: SQLAlchemyError) -> str:
+    return str(getattr(problem, "orig", None) or problem).splitlines()[0]
 
 
 def _names(names: list[str]) -> list[str]:

@@ -136,6 +136,45 @@ def test_a_column_of_the_output_that_nothing_may_fill_is_doubted(
     del table
     (folder / "job.yaml").write_text(f"{JOB}output: {{ path: out.csv, columns: {columns} }}\n")
     warned = json.loads(cli("check", "job.yaml", "--json").stdout)["warnings"]
-    told = [one for one in map(str, warned) if "output.columns" in one]
+    told = [one for one in map(str, warned) if "output:" in one]
     assert len(told) == (said is not None)
     assert all(str(said) in one.replace("\\", "") for one in told)
+
+
+@pytest.mark.parametrize(
+    ("database", "code", "said"),
+    [
+        ("sqlite:////no/where/their.db", 11, "output.database cannot be reached: unable to open database file"),
+        ("${NOT_SET_ANYWHERE}", 6, "output.database needs ${NOT_SET_ANYWHERE}, which is not set"),
+        ("nonsense", 6, "output.database is no URL that can be used"),
+    ],
+)
+def test_a_database_for_results_that_does_not_answer_is_told_before_anything_is_paid(
+    cli: Cli, folder: Path, table: Path, database: str, code: int, said: str
+) -> None:
+    del table
+    (folder / "job.yaml").write_text(
+        f"{JOB}output: {{ sql: 'insert into l values (:id)', database: '{database}' }}\n"
+    )
+    for command in ("check", "run"):
+        done = cli(command, "job.yaml", "--simulate")
+        assert done.exit_code == code
+        assert said in done.stderr
+    assert json.loads(cli("status", "--json").stdout)["runs"] == []
+
+
+def test_a_statement_that_fails_is_mended_and_nothing_is_asked_twice(cli: Cli, folder: Path, table: Path) -> None:
+    del table
+    statement = "insert into labels (id) values (:id)"
+    job = f"{JOB}output: {{ sql: '{statement}', database: 'sqlite:///{folder}/their.db' }}\n"
+    (folder / "job.yaml").write_text(job)
+    failed = cli("run", "job.yaml", "--simulate")
+    assert failed.exit_code == 11
+    assert "fix the statement, then the same command again" in failed.stderr
+    with sqlite3.connect(folder / "their.db") as theirs:
+        theirs.execute("create table tags (id text)")
+    (folder / "job.yaml").write_text(job.replace("labels", "tags"))
+    assert cli("run", "job.yaml", "--simulate").exit_code == 0
+    assert theirs.execute("select id from tags order by id").fetchall() == [("1",), ("2",)]
+    theirs.close()
+    assert len(json.loads(cli("status", "--json").stdout)["runs"]) == 1

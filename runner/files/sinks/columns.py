@@ -139,9 +139,9 @@ def column_doubts(names: Iterable[str], of_rows: Collection[str]) -> Iterator[st
             continue
         meant = did_you_mean(plain, [*of_rows, *FACTS])
         if name.startswith((ROW, "_")):
-            yield f"output.columns: there is no column {name}{meant}; it will be empty."
+            yield f"output: there is no column {name}{meant}; it will be empty."
         elif meant:
-            yield f"output.columns: no row has a column {name}{meant}; it is looked for in the answers."
+            yield f"output: no row has a column {name}{meant}; it is looked for in the answers."
 
 
 def answer_value(message: bytes | None) -> Any:
