@@ -41,8 +41,15 @@ _SECRET_PARAMETERS = ("password", "sslpassword")
 T = TypeVar("T")
 
 
-def _connection_was_lost(error: BaseException) -> bool:
-    return isinstance(error, exc.DBAPIError) and error.connection_invalidated
+# Two transactions waited for each other, and PostgreSQL has undone this one for the other's sake.
+DEADLOCK = "40P01"
+
+
+def _was_undone(error: BaseException) -> bool:
+    """Whether nothing of the transaction is there, or nobody knows: it may be done again."""
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) == DEADLOCK
 
 
 # What a PostgreSQL says that is not the primary, or not any more.
@@ -53,7 +60,7 @@ _GOING_OR_COMING = frozenset({"57P01", "57P02", "57P03"})
 
 def _is_away(error: BaseException) -> bool:
     """The connection was lost, or there is none to be had: a restart, a failover, all of ours in use by others."""
-    if _connection_was_lost(error) or isinstance(error, exc.TimeoutError):
+    if _was_undone(error) or isinstance(error, exc.TimeoutError):
         return True
     if not isinstance(error, exc.OperationalError) or not hasattr(error.orig, "sqlstate"):
         return False  # SQLite's errors have no such state
@@ -62,7 +69,7 @@ def _is_away(error: BaseException) -> bool:
 
 
 _RECONNECTS = Retrying(
-    retry=retry_if_exception(_connection_was_lost),
+    retry=retry_if_exception(_was_undone),
     wait=wait_random_exponential(multiplier=0.1, max=5),
     stop=stop_after_delay(RECONNECT_S),
     reraise=True,
@@ -107,7 +114,8 @@ class Database:
         return url.render_as_string(hide_password=False)
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """One transaction. It is replayed when the connection was lost, so `work` must bear that."""
+        """One transaction. It is replayed when the connection was lost, and when another's was preferred in a
+        deadlock, so `work` must bear that."""
         return self._run(self._writer, work)
 
     def read(self, work: Callable[[Connection], T]) -> T:

@@ -313,7 +313,7 @@ def test_the_bill_never_passes_the_cap_when_all_work_at_the_same_moment(url: str
         list(threads.map(work, workers))
         balance(stores[0], workers, office, "crowded", seed)
     met = sum((worker.met for worker in workers), Counter[str]())
-    assert {"refused", "killed"} <= met.keys(), met
+    assert "refused" in met, met
 
 
 @pytest.mark.parametrize("kind", SEEDS)

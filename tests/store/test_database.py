@@ -10,18 +10,22 @@ import sys
 import textwrap
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from sqlalchemy import Connection, text
 from tenacity import stop_after_attempt, wait_none
 
+from runner.domain.budget import BudgetKey
 from runner.errors import RunnerError, SchemaMismatch, StoreFault
+from runner.store import budgets, lease, runs
 from runner.store import database as database_module
-from runner.store import lease, runs
+from runner.store.budget_queries import change_budget
 from runner.store.database import Database
 from runner.store.store import Store
 from tests.store.building import (
@@ -224,6 +228,30 @@ def test_postgresql_is_never_upgraded_without_being_told(pg_url: str) -> None:
 def kill_own_connection(connection: Connection) -> None:
     """The server ends the connection that asks."""
     connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def test_of_two_transactions_that_wait_for_each_other_both_are_done(pg_url: str) -> None:
+    """PostgreSQL undoes one of them after a second; it is done again."""
+    with ready_store(pg_url) as store:
+        keys = [BudgetKey("all", "2026-11"), BudgetKey("job:letters", "2026-11")]
+        store.database.write(lambda c: budgets.insert_empty(c, keys))
+        both_hold_one, times = Barrier(2, timeout=20), Counter[int]()
+
+        def spend(first: int) -> None:
+            def work(connection: Connection) -> None:
+                times[first] += 1
+                for place in (first, 1 - first):
+                    change = {"of_scope": keys[place].scope, "of_period": keys[place].period}
+                    connection.execute(change_budget(), change | {"more_spent": 1, "more_committed": 0})
+                    if place == first and times[first] == 1:
+                        both_hold_one.wait()
+
+            store.database.write(work)
+
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(spend, (0, 1)))
+        assert [row["spent_pico"] for row in rows_of(store, "budgets")] == [2, 2]
+        assert sorted(times.values()) == [1, 2]
 
 
 def test_a_connection_lost_in_mid_write_is_replayed_once_and_correctly(pg_url: str) -> None:
