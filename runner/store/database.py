@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, ExceptionContext, make_url
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runner.errors import RunnerError, SchemaMismatch, StoreFault
-from runner.store import lease
+from runner.store import frozen
 from runner.store.tables import FINAL_RESULT_TRIGGERS, HEAD_REVISION, metadata
 
 # How long a SQLite writer waits for another process's transaction; ours last milliseconds.
@@ -49,7 +49,12 @@ def _was_undone(error: BaseException) -> bool:
     """Whether nothing of the transaction is there, or nobody knows: it may be done again."""
     if not isinstance(error, exc.DBAPIError):
         return False
-    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) == DEADLOCK
+    return error.connection_invalidated or _state_of(error) in (DEADLOCK, frozen.LOCK_TIMEOUT)
+
+
+def _state_of(error: exc.DBAPIError) -> str | None:
+    """PostgreSQL's word for what is the matter; SQLite's errors have none."""
+    return getattr(error.orig, "sqlstate", None)
 
 
 # What a PostgreSQL says that is not the primary, or not any more.
@@ -64,7 +69,7 @@ def _is_away(error: BaseException) -> bool:
         return True
     if not isinstance(error, exc.OperationalError) or not hasattr(error.orig, "sqlstate"):
         return False  # SQLite's errors have no such state
-    state: str | None = getattr(error.orig, "sqlstate", None)
+    state = _state_of(error)
     return state is None or state.startswith("08") or state in _GOING_OR_COMING
 
 
@@ -79,8 +84,13 @@ _WAITS_FOR_RETURN = _RECONNECTS.copy(retry=retry_if_exception(_is_away))
 
 
 def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with engine.begin() as connection:
-        return work(connection)
+    try:
+        with engine.begin() as connection:
+            return work(connection)
+    except exc.DBAPIError as error:
+        if _state_of(error) == frozen.LOCK_TIMEOUT:
+            frozen.end_frozen(engine)
+        raise
 
 
 class Database:
@@ -114,8 +124,8 @@ class Database:
         return url.render_as_string(hide_password=False)
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """One transaction. It is replayed when the connection was lost, and when another's was preferred in a
-        deadlock, so `work` must bear that."""
+        """One transaction. It is replayed when the connection was lost, when another's was preferred in a deadlock or
+        one of a frozen process was in its way, so `work` must bear that."""
         return self._run(self._writer, work)
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -196,6 +206,7 @@ class Database:
         config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
         with _mapped_faults(self.safe_url), self._writer.begin() as connection:
             if not self.is_sqlite:
+                connection.execute(text("SET LOCAL lock_timeout = 0"))  # another may be at it for minutes
                 connection.execute(text("SELECT pg_advisory_xact_lock(7260921)"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -330,9 +341,7 @@ def _postgresql_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(dbapi_connection: Any, _record: object) -> None:
-        with dbapi_connection.cursor() as cursor:
-            cursor.execute(f"SET idle_in_transaction_session_timeout = {lease.LEASE_US // 1000}")
-        dbapi_connection.commit()
+        frozen.bound_waits(dbapi_connection)
 
     return engine
 

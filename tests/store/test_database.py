@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from threading import Barrier
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 from tenacity import stop_after_attempt, wait_none
@@ -228,6 +229,28 @@ def test_postgresql_is_never_upgraded_without_being_told(pg_url: str) -> None:
 def kill_own_connection(connection: Connection) -> None:
     """The server ends the connection that asks."""
     connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def test_a_process_that_was_stopped_between_statements_sent_together_keeps_its_locks_for_a_lease(
+    pg_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server calls such a session active, so that its own limit for idle ones does not hold."""
+    monkeypatch.setattr(lease, "LEASE_US", 500_000)
+    with ready_store(pg_url) as store:
+        key = BudgetKey("all", "2026-11")
+        store.database.write(lambda c: budgets.insert_empty(c, [key]))
+        change = {"of_scope": key.scope, "of_period": key.period, "more_spent": 1, "more_committed": 0}
+        frozen = psycopg.connect(store.database.conninfo, application_name="runner")
+        frozen.pipeline().__enter__()
+        frozen.execute("UPDATE budgets SET spent_pico = 100")
+        frozen.pgconn.send_flush_request()
+        frozen.pgconn.flush()
+        store.database.write(lambda c: c.execute(change_budget(), change))
+        assert [row["spent_pico"] for row in rows_of(store, "budgets")] == [1]
+        living = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+        pid = frozen.info.backend_pid
+        assert store.database.read(lambda c: c.scalar(living, {"pid": pid})) == 0
+        frozen.close()
 
 
 def test_of_two_transactions_that_wait_for_each_other_both_are_done(pg_url: str) -> None:
