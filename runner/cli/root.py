@@ -103,8 +103,10 @@ class Root(click.Group):
         if entry is None:
             return None
         module, _, attribute = entry.place.partition(":")
-        with _no_collections():
-            found: click.Command = getattr(importlib.import_module(module), attribute)
+        if module not in sys.modules:
+            with _no_collections():
+                importlib.import_module(module)
+        found: click.Command = getattr(sys.modules[module], attribute)
         return found
 
     def resolve_command(

@@ -284,16 +284,21 @@ def written(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_job_says_into_which_folder_each_rows_files_go(cli: Cli, folder: Path, service: RunningServer) -> None:
+def write_reports_job(folder: Path, files: str) -> None:
+    """Its rows have code run, and what that writes goes to `files`."""
     tools = [{"type": "code_execution_20260521", "name": "code_execution"}]
     job = {
         "name": "reports",
         "model": "claude-haiku-5-5",
         "prompt": "{{ p }}",
         "request": {"max_tokens": 4_000, "tools": tools},
-        "output": {"files": "made/{{ branch }}/"},
+        "output": {"files": files},
     }
     (folder / "job.yaml").write_text(json.dumps(job))
+
+
+def test_a_job_says_into_which_folder_each_rows_files_go(cli: Cli, folder: Path, service: RunningServer) -> None:
+    write_reports_job(folder, "made/{{ branch }}/")
     rows = [
         {"p": "[[sim:file=report.csv]] 1", "branch": "b1"},
         {"p": "[[sim:file=report.csv]] 2", "branch": "b1"},
@@ -320,15 +325,7 @@ def test_a_job_says_into_which_folder_each_rows_files_go(cli: Cli, folder: Path,
 def test_a_file_that_cannot_be_fetched_is_told_and_the_run_is_done(
     cli: Cli, folder: Path, service: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tools = [{"type": "code_execution_20260521", "name": "code_execution"}]
-    job = {
-        "name": "reports",
-        "model": "claude-haiku-5-5",
-        "prompt": "{{ p }}",
-        "request": {"max_tokens": 4_000, "tools": tools},
-        "output": {"files": "made"},
-    }
-    (folder / "job.yaml").write_text(json.dumps(job))
+    write_reports_job(folder, "made")
     (folder / "rows.jsonl").write_text('{"p": "[[sim:file=a.csv]]"}\n{"p": "[[sim:file=b.csv]]"}\n')
 
     async def not_there(files: Files, file_id: str) -> Failure:
