@@ -196,7 +196,9 @@ def _try_again(
     if told_s is not None:
         wait_s, spread_us = told_s, _spread_us(told_s, chance)
     elif of_scope:
-        wait_s, spread_us = _backoff(scope.setbacks, policy.base_s, policy.scope_ceiling_s, chance), 0
+        # Others go first: whether the trouble is the scope's or this row's own, only their answers can tell.
+        wait_s = _backoff(scope.setbacks, policy.base_s, policy.scope_ceiling_s, chance)
+        spread_us = _spread_us(wait_s, 1.0)
     else:
         wait_s, spread_us = _backoff(row.counted, policy.base_s, policy.ceiling_s, chance), 0
     until_us = now_us + round(wait_s * 1e6)

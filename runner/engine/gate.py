@@ -135,8 +135,8 @@ class Gate:
         if isinstance(ready, Unsendable):
             return ready
         lane = self._lanes.setdefault(ready.scope, deque())
-        if work.last_try:  # one that was due again goes first, as the feeder gave it out
-            lane.appendleft(ready)
+        if work.last_try:  # One that was due again goes soon, but never keeps a single slot from all others.
+            lane.insert(1, ready)
         else:
             lane.append(ready)
         self._parked += 1

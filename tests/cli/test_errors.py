@@ -105,13 +105,25 @@ def test_rows_that_an_error_ends_are_told_with_request_id_and_fix(cli: Cli, fold
         check_shown(word, shown_of(cli, number))
 
 
+OTHERS = [f"fine {number}" for number in range(40)]  # each is asked: equal ones would be answered by one call
+
+
 @pytest.mark.parametrize("word", OVERLOAD)
 def test_an_overload_that_stays_while_others_are_answered_ends_its_row(cli: Cli, folder: Path, word: str) -> None:
-    code, told = ask(cli, folder, directive(word), *(["fine"] * 40), concurrency=8)
+    code, told = ask(cli, folder, directive(word), *OTHERS, concurrency=8)
     assert code == 3
     assert "overloaded=" in told
     assert "40 succeeded" in told
     check_shown(word, shown_of(cli, 0))
+
+
+def test_a_row_that_is_always_told_of_an_overload_does_not_keep_others_from_being_asked(
+    cli: Cli, folder: Path
+) -> None:
+    """With a single slot, whoever returns first after the wait has it."""
+    code, told = ask(cli, folder, directive("529"), *OTHERS[:10], concurrency=1)
+    assert code == 3
+    assert "10 succeeded" in told
 
 
 @pytest.mark.parametrize("word", WAITING)

@@ -250,8 +250,16 @@ def test_our_own_backoff_is_jittered_between_a_twentieth_and_the_whole(
     decision = again(failure(kind, retry_after_s=told_s), row, scope, policy, chance)
     ceiling_s = policy.scope_ceiling_s if kind in SCOPE_FAILURES else policy.ceiling_s
     whole_s = min(ceiling_s, 2.0 ** min(step, 20))
-    spread_s = min(1.0, whole_s / 2) if kind is FailureKind.RATE_LIMITED else 0.0
+    spread_s = 0.0 if kind is FailureKind.TRANSIENT else min(1.0, whole_s / 2)
     assert whole_s * 0.05 <= (decision.at_us - NOW) / 1e6 <= whole_s + spread_s
+
+
+@given(kind=st.sampled_from(sorted(SCOPE_FAILURES)), chance=st.floats(0, 1, exclude_max=True))
+def test_after_an_overload_other_rows_go_first(kind: FailureKind, chance: float) -> None:
+    """Only their answers can tell whether the trouble is the service's or this row's own."""
+    decision = again(failure(kind), chance=chance)
+    assert decision.scope_until_us is not None
+    assert decision.at_us > decision.scope_until_us
 
 
 @given(kind=TRIED_AGAIN, chance=st.floats(0, 1, exclude_max=True), told_s=st.floats(0.05, 1e9))

@@ -13,6 +13,7 @@ import pytest
 from runner.domain.run import Run
 from runner.domain.states import BatchState, PauseReason, RunState
 from runner.domain.submission import OnUnknown, Timing
+from runner.engine.batch.common import Common
 from runner.simulator import Fault
 from tests.engine.batch_house import (
     DAY_S,
@@ -121,6 +122,24 @@ async def test_rows_of_a_batch_that_was_not_made_go_again_and_not_a_moment_too_s
         assert api.wire.asked["list"] >= 4, "before each send, and two to be sure"
         assert "batch_absent" in api.names()
         assert {row.result.attempts for row in house.rows(run)} == {1}
+
+
+async def test_rows_that_come_free_between_two_looks_at_the_store_are_not_left_behind(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were with the batch when free rows were counted, and the batch is gone when open ones are."""
+    read = Common.read
+
+    async def read_long_ago(common: Common, what: Callable[..., Any], *arguments: Any) -> Any:
+        found = await read(common, what, *arguments)
+        while what == house.store.fresh_rows and house.store.has_riding(common.run.id):
+            await house.clock.sleep(1.0)
+        return found
+
+    monkeypatch.setattr(Common, "read", read_long_ago)
+    async with office(house, faults=(at_create("api_error", first=1),), batch_seconds=60.0) as api:
+        await ended_well(api, house.new_run(prompts(4), **batch_job()), 4)
+        assert len(api.creates) == 2
 
 
 async def test_nobody_answers_and_nothing_is_made(house: House) -> None:

@@ -15,7 +15,7 @@ from runner.failpoints import Failpoint
 from runner.simulator import Fault
 from tests.faults.batches import CREATE, batch_case
 from tests.faults.conftest import Cases
-from tests.faults.harness import WINDOW_S, WORKSPACE, Case, Row, at_once, plain_rows, row, wait_until
+from tests.faults.harness import WORKSPACE, Case, Row, at_once, plain_rows, row, wait_until
 from tests.faults.promises import check_promises
 from tests.faults.test_creates_of_unknown_end import SETTLED_S, meeting
 
@@ -136,22 +136,6 @@ def test_a_person_is_asked_although_the_budget_has_no_room_for_other_rows(cases:
     move(case, away=False)
     assert case.finish().code == 0
     check_promises(case)
-
-
-def test_a_key_that_comes_back_while_the_run_waits_lets_it_go_on(cases: Cases) -> None:
-    """One batch is of unknown end, the other one is followed: both cannot be seen for a while."""
-    case = meeting(
-        batch_case(cases, rows=plain_rows(2 * ROWS), service={"batch_seconds": SETTLED_S + 3.0}), "never_answered"
-    )
-    with case.started() as process:
-        case.simulator.wait_for_batches(2)
-        move(case, away=True)
-        with pytest.raises(AssertionError, match="waited in vain"):
-            wait_until(lambda: process.poll() is not None, "an end", WINDOW_S)
-        move(case, away=False)
-        assert case.end_of(process).code == 0
-    assert check_promises(case).batches == 2
-    assert len(case.simulator.creates()) == 2
 
 
 # -- two runs of our own ------------------------------------------------------------------------------------------

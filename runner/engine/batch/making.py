@@ -147,10 +147,11 @@ class Maker:
             return True
         if self._over_budget:
             return await self._budget_may_give_way()
+        open_ = await self._open()  # before the free rows: what leaves these now is found among those
         fresh = await c.read(c.store.fresh_rows, c.run.id, c.clock.now_us())
         if 0 < fresh == len(self._suspects.doubtful):
             return self._suspects.convict()  # no other row is left to be tried
-        if not self._p.waits or not await self._open():
+        if not self._p.waits or not open_:
             return fresh > 0 and self._p.waits
         await self._wait_for_others()
         return True
