@@ -127,7 +127,6 @@ def _sending(context: Context, store: Store, clock: SystemClock, heard: Saw | No
         on_progress=None,
         waits=False,
         fetches=False,
-        signals=False,
         saw=heard,
     )
 

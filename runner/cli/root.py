@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
@@ -79,15 +81,22 @@ EXAMPLES = (
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
+def _importing() -> Iterator[None]:
     """What an import makes stays: to look through it for garbage takes a tenth of a start, and time in every later
-    collection."""
+    collection. Nothing has been done yet, so Ctrl-C simply ends the process: raised in the middle of somebody's class
+    it would come out as an error of that class."""
+    obeyed = signal.getsignal(signal.SIGINT)
+    ends = obeyed is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if ends:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
+        if ends:
+            signal.signal(signal.SIGINT, obeyed)
 
 
 class Root(click.Group):
@@ -104,7 +113,7 @@ class Root(click.Group):
             return None
         module, _, attribute = entry.place.partition(":")
         if module not in sys.modules:
-            with _no_collections():
+            with _importing():
                 importlib.import_module(module)
         found: click.Command = getattr(sys.modules[module], attribute)
         return found

@@ -27,6 +27,7 @@ from runner.cli.messages import say
 from runner.cli.notices import tell_of_left
 from runner.cli.options import simulate_option
 from runner.domain.schedule import SILENT_S
+from runner.engine.interrupts import heard
 from runner.engine.ticking import Start, Ticked, tick
 from runner.store.store import Store
 
@@ -79,19 +80,20 @@ class _Scheduler:
         self._codes: list[int] = []
 
     async def serve(self) -> int:
-        await self._look_until_left(self._obey_signals)
+        with heard(self._leave):
+            await self._look_until_left(self._beat)
         return 128 + (self._signal or 0)
 
     async def beside(self, leaving: Leaving) -> None:
         async def heed() -> None:
             self._leave(await leaving())
 
-        await self._look_until_left(heed)
+        await self._look_until_left(self._beat, heed)
 
-    async def _look_until_left(self, heed: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _look_until_left(self, *helpers: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Until a signal comes and the children, to which it is passed on, have ended."""
         async with anyio.create_task_group() as tasks:
-            for helper in (heed, self._beat):
+            for helper in helpers:
                 tasks.start_soon(helper)
             async with anyio.create_task_group() as children:
                 while self._signal is None:
@@ -101,12 +103,12 @@ class _Scheduler:
             tasks.cancel_scope.cancel()
 
     async def once(self) -> int:
-        async with anyio.create_task_group() as tasks:
-            for helper in (self._obey_signals, self._beat):
-                tasks.start_soon(helper)
-            async with anyio.create_task_group() as children:
-                await self._look(children)
-            tasks.cancel_scope.cancel()
+        with heard(self._leave):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._beat)
+                async with anyio.create_task_group() as children:
+                    await self._look(children)
+                tasks.cancel_scope.cancel()
         if self._signal is not None:
             return 128 + self._signal
         return next((code for code in self._codes if code), 0)
@@ -166,11 +168,6 @@ class _Scheduler:
                 beat = partial(self._store.schedules.beat, schedule, fires, self._context.clock.now_us())
                 await to_thread.run_sync(beat)
             await anyio.sleep(BEAT_S)
-
-    async def _obey_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for number in signals:
-                self._leave(number)
 
     def _leave(self, number: int) -> None:
         self._signal = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -32,9 +33,11 @@ from runner.domain.seen import Saw
 from runner.domain.states import FINISHED_RUN
 from runner.engine.batch.events import Tell, silence
 from runner.engine.file_desk import CallsWithFiles, FileDesk
+from runner.engine.interrupts import Interrupts, heard
 from runner.engine.parts import Batching, Parts, RunEnd
 from runner.engine.run import work_on
 from runner.engine.written_files import fetch_written
+from runner.errors import Interrupted
 from runner.files.output_folders import OutputFolders
 from runner.settings import Settings
 from runner.store.store import Store
@@ -58,7 +61,6 @@ class Sending:
     retry: bool = False
     keys: bool = False  # whether + and - on the terminal change the pace
     waits: bool = True
-    signals: bool = True  # whether SIGINT and SIGTERM are this run's to obey
     only: frozenset[int] | None = None
     on_batch: Tell = silence
     saw: Saw | None = None
@@ -79,13 +81,27 @@ def send(launched: Launch, sending: Sending) -> RunEnd:
 
 async def _send(launched: Launch, sending: Sending) -> RunEnd:
     pace = Pace(launched.job.limits.concurrency)
-    async with parts_for(launched, sending, pace) as parts:
-        with single_keys(sys.stdin.fileno()) if sending.keys else nullcontext():
-            return await work_on(launched.run, parts)
+    interrupted: list[int] = []
+    with anyio.CancelScope() as scope:
+
+        def end_at_once(number: int) -> None:
+            interrupted.append(number)
+            scope.cancel()
+
+        interrupts = Interrupts(end_at_once)
+        with heard(interrupts.obey), single_keys(sys.stdin.fileno()) if sending.keys else nullcontext():
+            async with parts_for(launched, sending, pace, interrupts) as parts:
+                return await work_on(launched.run, parts)
+    name = signal.Signals(interrupted[0]).name
+    raise Interrupted(
+        f"stopped by {name} while nothing was under way; the same command goes on.", signal_number=interrupted[0]
+    )
 
 
 @asynccontextmanager
-async def parts_for(launched: Launch, sending: Sending, pace: Pace) -> AsyncIterator[Parts]:
+async def parts_for(
+    launched: Launch, sending: Sending, pace: Pace, signals: Interrupts | None = None
+) -> AsyncIterator[Parts]:
     """What a run is worked with, its connection open."""
     job = launched.run.job
     known = await known_limits(job, sending.settings, sending.prices, sending.clock)
@@ -119,7 +135,7 @@ async def parts_for(launched: Launch, sending: Sending, pace: Pace) -> AsyncIter
             pace=pace,
             only=sending.only,
             beside=(partial(obey_keys, sys.stdin.fileno(), pace),) if sending.keys else (),
-            signals=sending.signals,
+            signals=signals,
             saw=sending.saw,
         )
         await _tidy(launched.job, desk, Files(client), sending, launched.run.id)

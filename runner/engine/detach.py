@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 
 import anyio
@@ -13,6 +12,7 @@ from runner.domain.job import Job
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN
 from runner.engine.ingest import Ingest
+from runner.engine.interrupts import heard
 from runner.engine.stop import Stop
 from runner.files.check import InputReport
 from runner.files.render import Renderer
@@ -34,16 +34,21 @@ async def stage_for_others(
 
     Raises RunLocked, InputChanged, InputInvalid. The same again goes on after the last commit.
     """
+    stop = Stop()
+    with heard(stop.by_signal):
+        return await _staged(
+            run, store, Ingest(store, run, source, renderer, report, anyio.CapacityLimiter(1)), job, clock, stop
+        )
+
+
+async def _staged(run: Run, store: Store, ingest: Ingest, job: Job, clock: Clock, stop: Stop) -> bool:
     hold = await to_thread.run_sync(store.hold, run, clock.now_us)
     try:
         run = await to_thread.run_sync(store.run_by_id, run.id)
         if run.state not in FINISHED_RUN:
             run = await to_thread.run_sync(store.resume_run, run, job)
-        stop = Stop()
-        ingest = Ingest(store, run, source, renderer, report, anyio.CapacityLimiter(1))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_beat, hold, run, clock.now_us)
-            tasks.start_soon(_obey, stop)
             await ingest.serve(stop)
             tasks.cancel_scope.cancel()
         return ingest.done
@@ -57,10 +62,3 @@ async def _beat(hold: Hold, run: Run, now_us: Callable[[], int]) -> None:
         await anyio.sleep(HEARTBEAT_S)
         if not await to_thread.run_sync(hold.extend, now_us()):
             raise taken_over(run)
-
-
-async def _obey(stop: Stop) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            stop.by_signal(number)
-            return

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -25,6 +24,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from runner.clock import SystemClock
 from runner.domain.run import Run
 from runner.domain.states import PauseReason, RunState
+from runner.engine.interrupts import heard
 from runner.engine.member import Member
 from runner.engine.parts import GRACE_S, Parts, RunEnd
 from runner.engine.queue import Queue
@@ -131,19 +131,20 @@ class FleetMember:
 
     async def serve(self) -> int:
         """Work until a signal; which one that was. Raises StoreFault when the database is away for too long."""
-        await to_thread.run_sync(self._store.fleet.register, self._parts.worker)
-        watched = threading.Thread(target=self._watch, daemon=True)
-        watched.start()
-        try:
-            await self._serve()
-        except* RunnerError as group:
-            raise first_of(group) from None
-        await to_thread.run_sync(self._store.fleet.leave, self._name)
+        with heard(self._obey):
+            await to_thread.run_sync(self._store.fleet.register, self._parts.worker)
+            watched = threading.Thread(target=self._watch, daemon=True)
+            watched.start()
+            try:
+                await self._serve()
+            except* RunnerError as group:
+                raise first_of(group) from None
+            await to_thread.run_sync(self._store.fleet.leave, self._name)
         return self._signal
 
     async def _serve(self) -> None:
         async with self._queue.opened(), anyio.create_task_group() as helpers:
-            for helper in (self._beat, self._sweep, self._supply, self._keep_time, self._obey, *self._parts.beside):
+            for helper in (self._beat, self._sweep, self._supply, self._keep_time, *self._parts.beside):
                 helpers.start_soon(helper)
             async with anyio.create_task_group() as work:
                 self._work = work
@@ -291,14 +292,12 @@ class FleetMember:
             self._clock.offset_us += offset_us
             await anyio.sleep(CLOCK_S)
 
-    async def _obey(self) -> None:
+    def _obey(self, number: int) -> None:
         """The first signal lets calls in flight end; the second ends at once."""
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for number in signals:
-                if self._leaving.is_set():
-                    os._exit(128 + number)
-                self._signal = number
-                self._leaving.set()
+        if self._leaving.is_set():
+            os._exit(128 + number)
+        self._signal = number
+        self._leaving.set()
 
     def _watch(self) -> None:
         """A process that hangs, on a half-open connection for instance, must not look alive: whoever supervises it

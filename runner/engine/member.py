@@ -20,7 +20,7 @@ from runner.engine.ending import ended_run
 from runner.engine.feeder import Feeder
 from runner.engine.parts import Parts, RunEnd
 from runner.engine.run import Engine
-from runner.engine.stop import Pause
+from runner.engine.stop import Pause, Stop
 from runner.errors import RunnerError, StoreFault, UsageInvalid, first_of
 from runner.store.claims import ClaimedChunk
 from runner.store.group import Fence
@@ -60,7 +60,7 @@ class Member(Engine):
     a while or the run is to stop."""
 
     def __init__(self, run: Run, parts: Parts, worker: str) -> None:
-        super().__init__(run, parts, _NoHold(), parts.store.tally(run.id))
+        super().__init__(run, parts, _NoHold(), parts.store.tally(run.id), Stop())
         self._worker = worker
         self._offered: list[_Offer] = []
         self._mine: dict[Fence, _Offer] = {}

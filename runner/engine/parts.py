@@ -18,6 +18,7 @@ from runner.domain.seen import Saw
 from runner.domain.submission import Timing
 from runner.engine.batch.events import Tell, silence
 from runner.engine.file_desk import FileDesk
+from runner.engine.interrupts import Interrupts
 from runner.engine.live import Service
 from runner.engine.stop import Pause
 from runner.files.check import InputReport
@@ -63,7 +64,8 @@ class Parts:
     `job` brings what may change on resume; `retry` opens a new round of a finished run's failed rows. `known` are
     limits by model class, of a tier or from the Admin API; `own_from` says where a limit of the run's own was set, by
     name; `saw` hears of each call that has ended; `pace` is given by whoever wants to change it meanwhile, which what
-    runs `beside` the work may do. With `only` these rows are asked live, whatever the mode, and the run pauses.
+    runs `beside` the work may do. With `only` these rows are asked live, whatever the mode, and the run pauses. Where
+    `signals` are given they are this run's to obey.
     """
 
     store: Store
@@ -84,4 +86,4 @@ class Parts:
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
     only: frozenset[int] | None = None
     grace_s: float = GRACE_S
-    signals: bool = True
+    signals: Interrupts | None = None

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -66,13 +65,19 @@ async def work_on(run: Run, parts: Parts) -> RunEnd:
 
     Whatever ends it, what was paid for is stored and the same command goes on.
     """
+    stop = Stop()
+    with parts.signals.obeyed_by(stop.by_signal) if parts.signals else nullcontext():
+        return await _held(run, parts, stop)
+
+
+async def _held(run: Run, parts: Parts, stop: Stop) -> RunEnd:
     hold = await to_thread.run_sync(parts.store.hold, run, parts.clock.now_us)
     try:
         run = await to_thread.run_sync(_taken_up, run, parts)
         if run.state in FINISHED_RUN:  # another process finished it while we waited for the hold
             return RunEnd(run=run, tally=await to_thread.run_sync(parts.store.tally, run.id), pause=None)
         log.info("run_started", extra={"run": run.label, "job": run.job.name, "mode": run.job.mode})
-        engine = Engine(run, parts, hold, await to_thread.run_sync(parts.store.tally, run.id))
+        engine = Engine(run, parts, hold, await to_thread.run_sync(parts.store.tally, run.id), stop)
         error: RunnerError | None = None
         try:
             await engine.serve()
@@ -112,13 +117,13 @@ def _taken_up(run: Run, parts: Parts) -> Run:
 class Engine:
     """The tasks of one run and what they share."""
 
-    def __init__(self, run: Run, parts: Parts, hold: Hold, before: Tally) -> None:
+    def __init__(self, run: Run, parts: Parts, hold: Hold, before: Tally, stop: Stop) -> None:
         limits = run.job.limits
         clock = parts.clock
         self._run = run
         self._parts = parts
         self._hold = hold
-        self._stop = Stop()
+        self._stop = stop
         self._input_error: JobInvalid | None = None
         self._writes = anyio.CapacityLimiter(1)
         self._writer = Writer(parts.store, run.id, self._writes, clock)
@@ -244,9 +249,8 @@ class Engine:
             for helper in (*own, *self._parts.beside):
                 helpers.start_soon(helper)
             async with self._workers() as workers:
-                if self._parts.signals:
-                    helpers.start_soon(self._obey_signals, workers.cancel_scope)
                 helpers.start_soon(self._let_end, workers.cancel_scope)
+                helpers.start_soon(self._end_at_once, workers.cancel_scope)
                 if self._run.state is not RunState.CANCELING:
                     workers.start_soon(self._read_input)
                 workers.start_soon(self._work)
@@ -432,15 +436,6 @@ class Engine:
 
     # --- stopping
 
-    async def _obey_signals(self, workers: anyio.CancelScope) -> None:
-        """The first signal lets calls in flight end; the second ends at once."""
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for number in signals:
-                if self._stop.pause is not None and self._stop.pause.signal_number is not None:
-                    workers.cancel()
-                    return
-                self._stop.by_signal(number)
-
     async def _let_end(self, workers: anyio.CancelScope) -> None:
         """After the run was asked to stop: wait for what is in flight, but not longer than the grace."""
         await self._stop.asked.wait()
@@ -449,6 +444,10 @@ class Engine:
                 await anyio.sleep(0.02)
             if self._stop.canceled and self._lane is not None:
                 await self._lane.cancel_open()
+        workers.cancel()
+
+    async def _end_at_once(self, workers: anyio.CancelScope) -> None:
+        await self._stop.hurried.wait()
         workers.cancel()
 
     def _in_flight(self) -> bool:
@@ -518,4 +517,5 @@ class Engine:
         ended = ended_run(run, self._stop, error, store, self._parts.clock, self._parts.prices)
         if error is not None:
             raise error
-        return RunEnd(run=ended, tally=store.tally(run.id), pause=self._stop.pause)
+        pause = None if ended.state in FINISHED_RUN else self._stop.pause  # a signal may have come too late for it
+        return RunEnd(run=ended, tally=store.tally(run.id), pause=pause)

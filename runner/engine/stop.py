@@ -21,10 +21,15 @@ class Pause:
 
 
 class Stop:
-    """The first reason given stands; `asked` is set from then on: nothing new is sent, what is in flight may end."""
+    """The first reason given stands; `asked` is set from then on: nothing new is sent, what is in flight may end.
+
+    `hurried` is set when a second signal says that not even that is waited for.
+    """
 
     def __init__(self) -> None:
         self.asked = anyio.Event()
+        self.hurried = anyio.Event()
+        self._signaled = False
         self.pause: Pause | None = None
         self.canceled = False
 
@@ -32,6 +37,10 @@ class Stop:
         self._set(Pause(reason=reason, message=message))
 
     def by_signal(self, number: int) -> None:
+        if self._signaled:
+            self.hurried.set()
+            return
+        self._signaled = True
         name = signal.Signals(number).name
         self._set(Pause(reason=PauseReason.REQUESTED, message=f"stopped by {name}", signal_number=number))
 

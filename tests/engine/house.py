@@ -104,7 +104,6 @@ class House:
             "renderer": Renderer(run.job),
             "prices": shipped_prices(),
             "clock": self.clock,
-            "signals": False,
         }
         return Parts(**(told | more))
 

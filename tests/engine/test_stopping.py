@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+
 import anyio
 import pytest
 
 from runner.domain.outcome import Outcome
 from runner.domain.request import MessagesRequest
 from runner.domain.states import PauseReason
+from runner.engine.interrupts import Interrupts
 from runner.errors import StoreFault
+from runner.store.store import Store
 from tests.engine.house import Books, House, Scripted, answered, prompts, served
 
 pytestmark = pytest.mark.anyio
@@ -48,6 +52,30 @@ async def test_a_drain_ends_what_is_in_flight_and_stores_it(house: House) -> Non
     end = await house.work(run, service)
     assert end.run.state == "done"
     assert service.sent == 300, "nothing is asked twice"
+
+
+@pytest.mark.parametrize("step", ["hold", "release_running", "tally"])
+async def test_a_signal_before_the_first_call_is_not_lost(
+    house: House, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """While the run is taken up, and nobody works on it yet."""
+    run = house.new_run(prompts(10))
+    interrupts = Interrupts(pytest.fail)
+    step_of_store = getattr(Store, step)
+
+    def signaled(*arguments: object) -> object:
+        interrupts.obey(signal.SIGTERM)
+        return step_of_store(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, step, signaled)
+        end = await house.work(run, Slow(house, run.id, ask_at=1), signals=interrupts, grace_s=0.1)
+    assert end.pause is not None
+    assert end.pause.signal_number == signal.SIGTERM
+    assert end.tally.done == 0
+    service = Slow(house, run.id, ask_at=0)
+    assert (await house.work(run, service)).run.state == "done"
+    assert service.sent == 10
 
 
 @pytest.mark.usefixtures("quick_looks")

@@ -9,9 +9,10 @@ import time
 import pytest
 
 from runner.engine.parts import GRACE_S
+from runner.failpoints import Failpoint
 from runner.simulator import Fault
 from tests.faults.conftest import Cases
-from tests.faults.harness import Case, Ended, mixed_rows, plain_rows, seed_of
+from tests.faults.harness import Case, Ended, mixed_rows, plain_rows, seed_of, wait_until_stopped
 from tests.faults.promises import check_promises
 
 ROWS = 60
@@ -61,6 +62,21 @@ def test_a_second_signal_ends_at_once_and_books_what_it_left_as_unknown(cases: C
     case.finish()
     checked = check_promises(case, lost_calls=case.slots)
     assert checked.unknown == case.slots
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(("point", "ends"), [(Failpoint.STAGE_BEFORE, False), (Failpoint.RUN_STATE_BEFORE, True)])
+def test_a_signal_before_the_first_call_stops_the_run_and_one_after_the_last_is_too_late(
+    cases: Cases, point: Failpoint, ends: bool, number: signal.Signals
+) -> None:
+    case = cases("sqlite", plain_rows(8))
+    with case.started(RUNNER_FAILPOINTS=f"{point}=stop@1") as process:
+        wait_until_stopped(process)
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
+        assert case.end_of(process, AT_ONCE_S).code == (0 if ends else 128 + number)
+    case.finish()
+    check_promises(case, lost_calls=0)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
