@@ -38,7 +38,7 @@ class Size:
         )
 
 
-SMALL = Size(slots=32, rows=400, cap_usd=Fraction(12, 100), kills=6, longest_s=90)
+SMALL = Size(slots=32, rows=400, cap_usd=Fraction(12, 100), kills=4, longest_s=90)
 # A kill leaves up to 256 calls of unknown end, which stay reserved at three times what they cost.
 LARGE = Size(slots=256, rows=4_000, cap_usd=Fraction(1), kills=4, longest_s=240)
 
@@ -54,8 +54,14 @@ def rows(worker: int, number_of: int) -> list[str]:
 
 
 @pytest.mark.timeout(180)
-def test_three_processes_with_kills_never_pass_the_cap_of_a_day(tmp_path: Path, store_url: str) -> None:
-    shared(tmp_path, store_url, SMALL)
+def test_three_processes_with_kills_never_pass_the_cap_of_a_day(tmp_path: Path, pg_url: str) -> None:
+    shared(tmp_path, pg_url, SMALL)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(180)
+def test_three_processes_of_one_file_with_kills_never_pass_the_cap_of_a_day(tmp_path: Path) -> None:
+    shared(tmp_path, f"sqlite:///{tmp_path / 'runner.db'}", SMALL)
 
 
 @pytest.mark.exhaustive

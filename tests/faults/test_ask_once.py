@@ -32,14 +32,13 @@ def alike(rows: int, bodies: int) -> list[Row]:
     return [Row(line=json.dumps(one).encode()) for one in told]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.parametrize(
-    ("batch", "point"),
+    ("kind", "batch", "point"),
     [
-        (False, Failpoint.GROUP_BEFORE),
-        (False, Failpoint.GROUP_AFTER),
-        (True, Failpoint.BATCH_INTENT_AFTER),
-        (True, Failpoint.BATCH_INGEST_AFTER),
+        ("sqlite", False, Failpoint.GROUP_BEFORE),
+        ("postgresql", False, Failpoint.GROUP_AFTER),
+        ("postgresql", True, Failpoint.BATCH_INTENT_AFTER),
+        ("sqlite", True, Failpoint.BATCH_INGEST_AFTER),
     ],
 )
 def test_a_kill_in_the_middle_pays_for_no_answer_twice(

@@ -209,8 +209,7 @@ def wait_until_taken_over(case: Case, process: subprocess.Popen[bytes]) -> None:
     wait_until(holds, "the newcomer to take the run over")
 
 
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("beds", [BEDS[:3], BEDS[3:6], BEDS[6:]])
+@pytest.mark.parametrize(("beds", "late"), [(BEDS[0::2], False), (BEDS[1::2], True)])
 def test_on_postgresql_a_sleeper_leaves_a_run_alone_that_was_taken_over(
     cases: Cases, beds: list[tuple[Failpoint, int, bool]], late: bool
 ) -> None:
