@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import anyio
 from anyio import to_thread
 
@@ -11,13 +9,13 @@ from runner.clock import Clock
 from runner.domain.job import Job
 from runner.domain.run import Run
 from runner.domain.states import FINISHED_RUN
+from runner.engine.holding import beat
 from runner.engine.ingest import Ingest
 from runner.engine.interrupts import heard
 from runner.engine.stop import Stop
 from runner.files.check import InputReport
 from runner.files.render import Renderer
 from runner.files.source import Input
-from runner.store.holder import HEARTBEAT_S, Hold, taken_over
 from runner.store.store import Store
 
 
@@ -36,29 +34,17 @@ async def stage_for_others(
     """
     stop = Stop()
     with heard(stop.by_signal):
-        return await _staged(
-            run, store, Ingest(store, run, source, renderer, report, anyio.CapacityLimiter(1)), job, clock, stop
-        )
-
-
-async def _staged(run: Run, store: Store, ingest: Ingest, job: Job, clock: Clock, stop: Stop) -> bool:
-    hold = await to_thread.run_sync(store.hold, run, clock.now_us)
-    try:
-        run = await to_thread.run_sync(store.run_by_id, run.id)
-        if run.state not in FINISHED_RUN:
-            run = await to_thread.run_sync(store.resume_run, run, job)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_beat, hold, run, clock.now_us)
-            await ingest.serve(stop)
-            tasks.cancel_scope.cancel()
-        return ingest.done
-    finally:
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(hold.release)
-
-
-async def _beat(hold: Hold, run: Run, now_us: Callable[[], int]) -> None:
-    while True:
-        await anyio.sleep(HEARTBEAT_S)
-        if not await to_thread.run_sync(hold.extend, now_us()):
-            raise taken_over(run)
+        hold = await to_thread.run_sync(store.hold, run, clock.now_us)
+        try:
+            run = await to_thread.run_sync(store.run_by_id, run.id)
+            if run.state not in FINISHED_RUN:
+                run = await to_thread.run_sync(store.resume_run, run, job)
+            ingest = Ingest(store, run, source, renderer, report, anyio.CapacityLimiter(1))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(beat, hold, run, clock)
+                await ingest.serve(stop)
+                tasks.cancel_scope.cancel()
+            return ingest.done
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(hold.release)

@@ -109,7 +109,12 @@ def commit_group(connection: Connection, payer: Payer, operations: Sequence[Oper
         sent = taken_out.get(_call(op))
         return day_of(op.at_us if sent is None else sent.at_us)
 
-    changes = settle(connection, run, settled, fences, day_of_send)
+    # A send leaves in the transaction that books it: what was still there is not in the books. That of a later try is
+    # what a replay finds.
+    unbooked = [
+        op for op in settled if (sent := taken_out.get(_call(op))) and (sent.try_, sent.turn) == (op.try_, op.turn)
+    ]
+    changes = settle(connection, run, settled, fences, day_of_send, unbooked)
     for send in taken_out.values():
         changes.commit(day_of(send.at_us), -(send.worst_pico or 0))
     sends = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences.sending)]
@@ -156,9 +161,10 @@ def settle(
     settled: Sequence[Settlement],
     fences: Fences,
     day_of_call: Callable[[Settlement], str],
+    unbooked: Sequence[Settlement] = (),
 ) -> Changes:
     """Store what these calls gave, as far as it is not there yet; what that changes in the budgets of the days on
-    which they were sent."""
+    which they were sent. Of those `unbooked` it is known that they are not in the books."""
     if not settled:
         return Changes()
     dialect = connection.dialect.name
@@ -167,7 +173,7 @@ def settle(
     holding = [op for op in settled if _holds(op.fence, fences.settling)]
     _insert_attempts(connection, dialect, run, holding)
     _insert_turns(connection, dialect, run, holding)
-    return _book(connection, run, settled, taken, day_of_call)
+    return _book(connection, run, settled, taken, day_of_call, {_key(run, op) for op in unbooked})
 
 
 def _written(connection: Connection, run: int, operations: Sequence[Operation]) -> dict[tuple[int, int], Any]:
@@ -319,6 +325,7 @@ def _book(
     settled: Sequence[Settlement],
     taken: Mapping[int, Settlement],
     day_of_call: Callable[[Settlement], str],
+    absent: Collection[str],
 ) -> Changes:
     """Put these calls in the books, each once. A paid answer that did not become the result was paid for twice."""
     calls: dict[str, Settlement] = {}
@@ -328,12 +335,11 @@ def _book(
             gave = op.result is not None and taken.get(op.idx) is op
             beaten = op.result is not None and not gave and op.booking.kind is BookingKind.SPEND
             booking = replace(op.booking, kind=BookingKind.DUPLICATE) if beaten else op.booking
-            key = ledger.key_of(run, op.idx, op.fence.epoch, op.try_, op.turn)
-            line = ledger.line(run, op.idx, key, booking, op.at_us, rows=int(gave))
+            line = ledger.line(run, op.idx, _key(run, op), booking, op.at_us, rows=int(gave))
             calls[line.told["key"]] = op
             lines.append(line)
     changes = Changes()
-    for told in ledger.book(connection, lines):
+    for told in ledger.book(connection, lines, absent):
         day = day_of_call(calls[told["key"]])
         if told["cost_pico"] is None:
             changes.commit(day, told["bound_pico"] or 0)
@@ -363,6 +369,10 @@ def _admit(connection: Connection, payer: Payer, sends: Sequence[SendIntent], ch
     bulk.insert_sends(connection, (_send_row(payer.run, op) for op in admitted))
     budgets.close_account(connection, account)
     return refused
+
+
+def _key(run: int, op: Settlement) -> str:
+    return ledger.key_of(run, op.idx, op.fence.epoch, op.try_, op.turn)
 
 
 def _call(op: Operation) -> tuple[int, int]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -64,13 +64,12 @@ def key_of(run: int, idx: int, epoch: int, try_: int, turn: int) -> str:
     return f"{run}.{idx}.{epoch}.{try_}.{turn}"
 
 
-def book(connection: Connection, lines: Sequence[Line]) -> list[dict[str, Any]]:
+def book(connection: Connection, lines: Sequence[Line], absent: Collection[str] = ()) -> list[dict[str, Any]]:
     """Append those lines that are not there yet, and only those are returned. Whoever calls sees to it that nobody
-    else books the same calls meanwhile."""
+    else books the same calls meanwhile, and may say of some keys that they are `absent`."""
     by_key = {one.told["key"]: one for one in lines}
-    if not by_key:
-        return []
-    known = set(connection.scalars(ledger_queries.bookings_among(), {"keys": list(by_key)}))
+    perhaps = [key for key in by_key if key not in absent]
+    known = _known(connection, perhaps) if perhaps else frozenset()
     new = [one for key, one in by_key.items() if key not in known]
     if not new:
         return []
@@ -78,6 +77,10 @@ def book(connection: Connection, lines: Sequence[Line]) -> list[dict[str, Any]]:
     bulk.insert_ledger(connection, fresh)
     _add_up(connection, [_sums(one.told, one.usage) for one in new])
     return fresh
+
+
+def _known(connection: Connection, keys: list[str]) -> frozenset[str]:
+    return frozenset(connection.scalars(ledger_queries.bookings_among(), {"keys": keys}))
 
 
 def _sums(told: Mapping[str, Any], usage: Usage) -> dict[str, Any]:

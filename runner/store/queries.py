@@ -352,7 +352,8 @@ def fences_of() -> Select[Any]:
 
 @cache
 def sends_of() -> Select[Any]:
-    return select(sends.c.idx, sends.c.epoch, sends.c.worst_pico, sends.c.at_us).where(
+    call = (sends.c.idx, sends.c.epoch, sends.c["try"].label("try_"), sends.c.turn)
+    return select(*call, sends.c.worst_pico, sends.c.at_us).where(
         sends.c.run == bindparam("of_run"), among(sends.c.idx, "idxs")
     )
 
