@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 
 import anyio
 import httpx
+from msgspec.structs import replace
 
 from runner.api.batch_wire import batch_of_body
 from runner.api.client import Client

@@ -6,12 +6,12 @@ Every address is made from the configured origin and the batch's id: `results_ur
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import httpx
 import msgspec
+from msgspec import Struct
 
 from runner.api.batch_create import PATH, Create, MaySend, no_batch
 from runner.api.batch_wire import batch_of_body, is_batch_id, page_of_body
@@ -31,8 +31,7 @@ RESULTS_LIMIT_S = 7200.0
 JSON_LINES = {"accept": "application/binary"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
+class Page(Struct, frozen=True, kw_only=True):
     """A page of the list, newest first, and who answered. `next_after` is None at the end of the list."""
 
     batches: tuple[BatchStatus, ...]
@@ -40,8 +39,7 @@ class Page:
     origin: Origin
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResultsSpool:
+class ResultsSpool(Struct, frozen=True, kw_only=True):
     """A whole download on the disk. Without `ends_with_newline` it may be cut, where the server gave no length."""
 
     path: Path

@@ -10,12 +10,14 @@ import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 import httpx
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.api.credentials import Credential, check_base_url
 from runner.api.headers import check_custom_headers, request_headers
@@ -53,8 +55,7 @@ class Connection:
         object.__setattr__(self, "headers", check_custom_headers(self.headers))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """A good reply to a small call, read whole. Header names in lower case."""
 
     status: int

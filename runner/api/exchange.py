@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import h11
 import httpx
+from msgspec import Struct
 
 from runner.api.channel import Channel
 from runner.failpoints import Failpoint, failpoint
@@ -25,8 +25,7 @@ BROKEN = (ssl.SSLError, OSError)
 Limits = Mapping[str, float | None]  # httpx's: seconds for connect, read, write, pool
 
 
-@dataclass(slots=True)
-class Journey:
+class Journey(Struct):
     """How far a call got, in the request's extension `journey`. `sent` stays None where a transport cannot tell."""
 
     billable: bool

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import quote
 
 import anyio
 import httpx
+from msgspec import Struct
 
 from runner.api.client import Client, Reply, not_understood
 from runner.api.exchange import Journey
@@ -32,8 +32,7 @@ _SAFE = re.compile(r"[^A-Za-z0-9._ -]")
 MOST_NAME = 150
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileInfo:
+class FileInfo(Struct, frozen=True, kw_only=True):
     """A file as the service tells of it. Times as RFC 3339 texts."""
 
     id: str
@@ -45,8 +44,7 @@ class FileInfo:
     expires_at: str | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Uploaded:
+class Uploaded(Struct, frozen=True, kw_only=True):
     """A new file, and in whose workspace it is."""
 
     file: FileInfo

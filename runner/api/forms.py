@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec import Struct
 
 PIECE_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FormFile:
+class FormFile(Struct, frozen=True, kw_only=True):
     """A file of a form: on the disk at `path` with `size` bytes, or in memory as `content`."""
 
     name: str

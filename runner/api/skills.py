@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from runner.api.client import Client, Reply, not_understood
 from runner.api.files import posted
@@ -17,8 +18,7 @@ PATH = "/v1/skills"
 PAGE = 1_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SkillInfo:
+class SkillInfo(Struct, frozen=True, kw_only=True):
     """A skill as the service tells of it. `source` is custom, anthropic, anthropic_example or plugin."""
 
     id: str
@@ -29,8 +29,7 @@ class SkillInfo:
     updated_at: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VersionInfo:
+class VersionInfo(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     description: str

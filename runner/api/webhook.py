@@ -13,11 +13,11 @@ import ipaddress
 import json
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from msgspec import Struct
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from runner.errors import RunnerError
@@ -40,8 +40,7 @@ class _Passing(Exception):
     """Worth another try."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Webhook:
+class Webhook(Struct, frozen=True, kw_only=True):
     """Where to, with which secret to sign, and whether private addresses are allowed."""
 
     url: str

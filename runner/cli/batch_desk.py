@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio
+from msgspec import Struct
 
 from runner.api.batches import Batches
 from runner.api.client import Client
@@ -53,8 +53,7 @@ MANY = 100_000
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FoundBatch:
+class FoundBatch(Struct, frozen=True, kw_only=True):
     """A submission that somebody has named, its run, and the open store of both."""
 
     store: Store
@@ -121,8 +120,7 @@ def _rows(store: Store, submissions: list[Submission]) -> list[BatchRow]:
 # --- deciding
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adopted:
+class Adopted(Struct, frozen=True, kw_only=True):
     """What adopting has come to: `claimed`, or `provisional` while the batch is in progress."""
 
     word: str
@@ -267,8 +265,7 @@ def let_go(context: Context, found: FoundBatch) -> None:
 # --- sweeping
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweptRun:
+class SweptRun(Struct, frozen=True, kw_only=True):
     """`known` duplicates were in the books before; `collect` names the runs whose batches were found again."""
 
     run: Run

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 import click
+from msgspec.structs import replace
 
 from runner.cli.caps import pico_of
 from runner.cli.context import Context

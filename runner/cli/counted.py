@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import anyio
 import msgspec
+from msgspec import Struct
 
 from runner.api.client import Client
 from runner.api.refusals import error_of
@@ -50,8 +50,7 @@ PASSING = frozenset(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counted:
+class Counted(Struct, frozen=True, kw_only=True):
     """Of so many rows together: input tokens by the service's count, and their bytes."""
 
     rows: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from runner.cli.command import command
 from runner.cli.context import Context
@@ -29,8 +29,7 @@ MARKS = {"ok": "ok", "note": "--", "warning": "!!", "broken": "XX"}
 COLORS = {"ok": "green", "note": None, "warning": "yellow", "broken": "red"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """One part of the examination."""
 
     name: str

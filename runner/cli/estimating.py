@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 import anyio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.cli.context import Context
 from runner.cli.counted import counted_each
@@ -38,8 +39,7 @@ PAST_BATCHES = 50
 SLOW = 0.9
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimated:
+class Estimated(Struct, frozen=True, kw_only=True):
     """The rows that were drawn, and what they say of all."""
 
     rows: list[DrawnRow]
@@ -49,8 +49,7 @@ class Estimated:
     not_counted: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Desk:
+class Desk(Struct, frozen=True, kw_only=True):
     """What estimates are made from: the job as settings settle it, its checked input, the store if there is one."""
 
     context: Context

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from contextlib import ExitStack
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from runner.cli.context import Context
 from runner.cli.fleet import attached

@@ -7,7 +7,9 @@ the project's file, the user's file. Of `anthropic-beta` nothing is taken away: 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.api.headers import BETA, check_custom_headers
 from runner.domain.betas import warnings
@@ -21,8 +23,7 @@ RULE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Overruled:
+class Overruled(Struct, frozen=True, kw_only=True):
     """A header that two places give different values."""
 
     name: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.run import Run
 from runner.store.holder import Holder
@@ -16,8 +17,7 @@ from runner.store.lease import LEASE_US
 from runner.store.store import Store
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """A process that holds a run. `beat_us` is its last heartbeat, where there are such."""
 
     holder: Holder

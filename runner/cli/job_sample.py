@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from runner.domain.betas import warnings
 from runner.domain.job import DEFAULT_MAX_TOKENS, Job, Mode

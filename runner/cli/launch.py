@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.api.credentials import check_base_url
 from runner.cli.context import Context
@@ -43,8 +45,7 @@ from runner.store.store import Store
 ABOVE_THE_JOB = frozenset({FLAG, ENV, DOTENV})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Launch:
+class Launch(Struct, frozen=True, kw_only=True):
     """A run that is ready to be worked on, or found again with nothing left to send.
 
     `job` is the present one; the run keeps its own, but for what may change on resume.
@@ -201,8 +202,7 @@ def looked_at_input(context: Context, job: Job) -> Iterator[tuple[Job, Input]]:
 Agree = Callable[[Job, InputReport, Renderer], Job]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wish:
+class Wish(Struct, frozen=True, kw_only=True):
     """What the command line says beside the job."""
 
     key: str | None = None

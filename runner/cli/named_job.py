@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
 import click
+from msgspec import Struct, field
 
 from runner.cli.options import (
     allow_option,
@@ -41,8 +41,7 @@ _any_model_option = click.option(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class NamedJob:
+class NamedJob(Struct, frozen=True, kw_only=True):
     """What was typed. `overrides` are values by the dotted keys of a job file, None where a flag was not given."""
 
     job_file: str

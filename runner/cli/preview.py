@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from runner.api.credentials import Credential, check_base_url, find_credential
 from runner.api.headers import request_headers
@@ -46,8 +46,7 @@ NO_KEY = "(no key is set)"
 SECRET_PARTS = ("auth", "key", "token", "secret", "cookie", "password")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shown:
+class Shown(Struct, frozen=True, kw_only=True):
     """A row's request, and where the row stands in the input. `kept` is what a mark of ours has the cache keep."""
 
     line: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.domain.expected_usage import Caching
 from runner.domain.job import Job, WarmCache
@@ -23,8 +25,7 @@ LOOKED_AT_ROWS = 100
 MARK_BYTES = b'"cache_control"'
 
 
-@dataclass(frozen=True, kw_only=True)
-class DrawnRow:
+class DrawnRow(Struct, frozen=True, kw_only=True):
     """A row, the line that it was read from, and its request."""
 
     payload: bytes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import click
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.cli.command import command
 from runner.cli.confirm import Agreement
@@ -133,8 +134,7 @@ def run(
     return asked_for(context, job, asked)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """What a command line wishes beside the job."""
 
     key: str | None = None

@@ -146,7 +146,7 @@ def _spec(of_job: ScheduleSpec | None, timing: Mapping[str, Any], job_file: str)
             f"{job_file} does not say when it is to run.",
             hints=('--cron "30 2 * * *", or in the job: schedule: { cron: "30 2 * * *" }',),
         )
-    base = {} if of_job is None else {name: getattr(of_job, name) for name in ScheduleSpec.__slots__}
+    base = {} if of_job is None else {name: getattr(of_job, name) for name in ScheduleSpec.__struct_fields__}
     told = {**base, **given}
     told |= {"overlap": Overlap(told.get("overlap", "skip")), "catch_up": CatchUp(told.get("catch_up", "latest"))}
     spec = ScheduleSpec(**told)

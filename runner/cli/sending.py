@@ -6,12 +6,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 
 from runner.api.batches import Batches
 from runner.api.client import Client, Connection
@@ -49,8 +49,7 @@ SIMULATED_JITTER_S = 0.1
 SHOWN_FAILURES = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sending:
+class Sending(Struct, frozen=True, kw_only=True):
     """What `send` needs beside the run."""
 
     settings: Settings

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
+from msgspec.structs import asdict
 
 from runner.api.client import Client
 from runner.api.skills import SkillInfo, Skills, VersionInfo

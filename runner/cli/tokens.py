@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from runner.cli.command import command
 from runner.cli.context import Context
@@ -76,8 +76,7 @@ def tokens(context: Context, named: NamedJob, sample: int) -> None:
         click.echo(line)
 
 
-@dataclass(slots=True)
-class LeftOut:
+class LeftOut(Struct):
     """Rows that make no request, and what is wrong with the first of them."""
 
     rows: int = 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import anyio
+from msgspec.structs import replace
 
 from runner.cli.batch_news import teller
 from runner.cli.caps import write_caps

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 MAX_FILE_BYTES = 500_000_000
 MAX_NAME_CHARS = 255
@@ -23,8 +24,7 @@ class UploadMode(StrEnum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attachment:
+class Attachment(Struct, frozen=True, kw_only=True):
     """A file on the disk as it was looked at. `mark` stands in the body until the file has an id at the service."""
 
     path: str

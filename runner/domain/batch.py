@@ -6,8 +6,9 @@ Knows nothing of submissions; whose a batch is, `submission.py` and `settling.py
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
@@ -24,8 +25,7 @@ POLL_SHARE_OF_AGE = 0.1
 LARGE_BATCH_ROWS = 50_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchStatus:
+class BatchStatus(Struct, frozen=True, kw_only=True):
     """One batch as a reply or a listing shows it. An unknown `status` is kept as it is and means "not ended yet".
 
     `created_us` is None where the API's time cannot be read; such a batch lies in every window.

@@ -6,8 +6,9 @@ Inside a batch the service shows no progress, so nothing here pretends that ther
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from runner.domain.batch import SECOND_US, BatchStatus
 from runner.domain.states import BatchState
@@ -54,8 +55,7 @@ class Sent(Protocol):
     def provisional(self) -> tuple[str, ...]: ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OpenBatch:
+class OpenBatch(Struct, frozen=True, kw_only=True):
     """A submission that rows ride in. `number` counts the run's submissions from 1; `provider_id` is None while the
     service's name for it is not known.
 
@@ -107,8 +107,7 @@ def open_batch(
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchProgress:
+class BatchProgress(Struct, frozen=True, kw_only=True):
     """The batches of a run. `ready` ones have ended and are still to be read; `to_redo` are rows of ended batches
     that go again. `first` are the open ones to look at first, `open` is how many there are.
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
+
+from msgspec import Struct
 
 from runner.domain.nearest import suggest
 
@@ -22,8 +23,7 @@ Fields = Mapping[str, Any]
 Test = Callable[[Fields, bool], bool]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """A feature, what in a request shows it, and the names that it needs.
 
     `instead` are names that serve as well; `in_batches` is None where nobody says. Only `required` names are added.
@@ -40,8 +40,7 @@ class Rule:
     in_batches: bool | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BetaFacts:
+class BetaFacts(Struct, frozen=True, kw_only=True):
     """The whole of `betas.json`. `graduated` and `obsolete` say, by name, which rule's feature a name once opened."""
 
     rules: tuple[Rule, ...]
@@ -58,16 +57,14 @@ class BetaFacts:
         return next((rule.feature for rule in self.rules if name in (*rule.betas, *rule.instead)), None)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Need:
+class Need(Struct, frozen=True, kw_only=True):
     """A name that was added, and the feature that needs it."""
 
     beta: str
     feature: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BetaWarning:
+class BetaWarning(Struct, frozen=True, kw_only=True):
     """Something about a name that a person may not have meant. `kind` is a word for machines."""
 
     kind: str

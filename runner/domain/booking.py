@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from msgspec import Struct
+
 from runner.domain.outcome import Usage
 from runner.domain.pricing import Price
-from runner.domain.value import hot_value
 
 DAY_US = 86_400 * 10**6
 
@@ -18,8 +19,7 @@ class BookingKind(StrEnum):
     CORRECTION = "correction"  # what a corrected table of prices makes of an earlier line
 
 
-@hot_value
-class Booking:
+class Booking(Struct, frozen=True, kw_only=True):
     """A line of the ledger for one call. `price` is None when it is not known exactly.
 
     `key` names the call where row, epoch, try and turn do not: a line of a batch is named by its custom id. `at_us`

@@ -8,11 +8,12 @@ back there, and what it cost is spent there. Money is whole pico-dollars.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from runner.domain.booking import day_number
 from runner.domain.money import dollars
@@ -67,8 +68,7 @@ def job_scope(job: str) -> str:
     return f"job:{job}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Payer:
+class Payer(Struct, frozen=True, kw_only=True):
     """Whose calls they are."""
 
     run: int
@@ -91,8 +91,7 @@ def _keys(run: int, job: str, day: str) -> tuple[BudgetKey, ...]:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Level:
+class Level(Struct, frozen=True, kw_only=True):
     """How one budget stands. `cap_pico` None: nothing limits it."""
 
     key: BudgetKey
@@ -107,16 +106,14 @@ class Level:
         return self.cap_pico - self.spent_pico - self.committed_pico
 
 
-@dataclass(slots=True)
-class BudgetChange:
+class BudgetChange(Struct):
     """What is spent now, and what more is held back for calls whose cost is not known."""
 
     spent_pico: int = 0
     committed_pico: int = 0
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(Struct):
     """What a transaction changes, by the day to which it belongs."""
 
     by_day: dict[str, BudgetChange] = field(default_factory=dict)

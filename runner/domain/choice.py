@@ -8,7 +8,8 @@ it runs short is taken back by cancelling them and finished live. Times are micr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.job import Mode
 from runner.domain.money import dollars
@@ -26,8 +27,7 @@ FAIR_TIME_S = HOUR_S
 UNMEASURED_ROWS_PER_MIN = 100.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True, kw_only=True):
     """LIVE or BATCH, never AUTO; `reason` is one sentence for people, without a full stop."""
 
     mode: Mode
@@ -76,8 +76,7 @@ def cancel_at_us(
     return latest_us if created_us is not None and at_us < created_us else at_us
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Time:
+class _Time(Struct, frozen=True, kw_only=True):
     allows: bool
     words: str
 

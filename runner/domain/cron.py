@@ -16,10 +16,11 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
 
 MINUTE_US = 60_000_000
 _DAY = timedelta(days=1)
@@ -42,8 +43,7 @@ _LAST_WEEKDAY = re.compile(r"(\w+)l", re.IGNORECASE)
 _LAST = -1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cron:
+class Cron(Struct, frozen=True, kw_only=True):
     """A parsed expression. `days` may hold -1, the last of the month; `nth` are (weekday, which), -1 for its last."""
 
     text: str

@@ -5,7 +5,8 @@ The one retry owner of the program: the HTTP client never repeats a call by itse
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.domain.betas import refusal
 from runner.domain.explanations import with_code
@@ -37,8 +38,7 @@ SCOPE_FAILURES = frozenset({FailureKind.OVERLOADED, FailureKind.UNREACHABLE})
 SHORTEST_WAIT_S = 0.05
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True, kw_only=True):
     """Bounds of trying again. Times in seconds.
 
     Ceilings: a minute is long enough for a broken request path, five for an overloaded service, and a
@@ -53,8 +53,7 @@ class RetryPolicy:
     retry_after_cap_s: float = 600.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RowHistory:
+class RowHistory(Struct, frozen=True, kw_only=True):
     """What the row has behind it. `counted` tries are those that used up an attempt, in this round."""
 
     counted: int = 0
@@ -62,16 +61,14 @@ class RowHistory:
     last_try_us: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScopeHistory:
+class ScopeHistory(Struct, frozen=True, kw_only=True):
     """How the scope (organisation and model class) has been doing. `setbacks` counts failures in a row."""
 
     setbacks: int = 0
     last_success_us: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True, kw_only=True):
     """The row has ended."""
 
     status: RowStatus
@@ -79,13 +76,11 @@ class Finish:
     error_message: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Continue:
+class Continue(Struct, frozen=True, kw_only=True):
     """A paid turn that the next call takes up again."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TryAgain:
+class TryAgain(Struct, frozen=True, kw_only=True):
     """The row goes again at `at_us`; `counted` says whether this try used up an attempt.
 
     `scope_until_us`, when set, holds back the whole scope until then.
@@ -96,8 +91,7 @@ class TryAgain:
     scope_until_us: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PauseRun:
+class PauseRun(Struct, frozen=True, kw_only=True):
     """Every row would meet the same end: the run pauses and this row waits."""
 
     reason: PauseReason

@@ -7,7 +7,8 @@ call is corrected once its usage is known, so what matters is that the errors ca
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.outcome import Usage
 
@@ -23,16 +24,14 @@ def input_tokens(usage: Usage) -> int:
     return usage.prompt_tokens - usage.cache_read
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EstimateError:
+class EstimateError(Struct, frozen=True, kw_only=True):
     """How far estimates were off, in shares of the actual tokens: all together, and call by call."""
 
     together: float
     each: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EstimatesTold:
+class EstimatesTold(Struct, frozen=True, kw_only=True):
     """What was learned from so many answers, and how far off the estimates were."""
 
     answers: int

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.domain.marking import BATCH_HIT_SHARE
 from runner.domain.outcome import Usage
@@ -23,8 +25,7 @@ class Part(NamedTuple):
     usage: Usage
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Caching:
+class Caching(Struct, frozen=True, kw_only=True):
     """Whether what rows share will be kept, `live` and in a `batch`. `ours`: the mark is placed by us, and where it
     is not, nothing is written either; else the job has placed marks of its own."""
 
@@ -75,4 +76,4 @@ def _without(usage: Usage, tokens: int) -> Usage:
         taken = min(tokens, getattr(usage, kind))
         left[kind] = getattr(usage, kind) - taken
         tokens -= taken
-    return replace(usage, **left)  # type: ignore[arg-type]
+    return replace(usage, **left)

@@ -7,8 +7,9 @@ two against each other.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from runner.domain.nearest import suggest
 
@@ -32,8 +33,7 @@ FATES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True, kw_only=True):
     """One word of the service. `status` is the HTTP status it comes with, None where it has none of its own."""
 
     code: str

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from statistics import NormalDist, fmean
 from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 CONFIDENCE = 0.90
 # With fewer answers nobody can say how much they differ.
@@ -30,8 +32,7 @@ class Point(NamedTuple):
     amount: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Total:
+class Total(Struct, frozen=True, kw_only=True):
     """A sum over all rows, and between what it lies with CONFIDENCE. Equal ends: it is known."""
 
     value: float
@@ -92,8 +93,7 @@ def _interval(value: float, error: float, freedom: int, skew: float) -> Total:
     return Total(value=value, low=value * math.exp(-t * share), high=value * math.exp((t + outward) * share))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forecast:
+class Forecast(Struct, frozen=True, kw_only=True):
     """What a run is to cost, as it was said before it began; kept with the run and told beside what it did cost.
 
     `pico` is the likely sum; `low_pico` and `high_pico` its 90% interval, None where nothing was measured and the sum

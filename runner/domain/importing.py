@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(kw_only=True, slots=True)
-class Imported:
+class Imported(Struct, kw_only=True):
     """`dropped` counts fields without a counterpart by their paths, `refused` rows by the reason."""
 
     rows: int = 0

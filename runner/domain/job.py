@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, TypeVar
+
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import fields, replace
 
 from runner.domain.budget import DEFAULT_WARN_SHARE, Reserve
 from runner.domain.decide import RetryPolicy
@@ -48,8 +50,7 @@ class OnBadRow(StrEnum):
     SKIP = "skip"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """How fast, how long and how wrong a run may go. Minutes-based limits as the API states them.
 
     `truncated_max_tokens`: in later rounds answers may be so long, and those that were cut off are asked again.
@@ -94,8 +95,7 @@ class DeleteAfter(StrEnum):
     INGEST = "ingest"  # as soon as its results are stored here
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchSpec:
+class BatchSpec(Struct, frozen=True, kw_only=True):
     """How batches are made and looked after.
 
     `max_requests` None: as many as the API takes, or the environment says. `max_bytes` is of a create's body.
@@ -114,8 +114,7 @@ class BatchSpec:
     warm_cache: WarmCache = WarmCache.AUTO
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AutoSpec:
+class AutoSpec(Struct, frozen=True, kw_only=True):
     """What decides between live and batch in auto mode: the number of rows, and when they have to be there.
 
     `finish_by` as it was written; `deadline.deadline_us` says which moment it means. None: no hurry.
@@ -125,8 +124,7 @@ class AutoSpec:
     finish_by: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BudgetSpec:
+class BudgetSpec(Struct, frozen=True, kw_only=True):
     """What the job says of money beside its run's cap. Caps are of all its runs together, by UTC days and months.
 
     From `warn_share` of any cap on a warning is said.
@@ -142,8 +140,7 @@ class BudgetSpec:
         return self.per_day_pico is not None or self.per_month_pico is not None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InputSpec:
+class InputSpec(Struct, frozen=True, kw_only=True):
     """Where rows come from, and which of them are asked.
 
     One of the doors: `path` (a file, a pattern, `-` for stdin, an address), `sql` on `database`, a Hugging Face
@@ -183,8 +180,7 @@ class InputSpec:
         return [name for name in ("path", "sql", "dataset", "run") if getattr(self, name) is not None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutputSpec:
+class OutputSpec(Struct, frozen=True, kw_only=True):
     """Where results go and what is in them.
 
     `path` is a file, `-` for stdout, an address, or holds `{n}` for parts of `part_rows` rows; or `sql` is done on
@@ -216,8 +212,7 @@ class Match(StrEnum):
     FIRST = "first"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True, kw_only=True):
     """One way to ask. What is None or empty is as in the job; `request` goes over the job's, key by key.
 
     `when`, with `match: first`, is an expression over the row; one that names `result` is looked at when an earlier
@@ -239,23 +234,20 @@ class FilesStay(StrEnum):
     RUN = "run"  # until it has ended
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FilesSpec:
+class FilesSpec(Struct, frozen=True, kw_only=True):
     """Files of rows: the largest that is sent, and when they are deleted at the service."""
 
     max_bytes: int | None = None
     delete_after: FilesStay = FilesStay.NEVER
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AnswerSpec:
+class AnswerSpec(Struct, frozen=True, kw_only=True):
     """What is done with answers that are to follow a schema: how often one that does not is asked for again."""
 
     reask: int = DEFAULT_REASKS
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """Everything a run needs to know but its rows, its key and its store.
 
     `request` is the Messages API body, names untouched; `prompt` and `system` are the short forms. The last group
@@ -337,12 +329,12 @@ class Job:
 
     def prompt_hash(self) -> str:
         """A hash of what is asked, without of what: hex, 64 characters."""
-        told = [self.prompt, self.system, self.request, [asdict(variant) for variant in self.variants], self.params]
+        told = [self.prompt, self.system, self.request, to_builtins(self.variants), self.params]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The snapshot that a run keeps."""
-        return json.dumps(asdict(self))
+        return json.dumps(to_builtins(self))
 
     @staticmethod
     def from_json(text: str) -> Job:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from statistics import fmean, stdev
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.domain.estimates import BYTES_PER_TOKEN, SHARE_OF_MAX_TOKENS
 from runner.domain.expected_usage import Caching, Part, expected, first_one, shared_size
@@ -30,8 +32,7 @@ MICRO = 1e6
 PROMPT_KINDS = ("input_tokens", "cache_write_5m", "cache_write_1h", "cache_read")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SampledRow:
+class SampledRow(Struct, frozen=True, kw_only=True):
     """A row of the sample. `length` is that of its input line; `counted` its prompt tokens by the service's count;
     `usage` and `latency_us` are those of its answer, if it has one. `head_share` is how much of its body all rows
     begin with that are asked by this `variant`, and `caching` says what becomes of that; None where nothing is
@@ -74,16 +75,14 @@ class SampledRow:
         return expected(usage, shared, self.caching, batch=batch, hit_share=hit_share)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Past:
+class Past(Struct, frozen=True, kw_only=True):
     """Answers of earlier runs of the job, with the same model."""
 
     outputs: Sequence[int] = ()
     latencies_us: Sequence[int] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModeEstimate:
+class ModeEstimate(Struct, frozen=True, kw_only=True):
     """One way to send the job. `least_pico` is the cost were every answer one token long. `at_once` rows fit in the
     budget at a time, which makes so many batches `in_sequence`; `batches` counts them all."""
 
@@ -96,8 +95,7 @@ class ModeEstimate:
     seconds_why: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobEstimate:
+class JobEstimate(Struct, frozen=True, kw_only=True):
     """`tokens` are sums over all rows by kind, the output None where nothing is known of it. `dearer_rows` are
     roughly how many prompts are so long that a dearer price applies."""
 
@@ -113,8 +111,7 @@ class JobEstimate:
     cached: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True, kw_only=True):
     """What limits a run: room in its budgets, the size of batches, requests and tokens a minute, calls at once."""
 
     room_pico: int | None
@@ -308,7 +305,7 @@ def _tokens(
 
     measured = len(answered) >= min(ENOUGH_ANSWERS, rows)
     some = answered if measured else sample
-    usage = replace(Usage(), **{kind: of_all(kind, some) for kind in PROMPT_KINDS})  # type: ignore[arg-type]
+    usage = replace(Usage(), **{kind: of_all(kind, some) for kind in PROMPT_KINDS})
     if measured:
         return replace(usage, output_tokens=of_all("output_tokens", some)), True
     if len(past.outputs) >= ENOUGH_ANSWERS:

@@ -6,9 +6,10 @@ tokens (as produced). Values of all three are plain tuples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 # What is used of a limit. The rest is for what no arithmetic of ours sees: calls that the network delivers closer
 # together than they were sent, and counts that the service rounds.
@@ -55,8 +56,7 @@ class LimitSource(StrEnum):
 _RANKS = {source: rank for rank, source in enumerate(LimitSource)}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KnownLimits:
+class KnownLimits(Struct, frozen=True, kw_only=True):
     """Limits of a scope and whose word that is; the word is None where nobody has said anything."""
 
     limits: RateLimits = NO_LIMITS
@@ -74,8 +74,7 @@ class KnownLimits:
         return KnownLimits(limits=RateLimits(*merged), source=told.source)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RateWord:
+class RateWord(Struct, frozen=True, kw_only=True):
     """What the headers of one reply say: the limits, and how much of each is left where that is worth heeding."""
 
     limits: RateLimits

@@ -8,15 +8,15 @@ at the right workspace: by the headers of its replies, and by showing at least o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from runner.domain.batch import DAY_US, RETENTION_DAYS, BatchStatus
 from runner.domain.submission import Intent, Timing, us
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True, kw_only=True):
     """The workspace's batches, newest first, in one walk over the pages.
 
     `taken_us` (shared) and `server_us` (its `Date`) are those of the first page, whose batches are the newest.
@@ -64,8 +64,7 @@ def listing_of(
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Witness:
+class Witness(Struct, frozen=True, kw_only=True):
     """A batch, whoever owns it, that was once shown to us under these headers. `seen_us` is shared time."""
 
     id: str
@@ -75,8 +74,7 @@ class Witness:
     workspace: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Witnesses:
+class Witnesses(Struct, frozen=True, kw_only=True):
     """Batches that a listing of the right workspace ought to show."""
 
     seen: Mapping[str, Witness] = field(default_factory=dict)

@@ -11,8 +11,9 @@ only behind a row that went ahead (`priming.py`), and hits there are best effort
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from runner.domain.outcome import Usage
 from runner.domain.prefix import MARK, UNMARKABLE, Body
@@ -35,8 +36,7 @@ _A_LOT = 10_000
 SECTIONS = {"tools": "the tools", "system": "the system prompt", "messages": "the first messages"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Head:
+class Head(Struct, frozen=True, kw_only=True):
     """What all requests of one way to ask begin with: `tools`, `system` or `messages` up to block `at`, in the
     messages of turn `turn`. `tokens` are estimated from bytes, and `bytes` are those of all up to there."""
 
@@ -105,8 +105,7 @@ def _is_text(turn: object) -> bool:
 # -- does it pay
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True, kw_only=True):
     """What `rows` calls pay for a shared beginning of `tokens` tokens: with no mark, and with one as is expected.
 
     `hit_share` of the calls after the first one read it; the others write it once more.

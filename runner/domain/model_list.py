@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.lifecycle import NOT_BEFORE
 from runner.domain.pricing import ModelFacts, PriceBook
@@ -11,8 +12,7 @@ from runner.domain.pricing import ModelFacts, PriceBook
 RETIRED = "retired"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListedModel:
+class ListedModel(Struct, frozen=True, kw_only=True):
     """A model as the service lists it; dates are days, None where nothing is said."""
 
     id: str
@@ -23,8 +23,7 @@ class ListedModel:
     max_output: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True, kw_only=True):
     """Something that the service says otherwise. `model` is the id, `sentence` says both."""
 
     model: str

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from runner.domain.nearest import suggest
 from runner.domain.pricing import PriceBook
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelProblem:
+class ModelProblem(Struct, frozen=True, kw_only=True):
     """Why a model id cannot be used, or probably not. `retired` is the date; None means the id is not known."""
 
     model: str

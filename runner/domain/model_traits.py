@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelTraits:
+
+class ModelTraits(Struct, frozen=True, kw_only=True):
     """One model. `thinking` are the types it takes, `thinking_refused` those that it certainly does not; of others
     nothing is known. `sampling` is free, one_of_two or default_only; `fast` is open, preview, ignored or none.
     `max_output_batch` is what a beta allows in batches; `disabled_up_to` the highest effort without thinking.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from runner.domain.states import PauseReason, RunState
 
@@ -20,8 +21,7 @@ class Occasion(StrEnum):
     RETENTION = "retention"  # results of a batch are about to be deleted at the provider
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NotifyRule:
+class NotifyRule(Struct, frozen=True, kw_only=True):
     """On these occasions: call `webhook`, whose `${NAME}` are of the environment, or run `command`."""
 
     on: tuple[Occasion, ...]
@@ -29,8 +29,7 @@ class NotifyRule:
     command: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True, kw_only=True):
     """What is told. `text` is a sentence for people, `facts` the rest of the document for machines."""
 
     occasions: frozenset[Occasion]

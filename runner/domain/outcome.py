@@ -7,15 +7,14 @@ one path, whichever road the answer came by.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct, field
+
 from runner.domain.limits import RateWord
-from runner.domain.value import hot_value
 
 
-@hot_value
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """Tokens by price kind, as the API counts them: `input_tokens` leaves out cached ones.
 
     `uses` counts those of server tools beside web search, by the API's names; the price book knows their fees.
@@ -60,8 +59,7 @@ def _together(one: tuple[tuple[str, int], ...], other: tuple[tuple[str, int], ..
     return tuple(sorted((Counter(dict(one)) + Counter(dict(other))).items()))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """Where an outcome came from, read from the reply's headers. `server_time_us` is the reply's `Date`; `rates` what
     they say of the limits, `fast_rates` of those of fast mode."""
 
@@ -102,8 +100,7 @@ class AccountTrouble(StrEnum):
     BETA = "beta"  # the service does not take one of the betas that all rows go with: exit 6
 
 
-@hot_value
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """A message came back whole. `message` is its JSON, byte for byte as received (streams: reassembled).
 
     A refusal before any output is not `billed`, though its usage counts tokens.
@@ -119,8 +116,7 @@ class Answer:
     billed: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """No whole message came back.
 
     `perhaps_billed` is true when the request may have run although we hold no answer: a cut body, a timeout after

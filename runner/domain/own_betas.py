@@ -8,7 +8,8 @@ it is no longer a matter of single rows.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from runner.domain.betas import refusal, refused_name
 from runner.domain.outcome import AccountTrouble, Failure, FailureKind

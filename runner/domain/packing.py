@@ -7,8 +7,9 @@ is offered again to the next one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from runner.domain.sum_bound import WorstHeld
 
@@ -35,20 +36,17 @@ class Limit(StrEnum):
     UNPRICED = "unpriced"  # there is a budget, and no bound for what this row may cost
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fits:
+class Fits(Struct, frozen=True, kw_only=True):
     """Taken: it is now one of the packer's rows."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Full:
+class Full(Struct, frozen=True, kw_only=True):
     """Not taken, for the next submission. `limit` says what has run out, None: the number of requests."""
 
     limit: Limit | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TooLarge:
+class TooLarge(Struct, frozen=True, kw_only=True):
     """Not taken, and no empty submission of these bounds would take it. `reason` is for people."""
 
     limit: Limit

@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 Body = Mapping[str, Any]
 
@@ -51,8 +52,7 @@ def may_have_marks(body: Body) -> bool:
     return MARK in body or any(isinstance(block, Mapping) and MARK in block for _, block in _blocks(body))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prefix:
+class Prefix(Struct, frozen=True, kw_only=True):
     """One cacheable beginning of a body. `depth` marks stand in it, and `ttl` is what the last of them asks for.
 
     `key` is the same for the bodies that share it, whatever their marks ask for; `tokens` are estimated.

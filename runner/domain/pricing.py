@@ -15,6 +15,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from runner.domain.outcome import Usage
 from runner.domain.request import MessagesRequest
 
@@ -26,8 +28,7 @@ LONGEST_MINIMUM_TOKENS = 4_096
 WEB_SEARCH = "web_search_requests"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Band:
+class Band(Struct, frozen=True, kw_only=True):
     """Prices of one model for prompts above `above_tokens`, in pico-dollars a token before any discount."""
 
     above_tokens: int
@@ -38,8 +39,7 @@ class Band:
     cache_read: Fraction
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelFacts:
+class ModelFacts(Struct, frozen=True, kw_only=True):
     """What is known of a model. `bands` are ordered by `above_tokens`; the last that the prompt passes applies.
 
     A prefix of fewer than `min_cache_tokens` is silently not cached. `max_output_batch` is what a beta lets it write
@@ -66,8 +66,7 @@ class ModelFacts:
     fast_until: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Price:
+class Price(Struct, frozen=True, kw_only=True):
     """What a call costs, what it would cost outside of a batch, and what it would cost there without a prompt cache:
     every prompt token at the price of input. Speed, geography and fees are the same in all three."""
 
@@ -76,8 +75,7 @@ class Price:
     list_pico: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Rates:
+class _Rates(Struct, frozen=True, kw_only=True):
     """A band's prices with every factor applied, as whole numbers over one divisor: fast, and exact all the same."""
 
     input: int

@@ -16,6 +16,8 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from runner.domain.marking import BATCH_HIT_SHARE, kept_in_batch
 from runner.domain.outcome import Usage
 from runner.domain.prefix import LONG, SHORT, TTL_S, Prefix
@@ -33,8 +35,7 @@ MOST_COUNTED = 20_000
 # -- batches: does it pay
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Priming:
+class Priming(Struct, frozen=True, kw_only=True):
     """A prefix worth a row ahead. What its `rows` pay for it at batch prices, each by itself and primed; `cold` is
     without any mark, where the mark is ours."""
 
@@ -213,20 +214,17 @@ FIRST_WAIT_S = 60
 MOST_KNOWN = 1_024
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class First:
+class First(Struct, frozen=True, kw_only=True):
     """Go: no call with this prefix is known, and others will wait for this one."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True, kw_only=True):
     """Ask again when a call has ended, at `until_us` at the latest."""
 
     until_us: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Go:
+class Go(Struct, frozen=True, kw_only=True):
     """Go: all is kept until `warm_until_us`."""
 
     warm_until_us: int

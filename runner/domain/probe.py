@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 # Fewer rows cost little if all of them are refused.
 PROBE_FROM = 1_000
@@ -60,8 +62,7 @@ def _kinds(content: object) -> Iterable[str]:
     return found
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True, kw_only=True):
     """What is known of one shape. `rows` were sent ahead, in this order; `refused` of them the API did not take."""
 
     rows: tuple[int, ...] = ()
@@ -74,8 +75,7 @@ class Probe:
         return len(self.refused) >= ROWS_A_SHAPE
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Probing:
+class Probing(Struct, frozen=True, kw_only=True):
     """All shapes that a run has met, at most MOST_SHAPES; later ones ride unprobed.
 
     Rows are named by their idx. One row of a shape is out at a time: `wants` says whether the next may go.

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from runner.domain.batch_progress import BatchProgress
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LimitShown:
+class LimitShown(Struct, frozen=True, kw_only=True):
     """A limit a minute, and where it was set: a flag, a variable, the job, a tier, the Admin API, reply headers."""
 
     per_minute: int
     source: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """Counts of rows, unless named otherwise. `total` is None while the input is still being read.
 
     `failed` counts ended rows that did not succeed, `retrying` those that wait for a second try. Rates are per

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
+
+from msgspec import Struct, field
 
 from runner.domain.money import dollars
 from runner.domain.pricing import PICO_PER_MICRO
@@ -27,8 +28,7 @@ LATE_OR_NEAR_MIDNIGHT = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Used:
+class Used(Struct, frozen=True, kw_only=True):
     """A line of the usage report: tokens by kind of one model in one workspace, in batches or not. `workspace` None
     is the organisation's default one."""
 
@@ -38,8 +38,7 @@ class Used:
     tokens: Mapping[str, int]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Billed:
+class Billed(Struct, frozen=True, kw_only=True):
     """A line of the cost report. `model` and `kind` are None for what is not told by tokens."""
 
     workspace: str | None
@@ -50,8 +49,7 @@ class Billed:
     description: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Compared:
+class Compared(Struct, frozen=True, kw_only=True):
     """One model, in batches or not: what the books and the bill say. `findings` explain the difference; it is
     `explained` where they leave nothing open."""
 
@@ -69,8 +67,7 @@ class Compared:
         return self.bill_pico - self.books.cost_pico
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reconciled:
+class Reconciled(Struct, frozen=True, kw_only=True):
     """All of a day. `elsewhere_pico` is what other workspaces cost, `beside_pico` what ours cost that no call of a
     model explains (containers, sessions, fees)."""
 

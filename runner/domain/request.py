@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from runner.domain.attachment import Attachment
 
@@ -27,8 +28,7 @@ NOT_IN_BATCHES = (
 PREVIEW_NOT_IN_BATCHES = "research_preview_2026_02"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MessagesRequest:
+class MessagesRequest(Struct, frozen=True, kw_only=True):
     """`body` is the JSON as it goes on the wire, `stream` included when set.
 
     `prompt_tokens_bound` is a number of input tokens that the call cannot exceed, None where there is none (server

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from runner.domain.outcome import Usage
 from runner.domain.states import RowStatus
-from runner.domain.value import hot_value
 
 
-@hot_value
-class RowResult:
+class RowResult(Struct, frozen=True, kw_only=True):
     """One row's one result. `cost_pico` is None when a price is not known; `latency_us` is of the last try. `same_as`
     is the row that asked the same and whose answer this is a copy of, which cost nothing more; `same_run` is its run,
     where that is an earlier one."""
@@ -39,8 +37,7 @@ class RowResult:
     same_run: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportedRow:
+class ExportedRow(Struct, frozen=True, kw_only=True):
     """A result with what belongs to it: the row's own bytes as they were read, the message's bytes as received."""
 
     result: RowResult

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from runner.domain.forecast import Forecast
 from runner.domain.job import Job
 from runner.domain.states import PauseReason, RunState
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class Run(Struct, frozen=True, kw_only=True):
     """What the store knows of a run. `fan` is rows per record (variants x repeats); `label` is what people type.
 
     `records` is None until the input has been read to its end; `ingested_*` say how far it is staged: records,
@@ -61,8 +60,7 @@ class Run:
         return None if self.records is None else self.records * self.fan
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewRun:
+class NewRun(Struct, frozen=True, kw_only=True):
     """What a run is made from. Digest, bytes and records are None for an input that is checked as it is staged."""
 
     job: Job
@@ -75,8 +73,7 @@ class NewRun:
     output: str | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tally:
+class Tally(Struct, frozen=True, kw_only=True):
     """How many rows of a run are staged, ended well and ended badly."""
 
     staged: int

@@ -7,7 +7,8 @@ import hashlib
 import heapq
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _LARGEST = 1 << 64
 # A row may have 32 MB, a sample of them not 200 times that.
@@ -37,8 +38,7 @@ def drawn(seed: int, numbers: Iterable[int], size: int) -> frozenset[int]:
     return frozenset(number for _, number in kept)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Drawn:
+class Drawn(Struct, frozen=True, kw_only=True):
     """A record that was kept: its number among those that passed, the line on which it stands, its bytes."""
 
     number: int

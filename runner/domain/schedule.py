@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.domain.cron import Cron, fires_before, local_time, next_fire, parse, zone_of
 from runner.domain.states import Moves
@@ -86,8 +88,7 @@ FIRE_MOVES: Moves = {
 OPEN_FIRE = frozenset({FireState.WAITING, FireState.STARTED})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScheduleSpec:
+class ScheduleSpec(Struct, frozen=True, kw_only=True):
     """When a job runs, as a person wrote it. Seconds; `deadline_s` None: a fire may begin however late."""
 
     cron: str
@@ -110,8 +111,7 @@ def spec_from(told: Mapping[str, Any] | None) -> ScheduleSpec | None:
     return ScheduleSpec(**{**told, **words})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fire:
+class Fire(Struct, frozen=True, kw_only=True):
     """One fire of a schedule. `fire_us` is its time as scheduled; `beat_us` the last sign of life of its worker."""
 
     fire_us: int
@@ -121,8 +121,7 @@ class Fire:
     beat_us: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FireMove:
+class FireMove(Struct, frozen=True, kw_only=True):
     """A fire that is to be in another state."""
 
     fire_us: int
@@ -130,8 +129,7 @@ class FireMove:
     reason: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What to write down and to do for one schedule at one moment.
 
     `new` are fires to be recorded; `moves` are of these and of older ones; `starts` are to be worked on from now on;

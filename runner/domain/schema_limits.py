@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 MAX_STRICT_TOOLS = 20
 MAX_OPTIONAL = 24
@@ -29,8 +30,7 @@ UNSUPPORTED = {
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SchemaProblem:
+class SchemaProblem(Struct, frozen=True, kw_only=True):
     """What the API would refuse. `path` leads there from the schema's root."""
 
     path: Path

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallSeen:
+class CallSeen(Struct, frozen=True, kw_only=True):
     """A call that has ended. `outcome` is `answer` or the kind of a failure; `row_status` is set when it ended its
     row; `tokens` are by kind; money in pico-dollars, times in microseconds of shared time."""
 
@@ -34,8 +34,7 @@ class CallSeen:
 Saw = Callable[[CallSeen], None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BudgetSeen:
+class BudgetSeen(Struct, frozen=True, kw_only=True):
     """A budget that holds now: of a job's runs that have not ended, or of its day or month; `job` is empty for what
     holds for everything. Pico-dollars; what is reserved counts as used."""
 
@@ -45,8 +44,7 @@ class BudgetSeen:
     used_pico: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoreSeen:
+class StoreSeen(Struct, frozen=True, kw_only=True):
     """What all who share a store have: budgets with a cap, and batches that have not been read to their end, by
     state."""
 

@@ -9,8 +9,10 @@ ours is waited for, and one that several submissions could own goes to none of t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.domain.batch import SECOND_US, BatchStatus, next_poll_s
 from runner.domain.listings import Listing, Standing, Witnesses, is_elsewhere, standing
@@ -22,8 +24,7 @@ LISTINGS_KEPT = 8
 # --- what is known
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True, kw_only=True):
     """All that is known about one submission of unknown end.
 
     `owned` are ids that a submission surely owns: received in an answer, or verified by a line. `foreign` are ids
@@ -60,46 +61,39 @@ class Evidence:
 # --- decisions
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True, kw_only=True):
     """Nothing to ask before `until_us` (shared time): the submission is settling."""
 
     until_us: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListAgain:
+class ListAgain(Struct, frozen=True, kw_only=True):
     """Walk the list at `at_us` (shared time), or as soon as possible after it."""
 
     at_us: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReadFirstLine:
+class ReadFirstLine(Struct, frozen=True, kw_only=True):
     batch_id: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClaimProvisionally:
+class ClaimProvisionally(Struct, frozen=True, kw_only=True):
     """Wait for these as for batches of our own; none is cancelled, and the first that verifies wins."""
 
     batch_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CancelCandidate:
+class CancelCandidate(Struct, frozen=True, kw_only=True):
     """As a provisional claim, and the batch is asked to stop: its finished rows stay, the rest goes again."""
 
     batch_id: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Absent:
+class Absent(Struct, frozen=True, kw_only=True):
     """No batch was made: the rows are free, the submission's id is never used again."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resubmit:
+class Resubmit(Struct, frozen=True, kw_only=True):
     """The rows go again although a batch may exist; its worst cost stays reserved."""
 
 
@@ -112,8 +106,7 @@ class Question(StrEnum):
     UNVERIFIABLE = "unverifiable"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AskPerson:
+class AskPerson(Struct, frozen=True, kw_only=True):
     reason: Question
 
 
@@ -159,8 +152,7 @@ def decide_unknown(
     return _about_none(settled, timing, now_us)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Judged:
+class _Judged(Struct, frozen=True, kw_only=True):
     listing: Listing
     standing: Standing
 

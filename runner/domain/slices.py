@@ -8,7 +8,9 @@ row holds when full and what flowed in meanwhile. Pure: the row in, the row out.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.domain.limits import NOT_KNOWN, Amounts, KnownLimits, RateLimits, used_rate
 
@@ -24,8 +26,7 @@ NOTHING = Amounts(0.0, 0.0, 0.0)
 EVERYTHING = Amounts(math.inf, math.inf, math.inf)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SharedLevel:
+class SharedLevel(Struct, frozen=True, kw_only=True):
     """The row. `takers` counts the processes that have wished for more than their share in this window of a second,
     `takers_before` those of the window before: among so many the second is shared out."""
 
@@ -42,8 +43,7 @@ class SharedLevel:
         return 1 / max(1, self.takers, self.takers_before)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Take:
+class Take(Struct, frozen=True, kw_only=True):
     """What a process asks: `held` is what it has left (negative: used too much), `wish` the most that it could use,
     `last_us` when it asked last, `told` what it knows of the limits."""
 
@@ -53,8 +53,7 @@ class Take:
     told: KnownLimits | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True, kw_only=True):
     """What it gets: `more` is to be added to what it holds (it may be negative), `share` its part of the limit,
     `wait_s` how long it makes no sense to ask again."""
 

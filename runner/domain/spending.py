@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+
+from msgspec import Struct, field
+from msgspec.structs import fields
 
 from runner.domain.booking import DAY_US, BookingKind
 
 EPOCH = date(1970, 1, 1)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sums:
+class Sums(Struct, frozen=True, kw_only=True):
     """Sums of lines of the ledger. `rows` are those that a call ended; `cost_pico` is exact, `duplicate_pico` in it
     was paid twice, `correction_pico` in it came later. `unknown_calls` may cost up to `bound_pico` beside it;
     `uncosted` calls were answered and have no known price, `unbounded` ones not even a bound. `unbatched_pico` is
@@ -62,8 +63,7 @@ class Sums:
 NOTHING = Sums()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spending:
+class Spending(Struct, frozen=True, kw_only=True):
     """The sums of one run on one UTC day (counted from 1970-01-01), of one model and kind of line."""
 
     run: str
@@ -93,8 +93,7 @@ UNTAGGED = "(no tags)"
 BY_HAND = "(by hand)"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class Group(Struct, frozen=True, kw_only=True):
     """What was spent under one name, by how many runs."""
 
     name: str

@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from runner.domain.batch import DAY_US, SECOND_US, BatchStatus
 from runner.domain.outcome import NOWHERE, Failure, Origin
@@ -44,8 +45,7 @@ class OnUnknown(StrEnum):
     RESUBMIT = "resubmit"  # accepts that the rows may be billed twice
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True, kw_only=True):
     """The two times that matter, and the pace of asking; every other time of the protocol is a fraction of them.
 
     `window_s` (W) is how long after the last byte a batch may still come to be: a proxy may hold the body back.
@@ -113,8 +113,7 @@ class Timing:
         return missing_from_full_listing and now_us - first_missing_us >= us(self.missing_patience_s)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerTime:
+class ServerTime(Struct, frozen=True, kw_only=True):
     """One reply's `Date`, and when its request began by shared time: between the two lies what we cannot see."""
 
     server_us: int
@@ -129,8 +128,7 @@ class ServerTime:
         return self.shared_us + max(0, server_us - self.server_us)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True, kw_only=True):
     """A submission as it was written down before its POST.
 
     `asked` is the last answer of the service before it; `organization` and `workspace` are those of that answer's
@@ -196,8 +194,7 @@ class Whose(StrEnum):
     UNVERIFIABLE = "unverifiable"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FirstLine:
+class FirstLine(Struct, frozen=True, kw_only=True):
     """What a line of results says of its batch: nothing, somebody else's, or a name of our form.
 
     A name of our form may still be unknown to this store: that is for the caller to look up.
@@ -231,8 +228,7 @@ def verify_first_line(line: bytes | None, submission: str) -> Whose:
 # --- the answer to the POST
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CreateReply:
+class CreateReply(Struct, frozen=True, kw_only=True):
     """What came back from the one POST. `batch` is set for a 200 with an id, else `failure` says what happened.
 
     `shaped` is true for the API's own error body; with `origin.request_id` that is the API's word and no proxy's.

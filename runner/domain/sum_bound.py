@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 # The chance that the batches of a run cost more than they hold back; over all of them.
 RISK = 0.001
@@ -32,8 +33,7 @@ def risk_of(batch: int) -> float:
     return RISK / (batch * (batch + 1))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shares:
+class Shares(Struct, frozen=True, kw_only=True):
     """Settled rows of one shape: how many, and the sums of their shares of the worst cost and of the squares."""
 
     rows: int = 0
@@ -58,8 +58,7 @@ class Shares:
         return math.sqrt(max(0.0, self.squares - self.total * self.mean) / (self.rows - 1))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Coming:
+class Coming(Struct, frozen=True, kw_only=True):
     """What is known of all coming rows of a shape, with that probability: the mean of their shares is at most `mean`,
     their variance at most `variance`; `log_risk` is what is left for the sum."""
 
@@ -89,8 +88,7 @@ def coming(shares: Shares, risk: float) -> Coming | None:
     return Coming(mean=mean, variance=min(variance, min(mean, 0.5) * (1 - min(mean, 0.5))), log_risk=log_risk)
 
 
-@dataclass(slots=True)
-class _Load:
+class _Load(Struct):
     worst_pico: int = 0
     squares: float = 0.0
     largest_pico: int = 0

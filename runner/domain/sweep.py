@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Set
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.batch import BatchStatus
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepTargets:
+class SweepTargets(Struct, frozen=True, kw_only=True):
     """Whose first line to read now, whom to look at once they have ended, and whom nobody can read."""
 
     read: tuple[str, ...] = ()

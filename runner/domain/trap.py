@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 Path = tuple[str | int, ...]
 
@@ -12,8 +12,7 @@ def anyway(rule: str) -> str:
     return f"allow: [{rule}] sends it anyway"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trap:
+class Trap(Struct, frozen=True, kw_only=True):
     """`path` leads into the body, `rule` is a word for machines; `sentence` and `fix` are for people."""
 
     path: Path

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.domain.job import OutputSpec
 from runner.domain.quantity import quantity
@@ -31,8 +33,7 @@ from runner.store.store import Store
 RUNNER_FORM = "runner"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
+class Exported(Struct, frozen=True, kw_only=True):
     """What was written: how many rows, into which files, what a format could not keep."""
 
     rows: int

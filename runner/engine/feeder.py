@@ -10,10 +10,10 @@ import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from msgspec import Struct, field
 
 from runner.clock import SECOND, Clock
 from runner.domain.decide import RowHistory
@@ -32,8 +32,7 @@ IDLE_S = 0.2
 NOTHING_BEHIND = PastTries(last_try=0, history=RowHistory())
 
 
-@dataclass(slots=True)
-class Work:
+class Work(Struct):
     """A row in hand. `line` is its record's own bytes, `prefixes` what its present try may read from the cache.
 
     `variant` is the one that it is asked by at present, `paused` how many of its last turns belong to the answer that

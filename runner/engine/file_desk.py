@@ -8,12 +8,13 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.api.files import Uploaded
 from runner.api.forms import FormFile
@@ -56,8 +57,7 @@ class Calls(Protocol):
     async def messages(self, request: MessagesRequest) -> Outcome: ...
 
 
-@dataclass
-class FileDesk:
+class FileDesk(Struct):
     """Knows which file has which id. `fingerprint` names the key where the service does not name a workspace;
     `run` is the one for which files are uploaded."""
 
@@ -240,8 +240,7 @@ class FileDesk:
                 self._locks.pop(name, None)
 
 
-@dataclass(frozen=True)
-class CallsWithFiles:
+class CallsWithFiles(Struct, frozen=True):
     """Messages calls whose files are at the service before they are made."""
 
     calls: Calls

@@ -13,13 +13,13 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup, TaskStatus
+from msgspec import Struct
 
 from runner.clock import SystemClock
 from runner.domain.run import Run
@@ -59,8 +59,7 @@ def most_chunks(slots: int) -> int:
     return FEWEST_CHUNKS + slots // SLOTS_A_CHUNK
 
 
-@dataclass(frozen=True, kw_only=True)
-class FleetParts:
+class FleetParts(Struct, frozen=True, kw_only=True):
     """What a member is made of. `parts_of` opens what a run is worked with; `on_end` hears of runs that were left.
 
     What runs `beside` the work is cancelled at its end; what is `heeding` the signal waits for it with the function

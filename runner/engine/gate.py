@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
+from msgspec import Struct
 
 from runner.clock import Clock
 from runner.domain.limits import Amounts
@@ -32,8 +32,7 @@ NAP_S = 0.05
 TICK_S = 0.002
 
 
-@dataclass(slots=True, eq=False)
-class Ready:
+class Ready(Struct, eq=False):
     """A row made into a request, with what it will probably take."""
 
     work: Work
@@ -43,8 +42,7 @@ class Ready:
     amounts: Amounts
 
 
-@dataclass(slots=True)
-class Unsendable:
+class Unsendable(Struct):
     """A row that no request can be made of."""
 
     work: Work

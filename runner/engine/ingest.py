@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 
 import anyio
+from msgspec import Struct, field
 
 from runner.domain.job import OnBadRow
 from runner.domain.run import Run
@@ -29,8 +29,7 @@ from runner.store.store import Store
 BLOCKS_A_COMMIT = 1
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(Struct):
     """What one commit will stage."""
 
     lines: list[bytes] = field(default_factory=list)

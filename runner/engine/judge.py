@@ -7,10 +7,10 @@ a crash comes to the same request as the one before it. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from runner.domain.decide import CONTINUED_STOPS, STATUS_OF_STOP, Continue, Decision, Finish
 from runner.domain.job import Job
@@ -30,8 +30,7 @@ INVALID_OUTPUT = "invalid_output"
 AGAIN = "Your last answer does not follow the schema: {problem}. Answer again, with JSON that follows the schema."
 
 
-@dataclass(slots=True)
-class _Standing:
+class _Standing(Struct):
     """Where a row stands: the variant that it is asked by, what was said since that began to be asked, how often it
     was asked again, and the paused turns of the answer that is being made."""
 

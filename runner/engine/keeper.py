@@ -3,10 +3,9 @@ transaction, and only while something is sent."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import anyio
 from anyio import to_thread
+from msgspec.structs import replace
 
 from runner.clock import Clock
 from runner.domain.share import Share

@@ -6,10 +6,10 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Protocol
 
 import anyio
+from msgspec.structs import replace
 
 from runner.clock import SECOND, Clock
 from runner.domain.decide import Continue, Decision, Finish, PauseRun, RowHistory, TryAgain, decide

@@ -8,10 +8,10 @@ ended or were taken over.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct, field
 
 from runner.domain.run import Run
 from runner.domain.states import PauseReason, RunState
@@ -47,8 +47,7 @@ class _NoHold:
         """Nothing was taken."""
 
 
-@dataclass(slots=True)
-class _Offer:
+class _Offer(Struct):
     """A chunk that this member is to work on; `ended` once it is done, taken over, or not to be had."""
 
     seq: int

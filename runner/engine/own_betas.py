@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.outcome import Answer, Outcome
 from runner.domain.own_betas import MOST_IN_A_ROW, is_of_rows, refusal_of_row
 
 
-@dataclass(slots=True)
-class OwnBetas:
+class OwnBetas(Struct):
     """`of_all` are the names that every row goes with."""
 
     of_all: Collection[str]

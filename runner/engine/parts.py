@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from runner.clock import Clock
 from runner.domain.job import Job
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
 GRACE_S = 25.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunEnd:
+class RunEnd(Struct, frozen=True, kw_only=True):
     """How a run left the engine: its state now, its rows, and the pause if it has not reached its end."""
 
     run: Run
@@ -42,8 +42,7 @@ class RunEnd:
     pause: Pause | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batching:
+class Batching(Struct, frozen=True, kw_only=True):
     """What batches are made with. `spool` is a folder for bodies and results; `fingerprint` tells one key from
     another without showing it. Without `waits` everything is done that can be done at once, and batches are left
     to themselves."""
@@ -57,8 +56,7 @@ class Batching:
     files: FileDesk | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
+class Parts(Struct, frozen=True, kw_only=True):
     """What a run is worked with; made by the command line or a test.
 
     `job` brings what may change on resume; `retry` opens a new round of a finished run's failed rows. `known` are

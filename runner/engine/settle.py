@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from runner.domain.booking import Booking, BookingKind
 from runner.domain.decide import Continue, Decision, Finish, TryAgain
 from runner.domain.explanations import with_code
@@ -11,15 +13,13 @@ from runner.domain.pricing import Price, PriceBook
 from runner.domain.request import MessagesRequest
 from runner.domain.result import RowResult
 from runner.domain.states import RowStatus
-from runner.domain.value import hot_value
 from runner.engine.feeder import Work
 from runner.engine.scopes import Scope
 from runner.engine.turns import decode_usage, encode_usage, joined
 from runner.store.group import AttemptRecord, Settlement, TurnRecord
 
 
-@hot_value
-class Try:
+class Try(Struct, frozen=True, kw_only=True):
     """One try of a row, or one turn of it, and the most that it can cost. In a batch, `batch` is the service's id
     `custom_id` the name of the line, under which it is booked, and `billed_us` when the batch ended."""
 
@@ -35,8 +35,7 @@ class Try:
     billed_us: int | None = None
 
 
-@hot_value
-class Call(Try):
+class Call(Try, frozen=True, kw_only=True):
     """A try that was sent alone, and what it was thought to take of its scope's limits when the gate admitted it."""
 
     request: MessagesRequest

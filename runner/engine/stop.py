@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 
 import anyio
+from msgspec import Struct
 
 from runner.clock import Clock
 from runner.domain.states import PauseReason
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pause:
+class Pause(Struct, frozen=True, kw_only=True):
     """Why the run stops before its end. `signal_number` is set when a person or a supervisor asked by signal."""
 
     reason: PauseReason

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.schedule import FireState, Plan, plan
 from runner.store.schedules import Schedule
@@ -17,16 +18,14 @@ from runner.store.store import Store
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
+class Start(Struct, frozen=True, kw_only=True):
     """A fire to be worked on by whoever got this."""
 
     schedule: Schedule
     fire_us: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Left:
+class Left(Struct, frozen=True, kw_only=True):
     """A fire that does not take place: `what` is missed or skipped, `why` a sentence."""
 
     schedule: Schedule
@@ -35,8 +34,7 @@ class Left:
     why: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ticked:
+class Ticked(Struct, frozen=True, kw_only=True):
     """What one look gave, and when the next fire is due; None without schedules."""
 
     starts: Sequence[Start]

@@ -4,10 +4,10 @@ turns make one message."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from runner.domain.outcome import Usage
 from runner.domain.request import MessagesRequest

@@ -9,11 +9,11 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from anyio import to_thread
+from msgspec import Struct
 
 from runner.api.files import FileInfo, free_paths, safe_name
 from runner.domain.message_files import output_files
@@ -33,8 +33,7 @@ class WrittenFiles(Protocol):
     async def download(self, file_id: str, to: Path) -> int | Failure: ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fetched:
+class Fetched(Struct, frozen=True, kw_only=True):
     """One file of a row, and where it is; or why it could not be fetched."""
 
     file_id: str

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, cast
 
 import msgspec
+from msgspec import Struct
 
 from runner.files.message_parts import Message, message_parts, raw_text
 from runner.files.strict_json import refuse_constant
@@ -22,8 +22,7 @@ class _Validator(Protocol):
     def iter_errors(self, instance: Any) -> Any: ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True, kw_only=True):
     """`problem` is None where the answer follows the schema, and `value` then what it says."""
 
     value: Any = None

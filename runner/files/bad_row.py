@@ -5,7 +5,7 @@ A bad row is not the end of a command: the check gathers them, and `--on-bad-row
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from runner.domain.trap import anyway
 
@@ -43,8 +43,7 @@ class BatchRefuses(BadRow):
         self.field = field
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BadLine:
+class BadLine(Struct, frozen=True, kw_only=True):
     """A bad row with its place in the input and the beginning of its bytes, for a person to look at.
 
     `line` counts over the whole input; `where` says which line or row of which file that is.

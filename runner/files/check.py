@@ -6,7 +6,9 @@ import random
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.domain.job import InputSpec, OnBadRow
 from runner.domain.sampling import Drawn, Reservoir
@@ -23,8 +25,7 @@ SHOWN_COLUMNS = 12
 CHECK_FIRST_BYTES = 4_000_000_000
 
 
-@dataclass(kw_only=True, slots=True)
-class InputReport:
+class InputReport(Struct, kw_only=True):
     """What a check found. `records` counts good rows; `size` is in decompressed bytes, `digest` is of exactly those.
 
     `bad_rows` are the first of them in the order of the file, `bad_lines` the numbers of all. `drawn` are as many

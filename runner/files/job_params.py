@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
+
+from msgspec import Struct
 
 from runner.domain.nearest import did_you_mean
 from runner.files.job_yaml import Document, Problem
@@ -16,8 +17,7 @@ KEYS = ("type", "default", "choices")
 DAYS = {"today": 0, "yesterday": -1, "tomorrow": 1}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Declared:
+class Declared(Struct, frozen=True, kw_only=True):
     """What the file says of a parameter. `given` is false where it has no default and must come from -p."""
 
     type: str

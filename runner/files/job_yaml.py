@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from msgspec import Struct, field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
@@ -31,8 +31,7 @@ _BRACES = re.compile(r"(?:^|[:\-,\[]\s+)\{\{")
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True, order=True):
     """Line and column, both from 1, and the file where it is another than the job file."""
 
     line: int = 1
@@ -40,8 +39,7 @@ class Place:
     file: str | None = None  # where it is not the job file itself
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True, order=True):
     """One thing wrong with a job file. Without a place it is about a flag."""
 
     place: Place | None
@@ -54,8 +52,7 @@ class YamlInvalid(Exception):
         self.problem = Problem(place=place, sentence=sentence)
 
 
-@dataclass(kw_only=True, slots=True)
-class Document:
+class Document(Struct, kw_only=True):
     """The values of a file with the places of keys and values. `first_lines` says where block texts begin."""
 
     values: dict[str, Any] = field(default_factory=dict)

@@ -10,10 +10,10 @@ fields. Where a job may only be sent in batches, such fields are found when it i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from runner.domain.attachment import MARKED, Attachment
 from runner.domain.betas import needs

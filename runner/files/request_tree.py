@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from runner.errors import JobInvalid
 from runner.files.row_files import DROPPED, FILE, RowFile
@@ -16,8 +17,7 @@ ROW = "$row"
 Build = Callable[[Mapping[str, Any], Names], Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tree:
+class Tree(Struct, frozen=True, kw_only=True):
     """`build(row, names)` gives the value; `templates` are those inside, none when the value is the same for all.
 
     `looks_sure`: that its templates have their columns is all there is to check, without building it. `files` are

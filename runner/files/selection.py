@@ -6,7 +6,8 @@ A selection looks at records by themselves, so an input is read, hashed and numb
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from runner.domain.job import Job, OnBadRow
 from runner.domain.sampling import drawn, in_share

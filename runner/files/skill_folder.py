@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runner.errors import InputInvalid
 
@@ -16,8 +17,7 @@ _NAME = re.compile(r"[a-z0-9-]+")
 _LEFT_OUT = (".git", "__pycache__", ".DS_Store", ".venv", "node_modules")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SkillFiles:
+class SkillFiles(Struct, frozen=True, kw_only=True):
     """`files` by the names under which they are uploaded, all in one folder."""
 
     name: str

@@ -8,12 +8,13 @@ import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO, Self
+
+from msgspec import Struct
 
 from runner.domain.nearest import suggest
 from runner.errors import InputInvalid
@@ -30,8 +31,7 @@ MAX_FILES = 10_000
 Keep = Callable[[Block], Block]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """One file of an input. `open` gives its bytes; `name` is what it is called in messages."""
 
     name: str

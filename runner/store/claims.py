@@ -6,9 +6,9 @@ import math
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection
 
 from runner.domain.booking import Booking, BookingKind
@@ -25,8 +25,7 @@ from runner.store.queries import Wanted
 from runner.store.submissions import Riding
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredTurn:
+class StoredTurn(Struct, frozen=True, kw_only=True):
     """A turn that was paid for: the next call goes on after it."""
 
     message: bytes
@@ -34,8 +33,7 @@ class StoredTurn:
     cost_pico: int | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PastTries:
+class PastTries(Struct, frozen=True, kw_only=True):
     """What a row has behind it: the number of its last try, its history, and the turns of an unfinished try."""
 
     last_try: int
@@ -43,8 +41,7 @@ class PastTries:
     turns: tuple[StoredTurn, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClaimedChunk:
+class ClaimedChunk(Struct, frozen=True, kw_only=True):
     """A chunk that is ours: its records' bytes, the rows that are not to be taken because they have ended or ride
     in a batch, and the past of the others by idx."""
 

@@ -7,9 +7,10 @@ comes next: leading is a right that passes on, never a reason for a row to be le
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from runner.domain.states import ChunkState, RowStatus
@@ -18,8 +19,7 @@ from runner.store.group import Fence, result_row
 from runner.store.reports import result_of
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True, kw_only=True):
     """A free row in our hands, and the hash of what it asks."""
 
     fence: Fence
@@ -30,8 +30,7 @@ class Asking:
     hash: bytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True, kw_only=True):
     """What becomes of rows that ask what others ask: those that have a copy of an answer now, and those that wait,
     with their leaders. All others lead."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from sqlalchemy import Connection
 
 from runner.domain.booking import Booking
@@ -41,8 +41,7 @@ def _take_back_bound(connection: Connection, submission: str, payer: Payer) -> N
         budgets.change(connection, payer, changes)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Duplicate:
+class Duplicate(Struct, frozen=True, kw_only=True):
     """A batch that holds rows a second time. `cost_pico` is what the books hold for it."""
 
     provider_id: str
@@ -65,8 +64,7 @@ def duplicates_of(connection: Connection, run: int) -> list[Duplicate]:
     ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchMoney:
+class BatchMoney(Struct, frozen=True, kw_only=True):
     """What the books hold of a batch: what its lines cost, and the most that those without a cost can have."""
 
     cost_pico: int

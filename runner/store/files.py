@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection, Delete, Select, delete, insert, select
 
 from runner.store.tables import files
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeptFile:
+class KeptFile(Struct, frozen=True, kw_only=True):
     """A file at the service.
 
     `hash` is of its content and kind; `expires_us` None: it stays until it is deleted.

@@ -7,9 +7,9 @@ is claimed once.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection
 
 from runner.domain.budget import EVERYTHING, Level, day_of, job_scope
@@ -24,8 +24,7 @@ from runner.store.lease import LEASE_US
 FORGET_US = 24 * 3_600 * 1_000_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hint:
+class Hint(Struct, frozen=True, kw_only=True):
     """What is to be put into the queue: a chunk, or a run as a whole, now or `later`.
 
     `place` is a chunk's place among those of its run: of equal priority lower ones go first, so that a run which
@@ -39,8 +38,7 @@ class Hint:
     later: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Worker:
+class Worker(Struct, frozen=True, kw_only=True):
     """A member of the fleet."""
 
     name: str
@@ -116,7 +114,7 @@ class Fleet:
     # --- workers
 
     def register(self, worker: Worker) -> None:
-        row = {name: getattr(worker, name) for name in Worker.__slots__ if name not in ("chunks", "runs")}
+        row = {name: getattr(worker, name) for name in Worker.__struct_fields__ if name not in ("chunks", "runs")}
 
         def work(connection: Connection) -> None:
             connection.execute(fleet_queries.drop_old_workers(worker.since_us - FORGET_US))
@@ -174,7 +172,7 @@ def _budget_seen(level: Level) -> BudgetSeen:
 
 
 def _worker(row: Any, runs: Sequence[str]) -> Worker:
-    own = {name: getattr(row, name) for name in Worker.__slots__ if name != "runs"}
+    own = {name: getattr(row, name) for name in Worker.__struct_fields__ if name != "runs"}
     return Worker(**own, runs=tuple(runs))
 
 

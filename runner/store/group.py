@@ -9,31 +9,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from runner.domain.booking import Booking, BookingKind
 from runner.domain.budget import Admission, Changes, Payer, day_of
 from runner.domain.result import RowResult
 from runner.domain.states import ChunkState, RowStatus
-from runner.domain.value import hot_value
 from runner.store import budgets, bulk, ledger, queries
 from runner.store.ledger import plain_text
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fence:
+class Fence(Struct, frozen=True, kw_only=True):
     """The right to settle a chunk's rows: valid while the chunk still has this epoch."""
 
     seq: int
     epoch: int
 
 
-@hot_value
-class SendIntent:
+class SendIntent(Struct, frozen=True, kw_only=True):
     """Written ahead of a call. `worst_pico` is what it reserves; None where no bound can be computed."""
 
     fence: Fence
@@ -45,8 +43,7 @@ class SendIntent:
     at_us: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(Struct, frozen=True, kw_only=True):
     """A try that failed, or was paid for without being the result."""
 
     round: int
@@ -60,8 +57,7 @@ class AttemptRecord:
     message: bytes | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TurnRecord:
+class TurnRecord(Struct, frozen=True, kw_only=True):
     """A paid call inside an attempt that needs several."""
 
     message: bytes
@@ -69,8 +65,7 @@ class TurnRecord:
     cost_pico: int | None
 
 
-@hot_value
-class Settlement:
+class Settlement(Struct, frozen=True, kw_only=True):
     """The end of one call: its send is taken out, and whatever it gave is stored with its cost."""
 
     fence: Fence
@@ -123,8 +118,7 @@ def commit_group(connection: Connection, payer: Payer, operations: Sequence[Oper
     return [refused.get(id(op)) or _verdict(op, fences) for op in operations]
 
 
-@dataclass(kw_only=True, slots=True)
-class Fences:
+class Fences(Struct, kw_only=True):
     """The (seq, epoch) that hold. A chunk that its last row has closed, in this group or before, takes no more
     sends, but its holder may still settle: a replay of the group that closed it must say the same."""
 

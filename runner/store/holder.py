@@ -13,10 +13,11 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from msgspec import Struct
+from msgspec.structs import asdict
 from sqlalchemy import Connection
 
 from runner.domain.run import Run
@@ -31,8 +32,7 @@ HEARTBEAT_S = LEASE_US / 6e6
 LOOK_S = min(0.5, HEARTBEAT_S)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True):
     """A process, told apart from every other one that ever ran: pids and host names come back, `token` does not."""
 
     host: str

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Struct, field
 from sqlalchemy import Connection
 
 from runner.domain.booking import Booking, BookingKind, day_number
@@ -143,8 +143,7 @@ def lines_of(connection: Connection, run: int, page: int = LINES_A_PAGE) -> Iter
 # --- corrections
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Repriced:
+class Repriced(Struct, frozen=True, kw_only=True):
     """What a table of prices made of some lines. `last_id` is where to go on, None at the end; `left` lines have no
     price in it either; `changes` are those of the budgets."""
 

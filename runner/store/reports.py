@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection
 
 from runner.domain.booking import BookingKind
@@ -17,8 +17,7 @@ from runner.domain.states import RowStatus
 from runner.store import ledger_queries, report_queries
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Money:
+class Money(Struct, frozen=True, kw_only=True):
     """What a run cost. `unknown_bound_pico` is the most that calls of unknown end may add; `uncosted` counts
     billed calls whose price is not known, `unbounded` those of them without even a bound. What was `saved` is against
     the list price; by the cache it is below 0 where more was written than ever read."""
@@ -35,16 +34,14 @@ class Money:
     saved_by_cache_pico: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StatusCount:
+class StatusCount(Struct, frozen=True, kw_only=True):
     status: RowStatus
     error_type: str | None
     stop_reason: str | None
     rows: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FailureGroup:
+class FailureGroup(Struct, frozen=True, kw_only=True):
     """Rows that ended the same wrong way. `example` is the idx of one of them."""
 
     status: RowStatus
@@ -55,16 +52,14 @@ class FailureGroup:
     example: RowResult
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FailedTries:
+class FailedTries(Struct, frozen=True, kw_only=True):
     """Tries that were not the result: how many ended for this reason."""
 
     reason: str
     tries: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CutOff:
+class CutOff(Struct, frozen=True, kw_only=True):
     """Rows of one model whose answers were cut off by `max_tokens`, and the longest of their prompts."""
 
     model: str
@@ -72,8 +67,7 @@ class CutOff:
     prompt_tokens: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PastAttempt:
+class PastAttempt(Struct, frozen=True, kw_only=True):
     try_: int
     round: int
     kind: str
@@ -173,8 +167,7 @@ def attempts(connection: Connection, run: int, idx: int) -> list[PastAttempt]:
     ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChunkPage:
+class ChunkPage(Struct, frozen=True, kw_only=True):
     """One chunk's results with their rows' own bytes, in order; rows that have not ended are left out."""
 
     seq: int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import asdict
 from sqlalchemy import Connection
 
 from runner.domain.schedule import CatchUp, Fire, FireKind, FireMove, FireState, Overlap, Plan, ScheduleSpec
@@ -17,8 +18,7 @@ from runner.store.database import Database
 from runner.store.ledger import plain_text
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScheduledJob:
+class ScheduledJob(Struct, frozen=True, kw_only=True):
     """What a schedule runs: a job file, read anew at each fire, and what its command line would say, in `folder`."""
 
     file: str
@@ -30,8 +30,7 @@ class ScheduledJob:
         return json.dumps(asdict(self), sort_keys=True).encode()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True, kw_only=True):
     """A schedule as it is kept. `version` rises with every change of it."""
 
     id: int
@@ -44,8 +43,7 @@ class Schedule:
     next_fire_us: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PastFire:
+class PastFire(Struct, frozen=True, kw_only=True):
     """A fire with what became of it."""
 
     fire: Fire

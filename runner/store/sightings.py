@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from msgspec import Struct
 from sqlalchemy import Connection
 
 from runner.domain.listings import Listing, Witness
@@ -17,8 +17,7 @@ from runner.store.submissions import intent_of
 NAMES_A_QUERY = 500
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """What the whole store knows of a workspace's batches, for whoever has to tell whose one is."""
 
     witnesses: Mapping[str, Witness]

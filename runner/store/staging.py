@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection
 
 from runner.domain.states import ChunkState
@@ -19,8 +19,7 @@ CHUNK_BYTES = 4 << 20
 COMPRESSION = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StagedChunk:
+class StagedChunk(Struct, frozen=True, kw_only=True):
     """Consecutive records, ready to store. `lines` are their own bytes, compressed, joined by 0x0A."""
 
     seq: int
@@ -39,8 +38,7 @@ def pack(seq: int, first_record: int, lines: Sequence[bytes]) -> StagedChunk:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IngestMark:
+class IngestMark(Struct, frozen=True, kw_only=True):
     """How far the input is staged: records, decompressed bytes and their digest. `total` once the end is known."""
 
     records: int

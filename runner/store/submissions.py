@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from msgspec import Struct, field
 from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
@@ -29,8 +29,7 @@ from runner.store.group import Fence, Fences, Settlement, settle
 FIRST_EPOCH = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Submission:
+class Submission(Struct, frozen=True, kw_only=True):
     """A submission as it stands. The results of its rows below `read_upto` are stored. `question` says why a person
     has to decide; `provisional` are the ids of batches that it may turn out to own."""
 
@@ -58,8 +57,7 @@ class Submission:
     provisional: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rider:
+class Rider(Struct, frozen=True, kw_only=True):
     """Rows of one chunk that is ours, ascending."""
 
     fence: Fence
@@ -68,8 +66,7 @@ class Rider:
     idxs: Sequence[int]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewSubmission:
+class NewSubmission(Struct, frozen=True, kw_only=True):
     """What is written down before a POST. `worst_pico` is the most that it can cost, None where nothing bounds it;
     `reserved_pico` what is held back for it in the budgets where that is less."""
 
@@ -313,8 +310,7 @@ def ended(connection: Connection, submission: str, batch: BatchStatus) -> None:
     move(connection, submission, "ended", question=None, **_of_status(batch))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Riding:
+class Riding(Struct, frozen=True, kw_only=True):
     """The rows of one chunk that ride in a submission."""
 
     seq: int

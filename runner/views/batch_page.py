@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from runner.domain.batch import results_gone_us
 from runner.domain.batch_progress import OpenBatch, open_batch
@@ -43,8 +44,7 @@ SHORT_HASH = 12
 NAMED = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchRow:
+class BatchRow(Struct, frozen=True, kw_only=True):
     """A submission, its run, and what the books hold of it. `number` counts the run's submissions from 1;
     `duplicates` are batches that hold its rows a second time."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.betas import beta_facts, needs
 from runner.domain.job import Job, Mode
 from runner.views.safe_text import safe_line
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SentBeta:
+class SentBeta(Struct, frozen=True, kw_only=True):
     """One name of the `anthropic-beta` header. `added` is false for a name that somebody set."""
 
     name: str

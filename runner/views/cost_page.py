@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from runner.domain.budget import Level
 from runner.domain.quantity import of_calls, quantity
@@ -19,8 +20,7 @@ from runner.views.tables import Column, table_lines
 NAME_WIDTH = 32
 
 
-@dataclass(frozen=True, kw_only=True)
-class CostReport:
+class CostReport(Struct, frozen=True, kw_only=True):
     """`since` is a date, None for all times. `month` is the one that goes on, with its caps."""
 
     by: By

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from runner.domain.budget import Level, name_of, tightest
 from runner.domain.choice import Choice
@@ -22,8 +23,7 @@ from runner.views.tables import facts_lines
 COLUMN = 26
 
 
-@dataclass(frozen=True, kw_only=True)
-class EstimatePage:
+class EstimatePage(Struct, frozen=True, kw_only=True):
     """`not_counted` says why the service did not count; `sample_pico` is what the answers of the sample cost, which
     the run `kept_in` keeps. `batch_s` are the middle and the slow end of batches that this store has seen."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from runner.domain.estimates import EstimatesTold, Estimator
 from runner.domain.outcome import Usage
@@ -14,8 +14,7 @@ from runner.store.store import Store
 from runner.store.submissions import Submission
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunFacts:
+class RunFacts(Struct, frozen=True, kw_only=True):
     """A run, its rows, its tokens, its money and its batches at one moment."""
 
     run: Run

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from runner.domain.run import Run, Tally
 from runner.domain.states import RIDING_BATCH, BatchState, RunState
@@ -38,8 +39,7 @@ FAILURE_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class StatusRow:
+class StatusRow(Struct, frozen=True, kw_only=True):
     """A run in the list. `left_alone`: it should be worked on, and no process does. `submissions` are those of a run
     that has some with the service."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from rich.cells import cell_len, set_cell_size
 
 from runner.views.safe_text import safe_line
@@ -13,8 +13,7 @@ GAP = "  "
 PLAIN_GAP = "\t"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Column:
+class Column(Struct, frozen=True, kw_only=True):
     """`most` cuts long cells; numbers stand at the right."""
 
     title: str

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 from statistics import fmean, median
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runner.domain.expected_usage import Caching, expected, first_one, shared_size
 from runner.domain.job_estimate import Bounds, JobEstimate, Past, SampledRow, estimate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from runner.domain.model_list import ListedModel, differences
 from runner.domain.pricing import shipped_prices

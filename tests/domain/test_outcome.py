@@ -6,10 +6,12 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 import runner.domain
 from runner.domain.outcome import Usage
@@ -53,16 +55,16 @@ TURNED_IN_PLACE = {"Bucket", "Buckets", "BudgetChange", "Changes", "Imported", "
 VALUES = {
     value
     for module in MODULES
-    for _, value in inspect.getmembers(module, dataclasses.is_dataclass)
-    if inspect.isclass(value)
+    for _, value in inspect.getmembers(module, inspect.isclass)
+    if (issubclass(value, Struct) or dataclasses.is_dataclass(value))
     and value.__module__.startswith("runner.domain.")
     and value.__name__ not in TURNED_IN_PLACE
 }
 
 
 @pytest.mark.parametrize("value", sorted(VALUES, key=lambda v: v.__qualname__), ids=lambda v: v.__qualname__)
-def test_domain_values_are_frozen_and_made_by_keyword(value: type) -> None:
-    params = value.__dataclass_params__
-    assert params.frozen or params.unsafe_hash, "frozen, or a hot value that the type checker keeps frozen"
+def test_domain_values_are_frozen_and_made_by_keyword(value: Any) -> None:
+    config = value.__struct_config__ if issubclass(value, Struct) else value.__dataclass_params__
+    assert config.frozen
     kinds = {p.kind for p in inspect.signature(value).parameters.values()}
     assert kinds <= {inspect.Parameter.KEYWORD_ONLY}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
 from fractions import Fraction
 from importlib import resources
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runner.domain.outcome import Usage
 from runner.domain.pricing import PICO_PER_USD, PriceBook, price_book, shipped_prices

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from runner.domain.batch import DAY_US, BatchStatus
 from runner.domain.listings import Listing, Standing, Witness, Witnesses, listing_of, standing, wants_another_page

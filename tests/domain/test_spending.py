@@ -60,7 +60,7 @@ def test_one_tag_alone_puts_every_run_in_one_group() -> None:
     assert total(ALL).sums.cost_pico == sum(group.sums.cost_pico for group in groups)
 
 
-@given(st.lists(st.builds(Sums, **dict.fromkeys(Sums.__dataclass_fields__, st.integers(0, 10**15))), max_size=9))
+@given(st.lists(st.builds(Sums, **dict.fromkeys(Sums.__struct_fields__, st.integers(0, 10**15))), max_size=9))
 def test_what_is_saved_and_paid_is_the_list_price(all_sums: list[Sums]) -> None:
     sums = total([spent("r", 0)]).sums
     for one in all_sums:

@@ -113,7 +113,7 @@ async def test_asking_again_stays_within_the_budget_and_goes_on_from_there(house
         assert end.pause is not None
         assert end.pause.reason is PauseReason.BUDGET
         check_books(house, api.simulator)
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         await house.work(run, api, job=replace(end.run.job, budget_pico=10**13))
         check_books(house, api.simulator)

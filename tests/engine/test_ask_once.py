@@ -103,7 +103,7 @@ async def test_where_a_leader_fails_the_next_row_asks(house: House) -> None:
 
 
 def _fields(request: Any) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in request.__slots__}
+    return {name: getattr(request, name) for name in request.__struct_fields__}
 
 
 async def test_answers_of_earlier_runs_are_taken_where_the_job_says_so(house: House) -> None:

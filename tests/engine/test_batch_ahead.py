@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runner.domain.job import AutoSpec, BatchSpec, Mode, PromptCache, WarmCache
 from runner.domain.states import BatchState, PauseReason

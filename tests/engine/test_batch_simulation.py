@@ -14,13 +14,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from runner.domain.job import DeleteAfter, WarmCache

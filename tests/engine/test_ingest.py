@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import zlib
-from dataclasses import replace
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from runner.domain.job import InputSpec, OnBadRow
 from runner.domain.run import Run

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from runner.domain.limits import Amounts
 from runner.domain.outcome import AccountTrouble, FailureKind, Origin, Outcome

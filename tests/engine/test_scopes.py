@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from runner.domain.limits import Amounts, KnownLimits, LimitSource, RateLimits
 from runner.domain.outcome import FailureKind, Outcome

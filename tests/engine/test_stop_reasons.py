@@ -148,7 +148,7 @@ class _Slow(Scripted):
 
 
 def _with_turns(job, most: int):
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     return replace(job, limits=replace(job.limits, max_turns=most))
 

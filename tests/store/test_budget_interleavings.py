@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Barrier, Lock
 
 import pytest
+from msgspec.structs import replace
 
 from runner.domain.budget import day_of
 from runner.domain.run import Run

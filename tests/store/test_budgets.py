@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from runner.domain.budget import BudgetKey, Level
 from runner.domain.listings import Listing

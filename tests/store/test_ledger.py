@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import fields, replace
 from sqlalchemy import select
 
 from runner.domain.booking import DAY_US, BookingKind, day_number
@@ -94,7 +94,7 @@ def run(store: Store) -> Run:
 
 def repriced(store: Store, run: Run, book: PriceBook, *, write: bool = True) -> Repriced:
     pages = list(store.reprice(run.id, book, write=write))
-    names = [one.name for one in fields(Repriced) if one.type == "int"]
+    names = [one.name for one in fields(Repriced) if one.type is int]
     return Repriced(last_id=None, **{name: sum(getattr(page, name) for page in pages) for name in names})
 
 

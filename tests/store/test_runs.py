@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from runner.domain.job import InputSpec, Limits, Mode, OutputSpec
 from runner.domain.states import RUN_MOVES, ChunkState, PauseReason, RunState

@@ -70,7 +70,7 @@ def row(store: Store, run: Run, name: str) -> BatchRow:
 
 @pytest.mark.parametrize("state", BatchState)
 def test_every_state_has_words_and_none_says_failed(store: Store, run: Run, state: BatchState) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     submission = replace(store.submissions_of(run.id)[0], state=state)
     words = state_words(submission)

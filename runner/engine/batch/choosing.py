@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from runner.clock import local_utc_offset_s
 from runner.domain.choice import Choice, choose
@@ -52,8 +53,7 @@ def chosen(
     )
 
 
-@dataclass(slots=True)
-class _Sample:
+class _Sample(Struct):
     rows: int = 0
     live_pico: int | None = 0
     batch_pico: int | None = 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchEvent:
+class BatchEvent(Struct, frozen=True, kw_only=True):
     """`name` is stable (`batch_submitted`), `text` is for people, `facts` for machines."""
 
     name: str

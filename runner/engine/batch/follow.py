@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
 import anyio
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.clock import SECOND
 from runner.domain.batch import ENDED, BatchStatus, Retention, next_poll_s, results_gone_us, retention
@@ -21,8 +21,7 @@ from runner.store.holder import taken_over
 from runner.store.submissions import Submission
 
 
-@dataclass(slots=True)
-class Watched:
+class Watched(Struct):
     """What asking has shown of one batch in this process. Times are shared microseconds."""
 
     submission: Submission

@@ -8,7 +8,6 @@ a submission of unknown end until that is settled.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import anyio
 
@@ -28,8 +27,7 @@ from runner.store.submissions import Submission
 DEADLINE_LOOK_S = 300.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class LaneParts(MakerParts):
+class LaneParts(MakerParts, frozen=True, kw_only=True):
     """`submits`: new batches are made; `live_busy`: other rows are being asked live. Without `waits` everything is
     done that can be done at once. At `deadline_us` the run is to be finished: late batches are cancelled in time, and
     what they leave goes live."""

@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anyio import from_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runner.api.wire import outcome_of_result_line
 from runner.domain.booking import Booking, BookingKind
@@ -39,8 +40,7 @@ BYTES_A_COMMIT = 8_000_000
 NO_EPOCH = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """Riding rows for one transaction. `slot` is the place of the first of them among all that ride."""
 
     riding: list[Riding]
@@ -66,8 +66,7 @@ def parts(riding: Sequence[Riding], found: Sorted) -> Iterator[Part]:
         yield Part(riding=part, slot=slot - rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """What is to be stored of some rows; `shares` are of those from which the job wants to learn what rows cost."""
 
     rows: list[Settlement] = field(default_factory=list)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runner.api.batch_create import WITHHELD
 from runner.clock import SECOND
@@ -50,8 +52,7 @@ SLOWEST_CREATE_S = 300.0
 AskLive = Callable[[list[ClaimedChunk]], Awaitable[None]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MakerParts:
+class MakerParts(Struct, frozen=True, kw_only=True):
     """`ask_live` asks the free rows of chunks in hand live and returns when they have ended. Without `waits` all is
     sent that can be sent at once."""
 

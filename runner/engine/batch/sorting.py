@@ -7,10 +7,10 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, field
 
 from runner.api.results_file import LineTooLong, ResultLines
 from runner.domain.submission import parse_custom_id
@@ -32,8 +32,7 @@ class _Line(msgspec.Struct):
 _read = msgspec.json.Decoder(_Line).decode
 
 
-@dataclass(slots=True)
-class Sorted:
+class Sorted(Struct):
     """Where each rider's line lies in a results file. Rows without one have a length of 0."""
 
     idxs: Sequence[int]

@@ -7,11 +7,11 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from anyio import from_thread
+from msgspec import Struct, field
 
 from runner.domain.attachment import Attachment
 from runner.domain.outcome import Failure, FailureKind
@@ -29,8 +29,7 @@ from runner.store.claims import ClaimedChunk
 from runner.store.submissions import Rider
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Misfit:
+class Misfit(Struct, frozen=True, kw_only=True):
     """A row that cannot ride, and why."""
 
     chunk: ClaimedChunk
@@ -38,8 +37,7 @@ class Misfit:
     reason: str
 
 
-@dataclass(kw_only=True, slots=True)
-class Added:
+class Added(Struct, kw_only=True):
     """What became of a chunk's rows. `full`: the next rows are for another submission, and which limit says so;
     `trouble`: no files can be uploaded now, for a reason that is not the row's."""
 
@@ -49,8 +47,7 @@ class Added:
     riding: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parcel:
+class Parcel(Struct, frozen=True, kw_only=True):
     """A body on the disk, ready to be sent. `idxs` are its rows in their order."""
 
     submission: str

@@ -7,7 +7,8 @@ not too late; after it nothing is done before its answer is in the store.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.money import dollars
 from runner.domain.outcome import Failure
@@ -24,8 +25,7 @@ from runner.store.submissions import FIRST_EPOCH, IntentVerdict, NewSubmission
 LOOK_BACK = 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True, kw_only=True):
     """What became of a parcel. `verdict` other than STORED: nothing was sent, and `state` is None."""
 
     verdict: IntentVerdict

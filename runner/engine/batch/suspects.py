@@ -6,14 +6,14 @@ Rows are packed in their order, so the next body begins with the rows of the one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 # So many rows refused one after the other, each alone: it is not the rows.
 HOPELESS = 3
 
 
-@dataclass(slots=True)
-class Suspects:
+class Suspects(Struct):
     """`refused` are rows that are known to be the cause, with the reason; they end with their next chunk.
 
     Those in `doubtful` were refused, each alone, and nothing has been taken since: it may be what all rows have in

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runner.domain.batch import DAY_US, RETENTION_DAYS
 from runner.domain.outcome import Failure
@@ -13,8 +14,7 @@ from runner.engine.batch.common import Common
 from runner.engine.batch.owner import Owner, settle_owner
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Swept:
+class Swept(Struct, frozen=True, kw_only=True):
     """What a sweep has found. `later` have not ended and are looked at by the next sweep."""
 
     listed: int = 0

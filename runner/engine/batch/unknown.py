@@ -5,7 +5,8 @@ whose they are. What comes next is decided in `domain/settling.py`; here it is c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from runner.clock import SECOND
 from runner.domain.batch import DAY_US, RETENTION_DAYS, BatchStatus, next_poll_s
@@ -44,8 +45,7 @@ QUESTIONS: Mapping[Question, str] = {
 }
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(Struct):
     """What this process has seen for one submission beside the listings, and when to look at it next."""
 
     polled: dict[str, BatchStatus] = field(default_factory=dict)

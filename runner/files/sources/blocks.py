@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import IO, Protocol
+
+from msgspec import Struct
 
 from runner.errors import InputInvalid
 
@@ -23,8 +24,7 @@ MAX_LINE_BYTES = 32_000_000
 BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
+class Block(Struct, frozen=True, kw_only=True):
     """Whole lines without their 0x0A. `first_line` counts from 1, offsets are in decompressed bytes.
 
     `digest` is the SHA-256 of everything from the beginning of the input to `end_offset`. `numbers`, where it is set,

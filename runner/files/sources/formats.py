@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import IO, BinaryIO
+
+from msgspec import Struct
 
 from runner.errors import InputInvalid
 from runner.files.sources.blocks import LineReader, Position, Reader, RecordReader
@@ -36,8 +37,7 @@ PACKED = (".gz", ".gzip", ".zst", ".zstd")
 UNREADABLE = (".arrow", ".feather", ".xlsx", ".xls", ".ods", ".zip", ".bz2", ".xz", ".avro", ".orc", ".db", ".sqlite")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True):
     """How the files of an input are to be read; None: as their names and first bytes say."""
 
     format: Format | None = None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from glob import has_magic
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from runner.errors import InputInvalid, UsageInvalid
 from runner.files.source import MAX_FILES, Input, Part, of_files
@@ -27,8 +28,7 @@ def is_address(path: str) -> bool:
     return "://" in path
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RemoteFile:
+class RemoteFile(Struct, frozen=True, kw_only=True):
     name: str
     path: str
     size: int | None
