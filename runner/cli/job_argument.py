@@ -8,7 +8,6 @@ from typing import Any
 
 from runner.domain.job import CURRENT_API_VERSION, AutoSpec, InputSpec, Job, Mode, OnBadRow, OutputSpec
 from runner.errors import MissingColumn, UsageInvalid
-from runner.files.job_file import load_job, place_of_column
 from runner.files.sink import STDOUT
 from runner.files.source import STDIN
 
@@ -27,6 +26,8 @@ def job_of(
     """
     given = {name: value for name, value in overrides.items() if value is not None} | dict(set_values or {})
     if Path(job_file).suffix in JOB_FILES:
+        from runner.files.job_file import load_job  # what reads a job file is an eighth of a start
+
         return load_job(job_file, params, given)
     if "input.path" in given:
         hints = ("a job file ends in .yaml",)
@@ -55,6 +56,8 @@ def placed(error: MissingColumn, job_file: object) -> MissingColumn:
     """With the place where the job file names the column."""
     if not isinstance(job_file, str) or Path(job_file).suffix not in JOB_FILES:
         return error
+    from runner.files.job_file import place_of_column
+
     place = place_of_column(job_file, error.column)
     sentence = error.message if place is None else f"{place}: {error.message}"
     return MissingColumn(sentence, column=error.column, hints=error.hints)

@@ -12,6 +12,7 @@ from runner.cli.context import SCHEMA, Context
 from runner.cli.messages import message, say, warning
 from runner.domain.budget import tightest
 from runner.domain.estimates import Estimator
+from runner.domain.job import RUN_NAME
 from runner.domain.quantity import quantity
 from runner.domain.reservation import DECLARE_BOUND, UNBOUNDED
 from runner.domain.run import Run
@@ -28,7 +29,6 @@ from runner.errors import (
     Stalled,
     UnknownBatches,
 )
-from runner.files.job_file import RUN_NAME
 from runner.files.sink import STDOUT
 from runner.files.sinks.targets import PART, PART_DIGITS
 from runner.files.sources.remote import is_address

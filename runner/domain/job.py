@@ -35,6 +35,8 @@ DEFAULT_AUTO_THRESHOLD = 2_000
 
 # Rows of one part of an output in parts.
 DEFAULT_PART_ROWS = 100_000
+# In the path of an output: the name of the run, which is known only when there is one.
+RUN_NAME = "{run}"
 # How often an answer that breaks its schema is asked for again.
 DEFAULT_REASKS = 2
 

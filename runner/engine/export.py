@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from runner.domain.job import OutputSpec
+from runner.domain.job import RUN_NAME, OutputSpec
 from runner.domain.quantity import quantity
 from runner.domain.result import ExportedRow
 from runner.domain.run import Run
@@ -18,7 +18,6 @@ from runner.domain.states import RowStatus
 from runner.engine.provenance import Provenance, meta_path
 from runner.errors import JobInvalid
 from runner.files.environment import filled_in
-from runner.files.job_file import RUN_NAME
 from runner.files.output_lines import line_writer
 from runner.files.rows_of_run import source_idx
 from runner.files.sinks.columns import Columns, Literal, found_columns, reads_json

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from runner.domain.budget import Reserve
 from runner.domain.job import (
+    RUN_NAME,
     AnswerSpec,
     AutoSpec,
     BatchSpec,
@@ -43,8 +44,6 @@ from runner.files.job_yaml import Document, Place, Problem
 from runner.files.job_yaml import Path as KeyPath
 
 SHOWN_PROBLEMS = 20
-# Named in a path of the output, and known only when there is a run.
-RUN_NAME = "{run}"
 
 
 def load_job(

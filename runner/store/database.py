@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from runner.errors import RunnerError, SchemaMismatch, StoreFault
 from runner.store import frozen
-from runner.store.tables import FINAL_RESULT_TRIGGERS, HEAD_REVISION, metadata
+from runner.store.tables import FINAL_RESULT_TRIGGERS, HEAD_REVISION, metadata, tell_postgresql
 
 # How long a SQLite writer waits for another process's transaction; ours last milliseconds.
 BUSY_TIMEOUT_MS = 10_000
@@ -307,6 +307,7 @@ def prepare_threshold(url: URL) -> dict[str, int | None]:
 
 
 def _postgresql_engine(url: URL) -> Engine:
+    tell_postgresql()
     threshold = prepare_threshold(url)
     try:
         engine = create_engine(

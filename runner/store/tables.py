@@ -106,7 +106,6 @@ Index(
     chunks.c.run,
     chunks.c.seq,
     sqlite_where=_UNFINISHED,
-    postgresql_where=_UNFINISHED,
 )
 
 payloads = Table(
@@ -253,7 +252,6 @@ Index(
     batches.c.workspace,
     unique=True,
     sqlite_where=_SENDING,
-    postgresql_where=_SENDING,
 )
 
 riders = Table(
@@ -310,7 +308,7 @@ ledger = Table(
     Index("ix_ledger_run_idx", "run", "idx"),
 )
 _CORRECTION = text("corrects IS NOT NULL")
-Index("ix_ledger_corrects", ledger.c.corrects, sqlite_where=_CORRECTION, postgresql_where=_CORRECTION)
+Index("ix_ledger_corrects", ledger.c.corrects, sqlite_where=_CORRECTION)
 
 # What the ledger sums to, by UTC day: written with its lines, so that nobody has to add up millions of them.
 spending = Table(
@@ -458,3 +456,12 @@ FINAL_RESULT_TRIGGERS = {
            WHEN (OLD.status = 'succeeded') EXECUTE FUNCTION refuse_final_result()""",
     ),
 }
+
+
+def tell_postgresql() -> None:
+    """Indexes of a part of a table, as PostgreSQL is told of them. Whoever never meets it need not load its dialect,
+    which SQLAlchemy does at the first word for it."""
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            if (part := index.dialect_kwargs.get("sqlite_where")) is not None:
+                index.kwargs["postgresql_where"] = part
