@@ -10,12 +10,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Any
 
 import httpx
-from msgspec.structs import replace
 
 from runner.api.batches import Batches
 from runner.api.client import Client, Connection

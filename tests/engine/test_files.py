@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
-from msgspec.structs import replace
 
 from runner.api.files import Files
 from runner.domain.states import PauseReason
