@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from runner.domain.batch import BatchStatus
 from runner.domain.booking import Booking
-from runner.domain.budget import Changes, Payer, day_of
+from runner.domain.budget import Changes, day_of
 from runner.domain.listings import Listing
 from runner.domain.run import Run
 from runner.domain.states import BatchState
@@ -18,8 +18,8 @@ from runner.domain.sum_bound import Shares
 from runner.errors import RunLocked
 from runner.failpoints import Failpoint, failpoint
 from runner.store import batch_queries, budgets, claims, duplicates, group, sightings, submissions
-from runner.store.database import Database
 from runner.store.submissions import Submission
+from runner.store.transactions import Transactions
 
 T = TypeVar("T")
 
@@ -27,18 +27,8 @@ T = TypeVar("T")
 ENOUGH_ROWS_TO_TELL = 100
 
 
-class BatchTransactions:
+class BatchTransactions(Transactions):
     """`Store` is one."""
-
-    database: Database
-
-    def _payer(self, run: int) -> Payer:
-        """Whose budgets pay for the run."""
-        raise NotImplementedError
-
-    def _check_hold(self, connection: Connection, run: int) -> None:
-        """Raises RunLocked when the run is held by somebody else by now."""
-        raise NotImplementedError
 
     def take_up_submissions(self, run: int) -> list[Submission]:
         """All that the run ever sent in batches, what is under way under a new fence."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from runner.domain.budget import BudgetKey, Level, Payer, day_of, run_scope
+from runner.domain.budget import BudgetKey, Level, day_of, run_scope
 from runner.domain.forecast import Forecast
 from runner.domain.job import Job
 from runner.domain.outcome import Usage
@@ -32,7 +32,6 @@ from runner.store import (
     collapse,
     files,
     group,
-    holder,
     ledger,
     past_queries,
     queries,
@@ -57,12 +56,10 @@ class Store(BatchTransactions):
     """One open store. Use as a context manager, or call `close`."""
 
     def __init__(self, database: Database) -> None:
-        self.database = database
+        super().__init__(database)
         self.schedules = Schedules(database)
         self.fleet = Fleet(database)
         self.purge = Purge(database)
-        self._holds: dict[int, holder.Hold] = {}
-        self._payers: dict[int, Payer] = {}
 
     @staticmethod
     def open(url: str) -> Store:
@@ -165,19 +162,6 @@ class Store(BatchTransactions):
     def cancel_rows(self, run: int, now_us: int, price_version: str) -> None:
         """The rows that have not ended never will; calls of unknown end are put in the books."""
         self.database.write(lambda c: claims.cancel(c, run, now_us, price_version))
-
-    def hold(self, run: Run, now_us: Any) -> holder.Hold:
-        """Raises RunLocked when another process holds the run.
-
-        From then on nothing is staged or claimed for it by this store once the hold is lost: a chunk in the hands
-        of a process that is no longer the holder would be done by nobody.
-        """
-        hold = self._holds[run.id] = holder.take(self.database, run, now_us)
-        return hold
-
-    def _check_hold(self, connection: Connection, run: int) -> None:
-        if (hold := self._holds.get(run)) is not None:
-            hold.check(connection)
 
     # --- records in
 
@@ -303,12 +287,6 @@ class Store(BatchTransactions):
         return self.database.read(lambda c: c.execute(report_queries.unfinished_chunks(run)).scalar()) or 0
 
     # --- budgets
-
-    def _payer(self, run: int) -> Payer:
-        """A run's job never changes its name."""
-        if run not in self._payers:
-            self._payers[run] = self.database.read(lambda c: runs.payer_of(c, run))
-        return self._payers[run]
 
     def budget_room(self, run: int, now_us: int) -> int | None:
         """What the tightest budget leaves for what is sent now, None where there is none."""
