@@ -95,7 +95,7 @@ def test_a_create_that_says_no_is_no_batch_and_needs_no_settling(cases: Cases) -
 def test_a_batch_that_was_hidden_for_too_long_is_found_priced_and_told(cases: Cases) -> None:
     """The list shows batches later than promised, but before the second one has ended. Nothing is mixed: what the
     rows got is of one of them, and a repeated command tells the same and prices nothing twice."""
-    service = {"batch_list_delay_s": SETTLED_S + 2.0, "batch_seconds": SETTLED_S + 1.0}
+    service = {"batch_list_delay_s": SETTLED_S + 4.0, "batch_seconds": SETTLED_S + 3.0}
     case = meeting(batch_case(cases, rows=plain_rows(5), service=service), "never_answered")
     for _ in range(2):
         ended = case.run()
@@ -112,7 +112,7 @@ def test_a_duplicate_that_might_be_another_unknown_batch_is_priced_too(cases: Ca
     """The second create has no certain end either, and what is listed for its time is the batch of the first."""
     case = batch_case(cases, rows=plain_rows(5))
     case.simulator.reset(
-        Fault(**CREATE, kind="batch_late", first=1, lasts_s=SETTLED_S + 1.5),
+        Fault(**CREATE, kind="batch_late", first=1, lasts_s=SETTLED_S + 2.0),
         Fault(**CREATE, kind="api_error", after=1, first=1),
     )
     ended = case.run()

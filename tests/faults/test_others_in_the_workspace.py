@@ -95,7 +95,8 @@ def test_in_a_workspace_of_its_own_the_only_candidate_is_cancelled_on_wish(cases
 
 def test_rows_that_are_resubmitted_on_wish_are_paid_twice_at_most_and_told_so(cases: Cases) -> None:
     case = meeting(
-        one_batch(cases, batch={"on_unknown": "resubmit"}, service={"batch_seconds": SETTLED_S}), "never_answered"
+        one_batch(cases, batch={"on_unknown": "resubmit"}, service={"batch_seconds": SETTLED_S + 4.0}),
+        "never_answered",
     )
     ended = case.run()
     assert ended.code == 12, ended
