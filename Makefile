@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself. Needed beforehand: Python 3.11 or later (with venv), git, make.
 
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 ARGS ?=
 
 BIN := .venv/bin
