@@ -405,6 +405,22 @@ async def _nothing(_request: object) -> None:
     pass
 
 
+async def test_a_key_that_comes_back_while_the_run_waits_lets_it_go_on(house: House) -> None:
+    """One batch is of unknown end, the other one is followed: both cannot be seen for a while."""
+    run = house.new_run(prompts(6), **batch_job(max_requests=3))
+    async with office(house, faults=(at_create("stall", first=1),), batch_seconds=10 * HOUR_S) as api:
+        states: list[BatchState] = []
+
+        def away() -> None:
+            states.extend(api.states(run))
+            api.move_key("wrkspc_elsewhere")
+
+        api.at_hours((0.3, away), (0.4, lambda: api.move_key(None)))
+        await ended_well(api, run, 6)
+        assert sorted(states) == [BatchState.ACCEPTED, BatchState.UNKNOWN]
+        assert len(api.creates) == 2
+
+
 def _a_moment(api: Office) -> Callable[[object], Any]:
     """Each request takes one on its way."""
 
