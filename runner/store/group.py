@@ -106,10 +106,12 @@ def commit_group(connection: Connection, payer: Payer, operations: Sequence[Oper
 
     # A send leaves in the transaction that books it: what was still there is not in the books. That of a later try is
     # what a replay finds.
-    unbooked = [
-        op for op in settled if (sent := taken_out.get(_call(op))) and (sent.try_, sent.turn) == (op.try_, op.turn)
-    ]
-    changes = settle(connection, run, settled, fences, day_of_send, unbooked)
+    absent = {
+        _key(run, op)
+        for op in settled
+        if (sent := taken_out.get(_call(op))) and (sent.try_, sent.turn) == (op.try_, op.turn)
+    }
+    changes = settle(connection, run, settled, fences, day_of_send, absent)
     for send in taken_out.values():
         changes.commit(day_of(send.at_us), -(send.worst_pico or 0))
     sends = [op for op in operations if isinstance(op, SendIntent) and _holds(op.fence, fences.sending)]
@@ -155,10 +157,10 @@ def settle(
     settled: Sequence[Settlement],
     fences: Fences,
     day_of_call: Callable[[Settlement], str],
-    unbooked: Sequence[Settlement] = (),
+    absent: Collection[str] = (),
 ) -> Changes:
     """Store what these calls gave, as far as it is not there yet; what that changes in the budgets of the days on
-    which they were sent. Of those `unbooked` it is known that they are not in the books."""
+    which they were sent. Keys of the ledger that are `absent` are not looked for."""
     if not settled:
         return Changes()
     dialect = connection.dialect.name
@@ -167,7 +169,7 @@ def settle(
     holding = [op for op in settled if _holds(op.fence, fences.settling)]
     _insert_attempts(connection, dialect, run, holding)
     _insert_turns(connection, dialect, run, holding)
-    return _book(connection, run, settled, taken, day_of_call, {_key(run, op) for op in unbooked})
+    return _book(connection, run, settled, taken, day_of_call, absent)
 
 
 def _written(connection: Connection, run: int, operations: Sequence[Operation]) -> dict[tuple[int, int], Any]:
