@@ -1,6 +1,6 @@
-"""One connection to one origin: a byte stream with the HTTP/1.1 state machine beside it.
+"""One connection to one origin: a byte stream with the reader of its replies beside it.
 
-Knows sockets, TLS and h11; knows nothing of httpx, of pools or of what is sent. It stands on the event loop's own
+Knows sockets and TLS; knows nothing of httpx, of pools or of what is sent. It stands on the event loop's own
 transports: they take half the time of a stream over them, and do TLS in compiled code.
 """
 
@@ -15,17 +15,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import h11
-
 from runner.api.dial import dial
+from runner.api.http1 import ReplyReader
 
 # A middlebox that forgets idle connections does so after minutes (some clouds: 350 s). Probing from the first
 # minute on keeps a long silent answer alive and finds a vanished peer within about six minutes.
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 60
 KEEPALIVE_PROBES = 5
-# Headers of a reply beyond this are no API's; h11's own default of 16 KB is small for some gateways.
-MAX_HEAD_BYTES = 64 * 1024
 # What may lie here unread before the peer is made to wait.
 MAX_UNREAD_BYTES = 256 * 1024
 
@@ -39,19 +36,19 @@ class Place(NamedTuple):
 
 
 class Channel(asyncio.Protocol):
-    """A connection, used by one task at a time. `http` is the state of the exchange on it, `early` the head of a
-    reply that came before the request was out, `idle_since` when the connection was last given back."""
+    """A connection, used by one task at a time. `reader` makes replies of what comes, `is_sent` says that the request
+    is out as a whole, `idle_since` when the connection was last given back."""
 
     __slots__ = (
         "_ended", "_fault", "_full", "_held", "_poll", "_transport", "_unread", "_unread_bytes", "_waiter",
-        "early", "http", "idle_since", "place",
+        "idle_since", "is_sent", "place", "reader",
     )  # fmt: skip
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self.reader = ReplyReader()
+        self.is_sent = False
         self.idle_since = 0.0
-        self.early: h11.Response | None = None
         self._unread: list[bytes] = []
         self._unread_bytes = 0
         self._ended = False  # nothing more will come
@@ -71,11 +68,10 @@ class Channel(asyncio.Protocol):
 
     def next_cycle(self) -> bool:
         """Make ready for the next request; False when this exchange was the connection's last."""
-        done = self.http.our_state is h11.DONE and self.http.their_state is h11.DONE
-        if not done or self._full or self.http.trailing_data[0]:
+        if not self.is_sent or not self.reader.is_whole or self.reader.is_last or self._full:
             return False
-        self.http.start_next_cycle()
-        self.early = None
+        self.reader.next()
+        self.is_sent = False
         return True
 
     def close(self) -> None:

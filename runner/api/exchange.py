@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
 from typing import Any
 
-import h11
 import httpx
 from msgspec import Struct
 
 from runner.api.channel import Channel
+from runner.api.http1 import Frame, Reply, head_bytes
 from runner.failpoints import Failpoint, failpoint
 
 # Bodies up to this go out in one write; larger ones in pieces, between which we look for a server that answers early.
@@ -32,56 +31,46 @@ class Journey(Struct):
     sent: bool | None = None
 
 
-async def converse(channel: Channel, request: httpx.Request, journey: Journey, limits: Limits) -> h11.Response:
+async def converse(channel: Channel, request: httpx.Request, journey: Journey, limits: Limits) -> Reply:
     """Send the request and wait for the head of its reply."""
-    head = _head_bytes(channel, request)
+    head = head_bytes(request.method, request.url.raw_path, request.headers.raw)
     if journey.billable:
         failpoint(Failpoint.SEND_BEFORE)
     journey.sent = True
     await _send(channel, head, request, limits.get("write"))
     if journey.billable:
         failpoint(Failpoint.SEND_AFTER)
-    reply = await _read_head(channel, limits.get("read"))
+    while channel.reader.head is None:
+        await _hear(channel, limits.get("read"))
     if journey.billable:
         failpoint(Failpoint.FIRST_BYTE)
-    return reply
+    return channel.reader.head
+
+
+async def next_piece(channel: Channel, read_s: float | None) -> bytes:
+    """Some bytes of the reply's body, b"" at its end."""
+    while not (piece := channel.reader.take()) and not channel.reader.is_whole:
+        await _hear(channel, read_s)
+    return piece
 
 
 # --- sending
 
 
-@lru_cache(maxsize=500)
-def _head(method: str, target: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> h11.Request:
-    """To look through headers takes as long as all else that sending does, and those of a run's calls differ in their
-    lengths alone."""
-    return h11.Request(method=method, target=target, headers=list(headers))
-
-
-def _head_bytes(channel: Channel, request: httpx.Request) -> bytes:
-    try:
-        return channel.http.send(_head(request.method, request.url.raw_path, tuple(request.headers.raw))) or b""
-    except h11.LocalProtocolError as error:
-        raise httpx.LocalProtocolError(str(error)) from error
-
-
 async def _send(channel: Channel, head: bytes, request: httpx.Request, write_s: float | None) -> None:
-    http = channel.http
+    frame = Frame(request.headers.raw)
     stream = request.stream
     body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
-    try:
-        if body is not None and len(body) <= ONE_WRITE_BYTES:
-            whole = (head, http.send(h11.Data(data=body)) or b"", http.send(h11.EndOfMessage()) or b"")
-            await _write(channel, b"".join(whole), write_s)
-            return
+    if body is not None and len(body) <= ONE_WRITE_BYTES:
+        await _write(channel, head + frame.piece(body) + frame.end(), write_s)
+    else:
         await _write(channel, head, write_s)
         async for piece in _pieces(stream) if body is None else _slices(body):
             if _has_answered(channel):
                 return
-            await _write(channel, http.send(h11.Data(data=piece)) or b"", write_s)
-        if end := http.send(h11.EndOfMessage()):
-            await _write(channel, end, write_s)
-    except h11.LocalProtocolError as error:
-        raise httpx.LocalProtocolError(str(error)) from error
+            await _write(channel, frame.piece(piece), write_s)
+        await _write(channel, frame.end(), write_s)
+    channel.is_sent = True
 
 
 async def _write(channel: Channel, data: bytes, write_s: float | None) -> None:
@@ -99,12 +88,8 @@ def _has_answered(channel: Channel) -> bool:
     while (data := channel.take()) is not None:
         if not data:
             raise httpx.WriteError("the server hung up while the request was being sent")
-        channel.http.receive_data(data)
-        while (event := _next_event(channel)) is not h11.NEED_DATA:
-            if isinstance(event, h11.Response):
-                channel.early = event
-                return True
-    return False
+        channel.reader.feed(data)
+    return channel.reader.head is not None
 
 
 async def _slices(body: bytes) -> AsyncIterator[bytes]:
@@ -123,33 +108,14 @@ async def _pieces(stream: Any) -> AsyncIterator[bytes]:
 # --- receiving
 
 
-async def _read_head(channel: Channel, read_s: float | None) -> h11.Response:
-    if channel.early is not None:
-        return channel.early
-    while True:
-        event = await next_event(channel, read_s)
-        if isinstance(event, h11.Response):
-            return event
-        if not isinstance(event, h11.InformationalResponse):
-            raise httpx.RemoteProtocolError("the server hung up without a reply")
-
-
-async def next_event(channel: Channel, read_s: float | None) -> Any:
-    while (event := _next_event(channel)) is h11.NEED_DATA:
-        try:
-            channel.http.receive_data(await channel.read(read_s))
-        except TimeoutError as error:
-            raise httpx.ReadTimeout(f"the server said nothing for {read_s} s") from error
-        except BROKEN as error:
-            raise httpx.ReadError(f"the connection broke while reading: {told(error)}") from error
-    return event
-
-
-def _next_event(channel: Channel) -> Any:
+async def _hear(channel: Channel, read_s: float | None) -> None:
     try:
-        return channel.http.next_event()
-    except h11.RemoteProtocolError as error:
-        raise httpx.RemoteProtocolError(str(error)) from error
+        data = await channel.read(read_s)
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(f"the server said nothing for {read_s} s") from error
+    except BROKEN as error:
+        raise httpx.ReadError(f"the connection broke while reading: {told(error)}") from error
+    channel.reader.feed(data)
 
 
 def told(error: BaseException) -> str:

@@ -67,7 +67,8 @@ async def read_body(response: httpx.Response) -> bytes:
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """The body's bytes, past httpx's two layers of decoding where there is nothing to decode."""
-    if "content-encoding" in response.headers or not isinstance(response.stream, httpx.AsyncByteStream):
+    encoded = any(name.lower() == b"content-encoding" for name, _ in response.headers.raw)
+    if encoded or not isinstance(response.stream, httpx.AsyncByteStream):
         return response.aiter_bytes()
     return aiter(response.stream)
 

@@ -14,11 +14,10 @@ from collections.abc import AsyncIterator, Mapping
 
 import anyio
 import anyio.lowlevel
-import h11
 import httpx
 
 from runner.api.channel import Channel, Place, open_channel, tls_context
-from runner.api.exchange import BROKEN, Journey, Limits, converse, next_event, told
+from runner.api.exchange import BROKEN, Journey, Limits, converse, next_piece, told
 from runner.api.proxies import proxy_for
 from runner.clock import Clock, SystemClock
 from runner.errors import UsageInvalid
@@ -59,10 +58,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
             self._drop(channel)
             raise
         return httpx.Response(
-            head.status_code,
-            headers=head.headers.raw_items(),
+            head.status,
+            headers=head.headers,
             stream=_Body(self, channel, limits.get("read")),
-            extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": head.reason},
+            extensions={"http_version": b"HTTP/" + head.version, "reason_phrase": head.reason},
         )
 
     async def aclose(self) -> None:
@@ -133,8 +132,8 @@ class _Body(httpx.AsyncByteStream):
         if channel is None:
             return
         try:
-            while isinstance(event := await next_event(channel, self._read_s), h11.Data):
-                yield bytes(event.data)
+            while piece := await next_piece(channel, self._read_s):
+                yield piece
         except BaseException:
             await self.aclose()
             raise

@@ -6,7 +6,7 @@ from __future__ import annotations
 # More at once than any service takes from one process.
 MOST_CALLS = 4_096
 # Where it begins: what any service takes, whoever else asks it.
-FIRST_CALLS = 8
+FIRST_CALLS = 32
 # A cut leaves this share; then it grows by about one a round of answers instead of doubling.
 AFTER_CUT = 0.5
 # Answers that take this many times as long as they used to say that there are calls enough.

@@ -7,11 +7,13 @@ moment between two commits: what a commit costs depends little on how many share
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 from anyio.abc import TaskStatus
 
 from runner.clock import Clock
-from runner.errors import RunnerError, StoreFault
+from runner.errors import StoreFault
 from runner.store.group import Operation, SendIntent, Settlement, Verdict
 from runner.store.store import Store
 
@@ -20,20 +22,18 @@ GROUP_OPERATIONS = 512
 GROUP_BYTES = 8 << 20
 # From the start of one commit to the next, while calls are out: this share of what a call takes, and at most so long.
 # A call waits for two commits, each time half a pace, so it costs about this share of the speed.
-PACE_SHARE = 1 / 25
+PACE_SHARE = 1 / 20
 PACE_S = 0.02
 # How much the latest call weighs in the mean of what calls take.
 WEIGHT = 0.1
 
 
 class _Entry:
-    __slots__ = ("error", "event", "operation", "verdict")
+    __slots__ = ("operation", "told")
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
-        self.event = anyio.Event()
-        self.verdict = Verdict.FENCED
-        self.error: RunnerError | None = None
+        self.told: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
 
 class Writer:
@@ -66,10 +66,8 @@ class Writer:
         if (since_s := self._out.pop(operation.idx, None)) is not None:
             self._call_s += WEIGHT * (self._clock.monotonic() - since_s - self._call_s)
         with anyio.CancelScope(shield=True):
-            await entry.event.wait()
-        if entry.error is not None:
-            raise entry.error
-        return entry.verdict
+            await entry.told
+        return entry.told.result()
 
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Commit groups until closed. After a fault nothing more is written, and everybody who waits is told."""
@@ -111,25 +109,28 @@ class Writer:
         return group
 
     async def _commit(self, group: list[_Entry]) -> None:
-        if self._fault is None:
-            try:
-                verdicts = await anyio.to_thread.run_sync(
-                    self._store.commit_group,
-                    self._run,
-                    [entry.operation for entry in group],
-                    limiter=self._writes,
-                )
-            except StoreFault as fault:
-                self._fault = fault
-            else:
-                now_s = self._clock.monotonic()
-                for entry, verdict in zip(group, verdicts, strict=True):
-                    entry.verdict = verdict
-                    if verdict is Verdict.STORED and isinstance(entry.operation, SendIntent):
-                        self._out[entry.operation.idx] = now_s
-        for entry in group:
-            entry.error = self._fault
-            entry.event.set()
+        try:
+            if self._fault is not None:
+                raise self._fault
+            operations = [entry.operation for entry in group]
+            verdicts = await anyio.to_thread.run_sync(
+                self._store.commit_group, self._run, operations, limiter=self._writes
+            )
+        except StoreFault as fault:
+            self._fault = fault
+            for entry in group:
+                if not entry.told.done():
+                    entry.told.set_exception(fault)
+        else:
+            self._tell(group, verdicts)
+
+    def _tell(self, group: list[_Entry], verdicts: list[Verdict]) -> None:
+        now_s = self._clock.monotonic()
+        for entry, verdict in zip(group, verdicts, strict=True):
+            if verdict is Verdict.STORED and isinstance(entry.operation, SendIntent):
+                self._out[entry.operation.idx] = now_s
+            if not entry.told.done():  # it is, where the whole loop is being ended
+                entry.told.set_result(verdict)
 
 
 def _bytes_of(operation: Operation) -> int:

@@ -17,10 +17,10 @@ from sqlalchemy.types import TypeEngine
 
 def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """`column` is one of the values that come as a list under `name`."""
-    return _Among(column, bindparam(name, type_=_Listed(column.type)))
+    return _Among(column, bindparam(name, type_=Listed(column.type)))
 
 
-class _Listed(TypeDecorator[Any]):
+class Listed(TypeDecorator[Any]):
     """A list of values as one: an array for PostgreSQL, JSON for SQLite."""
 
     impl = Text

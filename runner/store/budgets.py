@@ -24,7 +24,7 @@ from runner.domain.budget import (
     Payer,
     job_scope,
 )
-from runner.store import budget_queries
+from runner.store import budget_queries, prepared
 
 
 def open_account(
@@ -52,7 +52,7 @@ def close_account(connection: Connection, account: Account) -> None:
         for key, change in account.by_key().items()
     ]
     if changed:
-        connection.execute(budget_queries.change_budget(), changed)
+        prepared.execute(connection, budget_queries.change_budget(), changed)
 
 
 def change(connection: Connection, payer: Payer, changes: Changes) -> None:
@@ -109,7 +109,7 @@ def insert_empty(connection: Connection, keys: Sequence[BudgetKey]) -> None:
 def _rows(connection: Connection, keys: Iterable[BudgetKey], *, lock: bool) -> dict[BudgetKey, Any]:
     """These rows and those that hold their caps."""
     query = budget_queries.locked_budgets() if lock else budget_queries.budgets_among()
-    found = connection.execute(query, _with_caps(frozenset(keys)))
+    found = prepared.execute(connection, query, _with_caps(frozenset(keys)))
     return {BudgetKey(row.scope, row.period): row for row in found}
 
 

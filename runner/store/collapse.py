@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from runner.domain.states import ChunkState, RowStatus
-from runner.store import bulk, collapse_queries, queries, report_queries
+from runner.store import collapse_queries, prepared, queries, report_queries
 from runner.store.group import Fence, result_row
 from runner.store.reports import result_of
 
@@ -128,8 +128,8 @@ def copy(
         return
     results = [_copied(run, one, answers[leader], round_, now_us) for one, leader in fresh]
     messages = [{"run": run, "idx": one.idx, "message": answers[leader].message} for one, leader in fresh]
-    bulk.insert_results(connection, results)
-    bulk.insert_answers(connection, messages)
+    prepared.insert_results(connection, results)
+    prepared.insert_answers(connection, messages)
     done: dict[int, int] = {}
     for one, _ in fresh:
         done[one.fence.seq] = done.get(one.fence.seq, 0) + 1

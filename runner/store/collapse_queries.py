@@ -9,6 +9,7 @@ from sqlalchemy import Select, Update, and_, bindparam, select, update
 
 from runner.domain.states import RIDING_BATCH, RowStatus
 from runner.store.queries import insert_absent
+from runner.store.report_queries import RESULT
 from runner.store.tables import answers, batches, bodies, chunks, results, riders, runs
 
 
@@ -24,7 +25,7 @@ def answered_elsewhere(run: int, hashes: Sequence[bytes], since_us: int) -> Sele
     """Answers that other runs have had for these bodies since then, the newest run last."""
     leader = and_(results.c.run == bodies.c.run, results.c.idx == bodies.c.leader_idx)
     return (
-        select(bodies.c.hash, runs.c.label, results, answers.c.message)
+        select(*RESULT, answers.c.message, bodies.c.hash, runs.c.label)
         .select_from(bodies)
         .join(results, leader)
         .join(answers, and_(answers.c.run == results.c.run, answers.c.idx == results.c.idx))

@@ -20,7 +20,7 @@ from runner.domain.booking import Booking, BookingKind
 from runner.domain.budget import Admission, Changes, Payer, day_of
 from runner.domain.result import RowResult
 from runner.domain.states import ChunkState, RowStatus
-from runner.store import budgets, bulk, ledger, queries
+from runner.store import budgets, ledger, prepared, queries
 from runner.store.ledger import plain_text
 
 
@@ -134,7 +134,7 @@ _SETTLING = frozenset({ChunkState.RUNNING, ChunkState.DONE})
 
 def _fences(connection: Connection, run: int, operations: Iterable[Operation]) -> Fences:
     seqs = {op.fence.seq for op in operations}
-    found = connection.execute(queries.fences_of(), {"of_run": run, "seqs": list(seqs)}).all()
+    found = prepared.execute(connection, queries.fences_of(), {"of_run": run, "seqs": list(seqs)}).all()
     return Fences(
         sending={(row.seq, row.epoch) for row in found if row.state == ChunkState.RUNNING},
         settling={(row.seq, row.epoch) for row in found if row.state in _SETTLING},
@@ -175,7 +175,7 @@ def settle(
 def _written(connection: Connection, run: int, operations: Sequence[Operation]) -> dict[tuple[int, int], Any]:
     """The sends of these calls that are there. In a replay those of its settlements are gone, those of its intents
     are there, and must not be refused for lack of the room that they themselves took."""
-    found = connection.execute(queries.sends_of(), {"of_run": run, "idxs": [op.idx for op in operations]})
+    found = prepared.execute(connection, queries.sends_of(), {"of_run": run, "idxs": [op.idx for op in operations]})
     return {(row.idx, row.epoch): row for row in found}
 
 
@@ -185,7 +185,7 @@ def _take_out_sends(
     found = {call: written[call] for op in settled if (call := _call(op)) in written}
     if found:
         gone = [{"of_run": run, "of_idx": idx, "of_epoch": epoch} for idx, epoch in found]
-        connection.execute(queries.delete_send(), gone)
+        prepared.execute(connection, queries.delete_send(), gone)
     return found
 
 
@@ -205,14 +205,15 @@ def _insert_results(
             offered.setdefault(op.idx, op)
     if not offered:
         return {}
-    there = set(connection.scalars(queries.results_among(), {"of_run": run, "idxs": list(offered)}))
+    asked = {"of_run": run, "idxs": list(offered)}
+    there = set(prepared.execute(connection, queries.results_among(), asked).scalars())
     taken = {idx: op for idx, op in offered.items() if idx not in there}
     rows = (result_row(run, op.result, op.try_, op.at_us) for op in taken.values() if op.result is not None)
-    bulk.insert_results(connection, rows)
+    prepared.insert_results(connection, rows)
     messages = (
         {"run": run, "idx": idx, "message": op.message} for idx, op in taken.items() if op.message is not None
     )
-    bulk.insert_answers(connection, messages)
+    prepared.insert_answers(connection, messages)
     return taken
 
 
@@ -265,7 +266,7 @@ def _tally(connection: Connection, run: int, taken: Mapping[int, Settlement], fe
         for seq in sorted({*done, *failed})
     ]
     if tallies:
-        connection.execute(queries.tally_chunk(), tallies)
+        prepared.execute(connection, queries.tally_chunk(), tallies)
     closed = {seq for seq in {*done, *failed} if fences.left.get(seq) == done[seq] + failed[seq]}
     fences.sending = {fence for fence in fences.sending if fence[0] not in closed}
 
@@ -362,7 +363,7 @@ def _admit(connection: Connection, payer: Payer, sends: Sequence[SendIntent], ch
             admitted.append(op)
         else:
             refused[id(op)] = _REFUSED[admission]
-    bulk.insert_sends(connection, (_send_row(payer.run, op) for op in admitted))
+    prepared.insert_sends(connection, (_send_row(payer.run, op) for op in admitted))
     budgets.close_account(connection, account)
     return refused
 

@@ -20,7 +20,7 @@ from runner.domain.job import Job
 from runner.domain.outcome import Usage
 from runner.domain.pricing import Price, PriceBook
 from runner.domain.spending import Spending, sums_of
-from runner.store import batch_queries, bulk, ledger_queries, queries
+from runner.store import batch_queries, ledger_queries, prepared, queries
 
 LINES_A_PAGE = 1_000
 PRICED = (BookingKind.SPEND, BookingKind.DUPLICATE)
@@ -74,13 +74,13 @@ def book(connection: Connection, lines: Sequence[Line], absent: Collection[str] 
     if not new:
         return []
     fresh = [one.told for one in new]
-    bulk.insert_ledger(connection, fresh)
+    prepared.insert_ledger(connection, fresh)
     _add_up(connection, [_sums(one.told, one.usage) for one in new])
     return fresh
 
 
 def _known(connection: Connection, keys: list[str]) -> frozenset[str]:
-    return frozenset(connection.scalars(ledger_queries.bookings_among(), {"keys": keys}))
+    return frozenset(prepared.execute(connection, ledger_queries.bookings_among(), {"keys": keys}).scalars())
 
 
 def _sums(told: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _add_up(connection: Connection, changes: Sequence[Mapping[str, Any]]) -> Non
     for day, amounts in sorted(by_day.items()):
         sums = map(sum, zip(*amounts, strict=True))
         rows.append(dict(zip((*_DAY, *ledger_queries.SUMS), (*day, *sums), strict=True)))
-    connection.execute(ledger_queries.add_to_spending(connection.dialect.name), rows)
+    prepared.execute(connection, ledger_queries.add_to_spending(connection.dialect.name), rows)
 
 
 def plain_text(value: str | None) -> str | None:

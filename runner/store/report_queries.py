@@ -47,9 +47,21 @@ def chunk_of_row(run: int, idx: int) -> Select[Any]:
     )
 
 
+# What `reports.result_of` makes a value of, in this order.
+RESULT = tuple(
+    results.c[name]
+    for name in (
+        *("idx", "record", "variant", "repeat", "round", "key", "status", "stop_reason", "model"),
+        *("input_tokens", "cache_write_5m", "cache_write_1h", "cache_read", "output_tokens", "web_searches"),
+        *("cost_pico", "price_version", "request_id", "organization", "workspace", "attempts", "latency_us"),
+        *("batch", "error_type", "error_message", "same_as", "same_run", "try", "at_us"),
+    )
+)
+
+
 def results_in(run: int, first_idx: int, end_idx: int) -> Select[Any]:
     return (
-        select(results, answers.c.message)
+        select(*RESULT, answers.c.message)
         .join_from(
             results,
             answers,
@@ -84,7 +96,7 @@ def cut_off(run: int, max_tokens: float) -> Select[Any]:
 def results_among(run: int, idxs: Sequence[int], status: RowStatus) -> Select[Any]:
     """Those of some rows that ended so, with their messages."""
     return (
-        select(results, answers.c.message)
+        select(*RESULT, answers.c.message)
         .join_from(results, answers, and_(answers.c.run == results.c.run, answers.c.idx == results.c.idx))
         .where(results.c.run == run, results.c.idx.in_(idxs), results.c.status == status)
     )

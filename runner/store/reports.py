@@ -181,14 +181,11 @@ def exported_chunk(connection: Connection, run: int, seq: int) -> ChunkPage | No
         return None
     lines = zlib.decompress(chunk.lines).split(b"\n")
     found = connection.execute(report_queries.results_in(run, chunk.first_idx, chunk.first_idx + chunk.n))
-    rows = [
-        ExportedRow(
-            result=result_of(row),
-            row=lines[row.record - chunk.first_record],
-            message=None if row.message is None else bytes(row.message),
-        )
-        for row in found
-    ]
+    rows = []
+    for row in found.all():
+        result = result_of(row)
+        message = None if row.message is None else bytes(row.message)
+        rows.append(ExportedRow(result=result, row=lines[result.record - chunk.first_record], message=message))
     return ChunkPage(seq=chunk.seq, rows=rows)
 
 
@@ -223,38 +220,44 @@ def answered_keys(connection: Connection, run: int, after: int, limit: int) -> l
 
 
 def result_of(row: Any) -> RowResult:
-    """A row of the table as a value."""
+    """A row that begins with `report_queries.RESULT` as a value. To ask it for each by name takes twice as long."""
+    (
+        idx, record, variant, repeat, round_, key, status, stop_reason, model,
+        input_tokens, cache_write_5m, cache_write_1h, cache_read, output_tokens, web_searches,
+        cost_pico, price_version, request_id, organization, workspace,
+        attempts, latency_us, batch, error_type, error_message, same_as, same_run, *_,
+    ) = row  # fmt: skip
     usage = None
-    if row.output_tokens is not None:
+    if output_tokens is not None:
         usage = Usage(
-            input_tokens=row.input_tokens,
-            cache_write_5m=row.cache_write_5m,
-            cache_write_1h=row.cache_write_1h,
-            cache_read=row.cache_read,
-            output_tokens=row.output_tokens,
-            web_searches=row.web_searches,
+            input_tokens=input_tokens,
+            cache_write_5m=cache_write_5m,
+            cache_write_1h=cache_write_1h,
+            cache_read=cache_read,
+            output_tokens=output_tokens,
+            web_searches=web_searches,
         )
     return RowResult(
-        idx=row.idx,
-        record=row.record,
-        variant=row.variant,
-        repeat=row.repeat,
-        round=row.round,
-        key=None if row.key is None else bytes(row.key).decode("utf-8", "surrogatepass"),
-        status=RowStatus(row.status),
-        stop_reason=row.stop_reason,
-        model=row.model,
+        idx=idx,
+        record=record,
+        variant=variant,
+        repeat=repeat,
+        round=round_,
+        key=None if key is None else bytes(key).decode("utf-8", "surrogatepass"),
+        status=RowStatus(status),
+        stop_reason=stop_reason,
+        model=model,
         usage=usage,
-        cost_pico=row.cost_pico,
-        price_version=row.price_version,
-        request_id=row.request_id,
-        attempts=row.attempts,
-        latency_us=row.latency_us,
-        batch=row.batch,
-        error_type=row.error_type,
-        error_message=row.error_message,
-        organization=row.organization,
-        workspace=row.workspace,
-        same_as=row.same_as,
-        same_run=row.same_run,
+        cost_pico=cost_pico,
+        price_version=price_version,
+        request_id=request_id,
+        attempts=attempts,
+        latency_us=latency_us,
+        batch=batch,
+        error_type=error_type,
+        error_message=error_message,
+        organization=organization,
+        workspace=workspace,
+        same_as=same_as,
+        same_run=same_run,
     )

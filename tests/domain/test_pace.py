@@ -18,7 +18,7 @@ def rounds(pace: Pace, count: int, latency_s: float = 1.0) -> list[int]:
 
 
 def test_it_doubles_with_each_round_of_answers_up_to_the_maximum() -> None:
-    assert rounds(Pace(100), 5) == [2 * FIRST_CALLS, 4 * FIRST_CALLS, 8 * FIRST_CALLS, 100, 100]
+    assert rounds(Pace(200), 4) == [2 * FIRST_CALLS, 4 * FIRST_CALLS, 200, 200]
 
 
 def test_it_does_not_grow_while_fewer_are_out_than_it_allows() -> None:

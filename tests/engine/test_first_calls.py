@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from runner.domain.pace import FIRST_CALLS
 from tests.engine.batch_house import office
 from tests.engine.house import House, prompts
 
 pytestmark = pytest.mark.anyio
 
 SYSTEM = "You weigh each word. " * 2_000
+
+# As many as are out at once from the beginning, whatever the pace.
+AT_ONCE = 8
 
 
 def cached_job(text: str = SYSTEM) -> dict[str, Any]:
@@ -31,14 +33,14 @@ async def test_the_first_call_of_a_prefix_goes_ahead_and_the_others_read_what_it
 
 
 async def test_where_nothing_is_marked_nobody_waits(house: House) -> None:
-    run = house.new_run(prompts(FIRST_CALLS))
+    run = house.new_run(prompts(AT_ONCE))
     async with office(house, latency_s=3.0) as office_:
         await office_.work(run)
         assert office_.now_s < 6.0
 
 
 async def test_a_prefix_that_is_too_short_to_be_kept_is_not_waited_for(house: House) -> None:
-    run = house.new_run(prompts(FIRST_CALLS), **cached_job("Be brief."))
+    run = house.new_run(prompts(AT_ONCE), **cached_job("Be brief."))
     async with office(house, latency_s=3.0) as office_:
         await office_.work(run)
         assert office_.now_s < 6.0
