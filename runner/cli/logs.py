@@ -15,7 +15,7 @@ from runner.cli.redact import redacted
 from runner.views.safe_text import safe_line
 
 # They tell each request at INFO and headers at DEBUG.
-CHATTY = ("httpx", "httpcore", "h11", "asyncio", "alembic", "sqlalchemy")
+CHATTY = ("httpx", "httpcore", "asyncio", "alembic", "sqlalchemy")
 DEFAULT_LEVEL = "warning"
 LEVELS = ("debug", "info", "warning", "error")
 OWN_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}

@@ -9,10 +9,8 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from msgspec import Struct, field
 
 from runner.clock import SECOND, Clock
@@ -57,7 +55,8 @@ Claim = Callable[[], Awaitable[ClaimedChunk | None]]
 
 
 class Feeder:
-    """Fills one bounded queue from claimed chunks and from rows that are due again."""
+    """Rows of claimed chunks, and rows that are due again. `serve` sees to it that there are some; `due` and `fresh`
+    take them."""
 
     def __init__(
         self,
@@ -79,27 +78,63 @@ class Feeder:
         self._staged_all = staged_all
         self._waiting = waiting
         self._followers: dict[int, Work] = {}  # rows that wait for one that asks the same
+        self._fewest_fresh = slots
         self._most_in_hand = max(MIN_ROWS_IN_HAND, ROWS_IN_HAND_PER_SLOT * slots)
         self._fresh: deque[Work] = deque()
         self._later: list[tuple[int, int, Work]] = []
         self._in_hand = 0
         self._changed = anyio.Event()
-        send, receive = anyio.create_memory_object_stream[Work](slots)
-        self._queue: MemoryObjectSendStream[Work] = send
-        self.rows: MemoryObjectReceiveStream[Work] = receive
-        self.fed = anyio.Event()  # a row has been handed out; whoever waits for that makes it anew
+        self._fed = anyio.Event()
+        self.is_over = False  # nobody is fed any more
 
     @property
     def retrying(self) -> int:
         """Rows that wait for their next try."""
         return len(self._later)
 
+    # --- taking rows
+
+    def due(self) -> Work | None:
+        """A row whose time to be tried again has come."""
+        if not self._is_due():
+            return None
+        work = heapq.heappop(self._later)[2]
+        work.waiting_again = False
+        return work
+
+    def fresh(self) -> Work | None:
+        """The next row that was not tried before, if it is in hand."""
+        if len(self._fresh) == self._fewest_fresh:
+            self._changed.set()
+        return self._fresh.popleft() if self._fresh else None
+
+    async def more(self) -> bool:
+        """Returns when there is a row to take, or False when there will be none."""
+        while not self.is_over and not self._has_row():
+            await self.another()
+        return not self.is_over
+
+    async def another(self) -> None:
+        """Until there is another row than before, or nobody is fed any more."""
+        if self._fed.is_set():
+            self._fed = anyio.Event()
+        await self._fed.wait()
+
+    def _has_row(self) -> bool:
+        return bool(self._fresh) or self._is_due()
+
+    def _is_due(self) -> bool:
+        return bool(self._later) and self._later[0][0] <= self._clock.now_us()
+
+    # --- giving them back
+
     def ended(self, idx: int, *, succeeded: bool = False) -> None:
         """A row left our hands: its result is stored, or its chunk is no longer ours."""
         self._in_hand -= 1
         if self._waiting is not None:
             self._waiting.ended(idx, succeeded=succeeded)
-        self._changed.set()
+        if self._waiting is not None or self._in_hand in (0, self._most_in_hand - 1):
+            self._changed.set()
 
     def again(self, work: Work, at_us: int) -> None:
         """The row is to be tried again at `at_us`."""
@@ -107,18 +142,23 @@ class Feeder:
         heapq.heappush(self._later, (at_us, work.idx, work))
         self._changed.set()
 
+    # --- having some
+
     async def serve(self) -> None:
-        """Feed until every row has ended or the run is to stop; then the queue is closed."""
-        with self._queue:
+        """Have rows ready until every row has ended or the run is to stop; then it is over."""
+        try:
             while not self._stop.is_asked():
                 await self._share_answers()
-                work = self._next_due() or (self._fresh.popleft() if self._fresh else None)
-                if work is not None:
-                    await self._hand_out(work)
-                elif self._in_hand >= self._most_in_hand or not await self._open_chunk():
-                    if self._in_hand == 0 and self._staged_all() and not await self._open_chunk():
-                        return
-                    await self._rest()
+                if self._has_row():
+                    self._fed.set()
+                wanted = len(self._fresh) < self._fewest_fresh and self._in_hand < self._most_in_hand
+                if wanted and await self._open_chunk():
+                    continue
+                if self._in_hand == 0 and self._staged_all() and not await self._open_chunk():
+                    return
+                await self._rest()
+        finally:
+            self.close()
 
     def look_again(self) -> None:
         """There may be something to claim."""
@@ -135,22 +175,9 @@ class Feeder:
         self._fresh.extend(self._followers.pop(idx) for idx in lead)
 
     def close(self) -> None:
-        """Nobody is fed: for one that may never have been served."""
-        self._queue.close()
-        self.rows.close()
-
-    async def _hand_out(self, work: Work) -> None:
-        # The slots close their end when the run is to stop; the row then stays with its chunk, which is released.
-        with suppress(anyio.BrokenResourceError):
-            await self._queue.send(work)
-            self.fed.set()
-
-    def _next_due(self) -> Work | None:
-        if self._later and self._later[0][0] <= self._clock.now_us():
-            work = heapq.heappop(self._later)[2]
-            work.waiting_again = False
-            return work
-        return None
+        """Nobody is fed any more."""
+        self.is_over = True
+        self._fed.set()
 
     async def _open_chunk(self) -> bool:
         """Claim a chunk and take its rows that are free; False when there is none to claim now."""
@@ -189,8 +216,9 @@ class Feeder:
     async def _rest(self) -> None:
         """Until something changes: a row ends, comes back, is due, or more has been staged."""
         wait_s = IDLE_S
-        if self._staged_all() and self._later:
-            wait_s = max(0.0, (self._later[0][0] - self._clock.now_us()) / SECOND)
+        if self._later and not self._is_due():
+            due_s = (self._later[0][0] - self._clock.now_us()) / SECOND
+            wait_s = due_s if self._staged_all() else min(due_s, IDLE_S)
         self._changed = anyio.Event()
         await first_of([self._changed.wait, self._stop.asked.wait, lambda: self._clock.sleep(wait_s)])
 

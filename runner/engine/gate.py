@@ -76,18 +76,21 @@ class Gate:
     async def next(self) -> Ready | Unsendable | None:
         """The next row whose call may be made; None when there are no more."""
         async with self._line:
-            while True:
+            while not self._feeder.is_over:
+                # Rows that are due again come in front of what is parked already, however much that is.
+                if (due := self._feeder.due()) is not None and (unsendable := self._park(due)):
+                    return unsendable
                 ready, wait_s = self._first_admitted()
                 if ready is not None:
                     return ready
-                try:
-                    work = await self._next_row()
-                except anyio.EndOfStream:
-                    return None
-                if work is None:
-                    await self._wait(wait_s, or_a_row=self._parked < self._most_parked)
-                elif unsendable := self._park(work):
-                    return unsendable
+                if (fresh := self._feeder.fresh() if self._has_room() else None) is not None:
+                    if unsendable := self._park(fresh):
+                        return unsendable
+                elif self._parked:
+                    await self._wait(wait_s, or_a_row=True)
+                else:
+                    await self._feeder.more()
+            return None
 
     async def admit(self, scope: Scope, amounts: Amounts) -> None:
         """Returns when such a call may be made."""
@@ -116,17 +119,8 @@ class Gate:
             self._keeper.want(scope)
         return wait_s
 
-    async def _next_row(self) -> Work | None:
-        """A row of the feeder; None when there is none now, or when enough are parked."""
-        if not self._parked:
-            return await self._feeder.rows.receive()
-        if self._parked >= self._most_parked or self._parked_bytes >= PARKED_BYTES:
-            return None
-        self._feeder.fed = anyio.Event()
-        try:
-            return self._feeder.rows.receive_nowait()
-        except anyio.WouldBlock:
-            return None
+    def _has_room(self) -> bool:
+        return self._parked < self._most_parked and self._parked_bytes < PARKED_BYTES
 
     def _park(self, work: Work) -> Unsendable | None:
         ready = self._prepare(work)
@@ -156,5 +150,5 @@ class Gate:
         if wait_s < RENEW_FIRST:
             signs.append(partial(self._clock.sleep, wait_s))
         if or_a_row:
-            signs.append(self._feeder.fed.wait)
+            signs.append(self._feeder.another)
         await first_of(signs)

@@ -119,11 +119,8 @@ class Live:
 
     async def serve(self) -> None:
         """Work until the feeder has no more rows or the run is to stop."""
-        try:
-            async with anyio.create_task_group() as self._pool:
-                self._fill_pool()
-        finally:
-            self._feeder.rows.close()
+        async with anyio.create_task_group() as self._pool:
+            self._fill_pool()
 
     def _fill_pool(self) -> None:
         """As many slots as the pace allows; where it allows fewer, those that are too many end by themselves."""

@@ -174,7 +174,9 @@ async def test_the_feeder_is_bounded_gives_due_rows_first_and_ends_when_all_have
     again: dict[int, int] = {}
 
     async def slot() -> None:
-        async for work in feeder.rows:
+        while await feeder.more():
+            work = feeder.due() or feeder.fresh()
+            assert work is not None
             assert clock.now_us() >= again.get(work.idx, 0)
             in_hand.append(feeder._in_hand)
             await _try(work)
@@ -192,7 +194,6 @@ async def test_the_feeder_is_bounded_gives_due_rows_first_and_ends_when_all_have
         tasks.start_soon(feeder.serve)
         for _ in range(8):
             tasks.start_soon(slot)
-    feeder.rows.close()
     assert ended == set(range(6_000))
     assert max(in_hand) <= MIN_ROWS_IN_HAND + 500
     assert again

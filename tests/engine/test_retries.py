@@ -7,8 +7,10 @@ from collections import Counter
 
 import pytest
 
+from runner.domain.outcome import FailureKind, Outcome
+from runner.domain.request import MessagesRequest
 from runner.simulator import Fault
-from tests.engine.house import Books, House, prompts, served
+from tests.engine.house import Books, House, Scripted, answered, failed, prompts, served
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +44,24 @@ async def test_a_row_that_fails_twice_succeeds_at_the_third_attempt_and_both_fai
         tries = Counter((attempt.idx, attempt.kind, bool(attempt.counted)) for attempt in house.table("attempts"))
         assert tries == {(idx, "transient", True): 2 for idx in range(6)}
         Books(house, api.simulator, run).check()
+
+
+async def test_a_row_that_is_due_again_does_not_stand_in_line_behind_rows_that_wait_for_the_limits(
+    house: House,
+) -> None:
+    run = house.new_run([b'{"prompt":"unlucky"}', *prompts(400)], limits={"rpm": 60, "concurrency": 8})
+
+    def answer(request: MessagesRequest, number: int) -> Outcome:
+        lucky = number > 0 or b"unlucky" not in request.body
+        return answered(request) if lucky else failed(FailureKind.TRANSIENT, "api_error")
+
+    service = Scripted(house.clock, answer, latency_s=1.0)
+    end = await house.work(run, service)
+    assert end.run.state == "done"
+    first_s, again_s = (
+        at_s for at_s, (_, body) in zip(service.times_s, service.sent, strict=True) if b"unlucky" in body
+    )
+    assert again_s - first_s < 10.0, f"{service.times_s[-1]:.0f} s in all"
 
 
 async def test_attempts_are_counted_over_restarts(house: House) -> None:
