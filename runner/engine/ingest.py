@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import anyio
@@ -74,8 +74,8 @@ class Ingest:
         """All records of the run, once the input has been read to its end."""
         return self.records if self.done else self._run.records
 
-    async def serve(self, stop: Stop) -> None:
-        """Stage until the input ends or the run is to stop."""
+    async def serve(self, stop: Stop, look: Callable[[], None] = lambda: None) -> None:
+        """Stage until the input ends or the run is to stop; `look` whenever there is more to claim."""
         if self.done:
             return
         seq = await anyio.to_thread.run_sync(self._store.next_seq, self._run.id)
@@ -86,6 +86,7 @@ class Ingest:
                 staged = await anyio.to_thread.run_sync(self._pack, part, seq)
                 await anyio.to_thread.run_sync(self._commit, part, staged, limiter=self._writes)
                 seq += len(staged)
+                look()
 
     def _read(self, blocks: Iterator[Block]) -> _Part:
         """Some blocks' good records; with `ended` set when there are no more."""

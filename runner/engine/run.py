@@ -273,7 +273,7 @@ class Engine:
     async def _read_input(self) -> None:
         """An input that turns out to be bad or changed stops the run; calls in flight may still end."""
         try:
-            await self._ingest.serve(self._stop)
+            await self._ingest.serve(self._stop, lambda: self._feeder.look_again())
         except JobInvalid as error:
             self._input_error = error
             self._stop.pause_for(PauseReason.BAD_ROW, error.message)

@@ -163,3 +163,11 @@ async def test_chunks_hold_500_rows_or_4_mb(house: House) -> None:
     chunks = sorted((chunk.first_idx, chunk.n) for chunk in house.table("chunks"))
     assert all(a + n == b for (a, n), (b, _) in itertools.pairwise(chunks))
     assert replace(house.store.run_by_id(run.id)).records == 1_208
+
+
+async def test_the_first_rows_are_asked_as_soon_as_they_are_staged(house: House) -> None:
+    run = house.new_run(prompts(5))
+    service = Scripted(house.clock, answered, latency_s=1.0)
+    began_us = house.clock.now_us()
+    await house.work(run, service)
+    assert {at_us for at_us, _ in service.sent} == {began_us}
