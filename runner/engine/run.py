@@ -273,10 +273,13 @@ class Engine:
     async def _read_input(self) -> None:
         """An input that turns out to be bad or changed stops the run; calls in flight may still end."""
         try:
-            await self._ingest.serve(self._stop, lambda: self._feeder.look_again())
+            await self._ingest.serve(self._stop, self._claim_more)
         except JobInvalid as error:
             self._input_error = error
             self._stop.pause_for(PauseReason.BAD_ROW, error.message)
+
+    def _claim_more(self) -> None:
+        self._feeder.look_again()  # whichever it is just now
 
     async def _work(self) -> None:
         """Every row live, or in batches, or both side by side while batches of an earlier mode are out."""
