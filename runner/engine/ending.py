@@ -13,15 +13,26 @@ from runner.store.store import Store
 from runner.store.submissions import Submission
 
 
-def ended_run(run: Run, stop: Stop, error: RunnerError | None, store: Store, clock: Clock, prices: PriceBook) -> Run:
+def ended_run(
+    run: Run,
+    stop: Stop,
+    error: RunnerError | None,
+    store: Store,
+    clock: Clock,
+    prices: PriceBook,
+    *,
+    staged_all: bool,
+) -> Run:
     """Move the run to the state that its rows, its stop or its error say. Blocks."""
     if error is not None:
         return store.pause_run(run.id, PauseReason.BAD_ROW, error.message)
     if stop.canceled:
         return cancel(run, store, clock.now_us(), prices.version)
-    if stop.pause is None and store.unfinished_chunks(run.id):
+    unfinished = store.unfinished_chunks(run.id) > 0
+    if stop.pause is None and unfinished:
         stop.pause_for(*_why_unfinished(run, store))
-    if stop.pause is not None:
+    came_too_late = stop.was_requested and staged_all and not unfinished
+    if stop.pause is not None and not came_too_late:
         return store.pause_run(run.id, stop.pause.reason, stop.pause.message)
     event = "all rows succeeded" if store.tally(run.id).failed == 0 else "all rows ended"
     return store.move_run(run.id, event, ended_us=clock.now_us(), wanted=None)

@@ -84,7 +84,7 @@ class Feeder:
         self._later: list[tuple[int, int, Work]] = []
         self._in_hand = 0
         self._changed = anyio.Event()
-        self._fed = anyio.Event()
+        self._news = anyio.Event()
         self.is_over = False  # nobody is fed any more
 
     @property
@@ -111,14 +111,14 @@ class Feeder:
     async def more(self) -> bool:
         """Returns when there is a row to take, or False when there will be none."""
         while not self.is_over and not self._has_row():
-            await self.another()
+            await self.news().wait()
         return not self.is_over
 
-    async def another(self) -> None:
-        """Until there is another row than before, or nobody is fed any more."""
-        if self._fed.is_set():
-            self._fed = anyio.Event()
-        await self._fed.wait()
+    def news(self) -> anyio.Event:
+        """Set once there may be another row than at this moment, or nobody is fed any more."""
+        if self._news.is_set() and not self.is_over:
+            self._news = anyio.Event()
+        return self._news
 
     def _has_row(self) -> bool:
         return bool(self._fresh) or self._is_due()
@@ -150,7 +150,7 @@ class Feeder:
             while not self._stop.is_asked():
                 await self._share_answers()
                 if self._has_row():
-                    self._fed.set()
+                    self._news.set()
                 wanted = len(self._fresh) < self._fewest_fresh and self._in_hand < self._most_in_hand
                 if wanted and await self._open_chunk():
                     continue
@@ -177,7 +177,7 @@ class Feeder:
     def close(self) -> None:
         """Nobody is fed any more."""
         self.is_over = True
-        self._fed.set()
+        self._news.set()
 
     async def _open_chunk(self) -> bool:
         """Claim a chunk and take its rows that are free; False when there is none to claim now."""

@@ -77,6 +77,7 @@ class Gate:
         """The next row whose call may be made; None when there are no more."""
         async with self._line:
             while not self._feeder.is_over:
+                news = self._feeder.news()
                 # Rows that are due again come in front of what is parked already, however much that is.
                 if (due := self._feeder.due()) is not None and (unsendable := self._park(due)):
                     return unsendable
@@ -87,7 +88,7 @@ class Gate:
                     if unsendable := self._park(fresh):
                         return unsendable
                 elif self._parked:
-                    await self._wait(wait_s, or_a_row=True)
+                    await self._wait(wait_s, news)
                 else:
                     await self._feeder.more()
             return None
@@ -95,7 +96,7 @@ class Gate:
     async def admit(self, scope: Scope, amounts: Amounts) -> None:
         """Returns when such a call may be made."""
         while wait_s := self._wait_s(scope, amounts):
-            await self._wait(wait_s, or_a_row=False)
+            await self._wait(wait_s)
 
     def give_back(self, scope: Scope, amounts: Amounts) -> None:
         """What an estimate took too much (negative: too little)."""
@@ -141,14 +142,14 @@ class Gate:
         self._parked_bytes -= len(ready.request.body)
         return ready
 
-    async def _wait(self, wait_s: float, *, or_a_row: bool) -> None:
-        """So long, or until a slice is renewed or another row comes, if that makes a difference."""
+    async def _wait(self, wait_s: float, news: anyio.Event | None = None) -> None:
+        """So long, or until a slice is renewed or there is news, if that makes a difference."""
         if wait_s <= NAP_S:
             await self._clock.sleep(max(wait_s, TICK_S))
             return
         signs: list[Callable[[], Awaitable[None]]] = [self._keeper.renewed]
         if wait_s < RENEW_FIRST:
             signs.append(partial(self._clock.sleep, wait_s))
-        if or_a_row:
-            signs.append(self._feeder.another)
+        if news is not None:
+            signs.append(news.wait)
         await first_of(signs)

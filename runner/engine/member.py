@@ -193,8 +193,10 @@ class Member(Engine):
         run = store.run_by_id(self._run.id)
         if run.state is not RunState.RUNNING or store.unfinished_chunks(run.id):
             return run
-        clock, prices = self._parts.clock, self._parts.prices
-        return self._move(store, run, lambda: ended_run(run, self._stop, None, store, clock, prices))
+        clock, prices, staged_all = self._parts.clock, self._parts.prices, run.ingest_done
+        return self._move(
+            store, run, lambda: ended_run(run, self._stop, None, store, clock, prices, staged_all=staged_all)
+        )
 
     def _move(self, store: Store, run: Run, move: Callable[[], Run]) -> Run:
         """Another member may have made the same move in between."""

@@ -244,11 +244,10 @@ class Engine:
     async def serve(self) -> None:
         """Everything at once; ends when the rows have ended, or soon after the run was asked to stop."""
         async with anyio.create_task_group() as helpers:
-            await helpers.start(self._writer.serve)
             own = (self._beat, self._look, self._tell, self._keeper.serve, self._budgets.serve)
             for helper in (*own, *self._parts.beside):
                 helpers.start_soon(helper)
-            async with self._workers() as workers:
+            async with self._workers(helpers) as workers:
                 helpers.start_soon(self._let_end, workers.cancel_scope)
                 helpers.start_soon(self._end_at_once, workers.cancel_scope)
                 if self._run.state is not RunState.CANCELING:
@@ -260,8 +259,10 @@ class Engine:
             self._parts.on_progress(self.progress())
 
     @asynccontextmanager
-    async def _workers(self) -> AsyncIterator[anyio.abc.TaskGroup]:
+    async def _workers(self, helpers: anyio.abc.TaskGroup) -> AsyncIterator[anyio.abc.TaskGroup]:
         """The tasks that make new work. The writer outlives them: what they handed over is committed."""
+        # Not awaited: it cannot be canceled, and nobody would close it if we were while it begins.
+        helpers.start_soon(self._writer.serve)
         try:
             async with anyio.create_task_group() as workers:
                 yield workers
@@ -517,7 +518,8 @@ class Engine:
             store.note_estimates(run.id, self._estimator.to_json())
         if error is None and self._run.state is RunState.CANCELING:
             self._stop.cancel()
-        ended = ended_run(run, self._stop, error, store, self._parts.clock, self._parts.prices)
+        parts, staged_all = self._parts, self._ingest.done
+        ended = ended_run(run, self._stop, error, store, parts.clock, parts.prices, staged_all=staged_all)
         if error is not None:
             raise error
         pause = None if ended.state in FINISHED_RUN else self._stop.pause  # a signal may have come too late for it

@@ -71,5 +71,10 @@ class Stop:
         """In words, None while the run goes on."""
         return "canceled" if self.canceled else self.pause.message if self.pause else None
 
+    @property
+    def was_requested(self) -> bool:
+        """Somebody wished it; nothing about the run was wrong."""
+        return self.pause is not None and self.pause.reason is PauseReason.REQUESTED
+
     def is_asked(self) -> bool:
         return self.asked.is_set()

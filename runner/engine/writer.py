@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 
 import anyio
-from anyio.abc import TaskStatus
 
 from runner.clock import Clock
 from runner.errors import StoreFault
@@ -69,9 +68,9 @@ class Writer:
             await entry.told
         return entry.told.result()
 
-    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Commit groups until closed. After a fault nothing more is written, and everybody who waits is told."""
-        task_status.started()
+    async def serve(self) -> None:
+        """Commit groups until closed, whoever else is canceled meanwhile. After a fault nothing more is written, and
+        everybody who waits is told."""
         with anyio.CancelScope(shield=True):
             while await self._something():
                 await self._keep_pace()

@@ -79,7 +79,7 @@ async def _through(store: Groups, operations: list[Settlement]) -> list[object]:
             told.append(fault)
 
     async with anyio.create_task_group() as tasks:
-        await tasks.start(writer.serve)
+        tasks.start_soon(writer.serve)
         async with anyio.create_task_group() as slots:
             for operation in operations:
                 slots.start_soon(submit, operation)
@@ -110,7 +110,7 @@ async def _calls(clock: TurnedClock, store: Groups, *, slots: int, rows: int, ca
             assert await writer.submit(_settlement(idx)) is Verdict.STORED
 
     async with clock.autojump(), anyio.create_task_group() as tasks:
-        await tasks.start(writer.serve)
+        tasks.start_soon(writer.serve)
         async with anyio.create_task_group() as pool:
             for _ in range(slots):
                 pool.start_soon(slot)

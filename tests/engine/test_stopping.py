@@ -11,6 +11,7 @@ from runner.domain.outcome import Outcome
 from runner.domain.request import MessagesRequest
 from runner.domain.states import PauseReason
 from runner.engine.interrupts import Interrupts
+from runner.engine.writer import Writer
 from runner.errors import StoreFault
 from runner.store.store import Store
 from tests.engine.house import Books, House, Scripted, answered, prompts, served
@@ -52,6 +53,19 @@ async def test_a_drain_ends_what_is_in_flight_and_stores_it(house: House) -> Non
     end = await house.work(run, service)
     assert end.run.state == "done"
     assert service.sent == 300, "nothing is asked twice"
+
+
+async def test_a_signal_that_comes_with_the_last_answer_ends_a_run_that_has_nothing_left_to_do(house: House) -> None:
+    run = house.new_run(prompts(10))
+    interrupts = Interrupts(pytest.fail)
+
+    def answer(request: MessagesRequest, number: int) -> Outcome:
+        if b"row 9" in request.body:
+            interrupts.obey(signal.SIGTERM)
+        return answered(request, number)
+
+    end = await house.work(run, Scripted(house.clock, answer, latency_s=1.0), signals=interrupts)
+    assert (end.run.state, end.pause) == ("done", None)
 
 
 @pytest.mark.parametrize("step", ["hold", "release_running", "tally"])
@@ -115,6 +129,24 @@ async def test_cancelled_from_outside_what_has_arrived_is_stored(house: House) -
     assert house.store.run_by_id(run.id).state == "running"
     end = await house.work(run, Scripted(house.clock, answered))
     assert end.run.state == "done"
+
+
+async def test_cancelled_while_the_writer_begins_a_run_does_not_wait_for_it_for_ever(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = house.new_run(prompts(10))
+    serve = Writer.serve
+    with anyio.CancelScope() as outside:
+
+        async def broken_off(writer: Writer, **told: object) -> None:
+            outside.cancel()
+            await serve(writer, **told)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Writer, "serve", broken_off)
+            await house.work(run, Scripted(house.clock, answered))
+    assert outside.cancelled_caught
+    assert (await house.work(run, Scripted(house.clock, answered))).run.state == "done"
 
 
 @pytest.mark.parametrize("after", [1, 2, 5])
