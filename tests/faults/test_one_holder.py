@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import socket
+import sqlite3
 import subprocess
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -24,6 +26,20 @@ def long_case(cases: Cases, kind: str, latency_s: float = 0.25) -> Case:
 def assert_refused(ended: Ended, holder: subprocess.Popen[bytes]) -> None:
     assert ended.code == LOCKED, ended
     assert f"is held by {socket.gethostname()} (pid {holder.pid})" in ended.stderr
+
+
+def stop_between_transactions(holder: subprocess.Popen[bytes], case: Case) -> None:
+    """One that is stopped inside of one locks the whole file, and then nobody can even see whose the run is."""
+    while True:
+        holder.send_signal(signal.SIGSTOP)
+        wait_until_stopped(holder)
+        with closing(sqlite3.connect(case.folder / "runner.db", timeout=0, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError:
+                holder.send_signal(signal.SIGCONT)
+                time.sleep(0.005)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -45,7 +61,7 @@ def test_on_sqlite_a_stopped_process_still_holds_its_run(cases: Cases) -> None:
     case = long_case(cases, "sqlite", latency_s=0.05)
     with case.started() as holder:
         case.simulator.wait_for(6)
-        holder.send_signal(signal.SIGSTOP)
+        stop_between_transactions(holder, case)
         assert_refused(case.run(), holder)
         holder.send_signal(signal.SIGCONT)
         assert case.end_of(holder).code == 0
