@@ -20,7 +20,7 @@ from runner.engine.ending import ended_run
 from runner.engine.feeder import Feeder
 from runner.engine.parts import Parts, RunEnd
 from runner.engine.run import Engine
-from runner.engine.stop import Pause, Stop
+from runner.engine.stop import Stop
 from runner.errors import RunnerError, StoreFault, UsageInvalid, first_of
 from runner.store.claims import ClaimedChunk
 from runner.store.group import Fence
@@ -184,7 +184,7 @@ class Member(Engine):
         """A reason of the run's own stops it for all members; ours to leave does not."""
         run = store.run_by_id(self._run.id)
         pause = self._stop.pause
-        if pause is None or not _is_of_the_run(pause) or run.state is not RunState.RUNNING:
+        if pause is None or self._stop.was_requested or run.state is not RunState.RUNNING:
             return run
         return self._move(store, run, lambda: store.pause_run(run.id, pause.reason, pause.message))
 
@@ -209,7 +209,3 @@ class Member(Engine):
             return now
         self.moved = True
         return moved
-
-
-def _is_of_the_run(pause: Pause) -> bool:
-    return pause.signal_number is None and pause.reason is not PauseReason.REQUESTED

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, CursorResult, Dialect, Table, insert
 
 from runner.store.among import Listed
 from runner.store.queries import insert_absent
-from runner.store.tables import answers, ledger, metadata, results, sends
+from runner.store.tables import answers, ledger, results, sends
 
 Row = Mapping[str, Any]
 Values = Callable[[Row], tuple[Any, ...]]
@@ -55,13 +55,12 @@ def _insert(connection: Connection, table: Table, rows: Iterable[Row], *, absent
     left = iter(rows)
     if (first := next(left, None)) is not None:
         driver: Any = type(connection.dialect)
-        text, values_of = _prepared(_insert_of(table.name, driver.name, absent), driver, tuple(first))
+        text, values_of = _prepared(_insert_of(table, driver.name, absent), driver, tuple(first))
         connection.exec_driver_sql(text, [values_of(first), *map(values_of, left)])
 
 
 @cache
-def _insert_of(name: str, dialect: str, absent: bool) -> Any:
-    table = metadata.tables[name]
+def _insert_of(table: Table, dialect: str, absent: bool) -> Any:
     return (insert_absent(table, dialect) if absent else insert(table)).inline()
 
 
