@@ -169,23 +169,7 @@ class FileDesk(Struct):
         kept = await to_thread.run_sync(self.store.file_of, workspace, content)
         if kept is not None and self._lasts(kept, margin_s):
             return kept
-        uploaded = await self._uploaded(attachment)
-        if isinstance(uploaded, Failure):
-            return uploaded
-        now_us = self.clock.now_us()
-        expires_us = None if attachment.expires_s is None else now_us + attachment.expires_s * SECOND
-        fresh = KeptFile(
-            workspace=workspace,
-            hash=content,
-            file_id=uploaded.file.id,
-            bytes=attachment.size,
-            uploaded_us=now_us,
-            expires_us=expires_us,
-            run=self.run,
-        )
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(self.store.keep_file, fresh)
-        return fresh
+        return await self._uploaded(attachment, workspace, content)
 
     def _lasts(self, kept: KeptFile, margin_s: float) -> bool:
         """Will it be there as long as it is needed? One that was meant to live shorter is used in its first half."""
@@ -194,8 +178,19 @@ class FileDesk(Struct):
         now_us, life_us = self.clock.now_us(), kept.expires_us - kept.uploaded_us
         return kept.expires_us - now_us > min(margin_s * SECOND, life_us / 2)
 
-    async def _uploaded(self, attachment: Attachment) -> Uploaded | Failure:
+    async def _uploaded(self, attachment: Attachment, workspace: str, content: bytes) -> KeptFile | Failure:
         """Uploading is free, and a file more does no harm: tried again while that may help."""
+        for number in range(TRIES):
+            found = await self._tried(attachment, workspace, content)
+            if isinstance(found, KeptFile) or found.kind not in PASSING or number == TRIES - 1:
+                return found
+            wait_s = found.retry_after_s or min(SLOWEST_RETRY_S, 2.0**number) * max(0.1, self._chance.random())
+            await self.clock.sleep(wait_s)
+        raise AssertionError("the last try returns")
+
+    async def _tried(self, attachment: Attachment, workspace: str, content: bytes) -> KeptFile | Failure:
+        """One upload, and its id in the store. There is room for the next one only after both: were the store slow,
+        any number of files would be at the service that a death makes us forget."""
         told = FormFile(
             name="file",
             filename=attachment.filename,
@@ -203,17 +198,27 @@ class FileDesk(Struct):
             path=Path(attachment.path),
             size=attachment.size,
         )
-        for number in range(TRIES):
-            async with self._room:
-                found = await self.service.upload(told, expires_s=attachment.expires_s)
-            if isinstance(found, Uploaded):
-                self.uploads += 1
-                return found
-            if found.kind not in PASSING or number == TRIES - 1:
-                return found
-            wait_s = found.retry_after_s or min(SLOWEST_RETRY_S, 2.0**number) * max(0.1, self._chance.random())
-            await self.clock.sleep(wait_s)
-        raise AssertionError("the last try returns")
+        async with self._room:
+            uploaded = await self.service.upload(told, expires_s=attachment.expires_s)
+            if isinstance(uploaded, Failure):
+                return uploaded
+            self.uploads += 1
+            fresh = self._kept(attachment, workspace, content, uploaded.file.id)
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self.store.keep_file, fresh)
+            return fresh
+
+    def _kept(self, attachment: Attachment, workspace: str, content: bytes, file_id: str) -> KeptFile:
+        now_us = self.clock.now_us()
+        return KeptFile(
+            workspace=workspace,
+            hash=content,
+            file_id=file_id,
+            bytes=attachment.size,
+            uploaded_us=now_us,
+            expires_us=None if attachment.expires_s is None else now_us + attachment.expires_s * SECOND,
+            run=self.run,
+        )
 
     async def _whose(self) -> str | Failure:
         """The workspace of the key; files of another one are not to be found with it."""

@@ -4,8 +4,10 @@ have gone; live and in batches."""
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,15 @@ import anyio
 import httpx
 import pytest
 
-from runner.api.files import Files
+from runner.api.files import FileInfo, Files, Uploaded
+from runner.api.forms import FormFile
+from runner.domain.attachment import Attachment
+from runner.domain.outcome import Origin
 from runner.domain.states import PauseReason
 from runner.engine.file_desk import MOST_AT_ONCE, CallsWithFiles, FileDesk
 from runner.simulator.faults import Fault
+from runner.store.files import KeptFile
+from runner.store.store import Store
 from tests.engine.batch_house import Office, batch_job, office
 from tests.engine.house import House
 
@@ -127,6 +134,56 @@ async def test_after_a_death_in_the_middle_at_most_those_in_flight_go_again(
         assert end.pause is None
         assert house.statuses(run) == {"succeeded": count}
         assert files <= api.simulator.files.uploads <= files + MOST_AT_ONCE
+
+
+async def test_with_a_slow_store_no_more_files_are_at_the_service_without_their_ids_kept(house: House) -> None:
+    class SlowStore(Store):
+        """One write after the other, each a moment long, as disks have it."""
+
+        def keep_file(self, kept: KeptFile) -> None:
+            with one_at_a_time:
+                time.sleep(0.002)
+                super().keep_file(kept)
+                service.kept += 1
+
+    one_at_a_time, service = threading.Lock(), QuickService()
+    desk = FileDesk(service, SlowStore(house.store.database), house.clock, "key-1")
+    pdfs(house.folder, 60, size=100)
+    async with anyio.create_task_group() as needing:
+        for path in sorted((house.folder / "scans").iterdir()):
+            one = Attachment(path=str(path), size=100, changed_ns=0, media_type="application/pdf")
+            needing.start_soon(desk.file_id, one)
+    assert service.kept == service.uploads == 60
+    assert service.most_unkept <= MOST_AT_ONCE
+
+
+@dataclass
+class QuickService:
+    """Answers at once, and counts what it has whose id is not stored."""
+
+    uploads: int = 0
+    kept: int = 0
+    most_unkept: int = 0
+
+    async def upload(self, file: FormFile, *, expires_s: int | None = None) -> Uploaded:
+        self.uploads += 1
+        self.most_unkept = max(self.most_unkept, self.uploads - self.kept)
+        info = FileInfo(
+            id=f"file_{self.uploads}",
+            filename=file.filename,
+            mime_type=file.content_type,
+            size_bytes=file.size,
+            created_at="2026-11-22T00:00:00Z",
+            downloadable=False,
+            expires_at=None,
+        )
+        return Uploaded(file=info, origin=Origin(workspace="ws"))
+
+    async def whose(self) -> Origin:
+        return Origin(workspace="ws")
+
+    async def delete(self, file_id: str) -> None:
+        raise NotImplementedError
 
 
 async def nothing(_request: httpx.Request) -> None:
