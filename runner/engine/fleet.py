@@ -114,11 +114,11 @@ class FleetMember:
     @property
     def in_flight(self) -> int:
         """Calls that are out."""
-        return sum(member.progress().in_flight for member in self._members.values())
+        return sum(member.in_flight for member in self._members.values())
 
     @property
     def runs(self) -> list[str]:
-        return [member.progress().run for member in self._members.values()]
+        return [member.label for member in self._members.values()]
 
     @property
     def waited_s(self) -> Mapping[str, float]:

@@ -7,15 +7,18 @@ import anyio
 from anyio import to_thread
 from msgspec.structs import replace
 
-from runner.clock import Clock
+from runner.clock import SECOND, Clock
 from runner.domain.share import Share
 from runner.domain.slices import NOTHING, SharedLevel, Take, Taken, looked
 from runner.engine.scopes import Scope, Scopes
 from runner.store.store import Store
 
+# A hold shorter than this is over before others could see it.
+REMEMBER_HOLD_US = SECOND
+
 
 class Keeper:
-    """`want` asks for renewals, `serve` makes them, `renewed` is when one has been made."""
+    """`want` asks for renewals, `serve` makes them, `renewed` is when one has been made; `pause` tells the others."""
 
     def __init__(self, store: Store, scopes: Scopes, clock: Clock, writes: anyio.CapacityLimiter) -> None:
         self._store = store
@@ -25,6 +28,7 @@ class Keeper:
         self._wanted: set[Share] = set()
         self._wake = anyio.Event()
         self._done = anyio.Event()
+        self._paused_until_us: dict[Scope, int] = {}
 
     def want(self, scope: Scope) -> None:
         """The slices of this scope and of the run are used up or too old, or will be soon."""
@@ -48,6 +52,15 @@ class Keeper:
             await self._renew(wanted)
             self._done.set()
             self._done = anyio.Event()
+
+    async def pause(self, scope: Scope, until_us: int) -> None:
+        """Nobody sends in this scope until then: for other processes, and the next start. A crowd of calls that are
+        told the same write it once."""
+        wait_us = until_us - self._clock.now_us()
+        if wait_us > REMEMBER_HOLD_US and until_us - self._paused_until_us.get(scope, 0) > SECOND:
+            self._paused_until_us[scope] = until_us
+            with anyio.CancelScope(shield=True):  # also when it is the last that this process hears
+                await to_thread.run_sync(self._store.pause_scope, scope.name, until_us, limiter=self._writes)
 
     async def _renew(self, wanted: set[Share]) -> None:
         now_s, now_us = self._clock.monotonic(), self._clock.now_us()

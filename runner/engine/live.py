@@ -32,7 +32,7 @@ from runner.engine.keeper import Keeper
 from runner.engine.meter import Meter
 from runner.engine.own_betas import OwnBetas
 from runner.engine.room import Room
-from runner.engine.scopes import Scope, Scopes
+from runner.engine.scopes import Scopes
 from runner.engine.seeing import seen
 from runner.engine.settle import Call, released, settlement, unsendable
 from runner.engine.stop import Stop
@@ -79,7 +79,6 @@ class Live:
         clock: Clock,
         stop: Stop,
         check_failures: Callable[[], None],
-        remember_hold: Callable[[Scope, int], Awaitable[None]],
         remember_origin: Callable[[Origin], Awaitable[None]],
         run: str = "",
         saw: Saw | None = None,
@@ -104,7 +103,7 @@ class Live:
         self._clock = clock
         self._stop = stop
         self._check_failures = check_failures
-        self._remember_hold = remember_hold
+        self._keeper = keeper
         self._remember_origin = remember_origin
         self._origin: Origin | None = None
         self._budgets = budgets
@@ -285,7 +284,7 @@ class Live:
         if self._saw is not None:
             self._saw(seen(self._job, self._run, call, outcome, decision, stored, latency_s=now_s - started_s))
         if held_until_us is not None:
-            await self._remember_hold(call.scope, held_until_us)
+            await self._keeper.pause(call.scope, held_until_us)
         if self._origin is None and outcome.origin.organization is not None:
             self._origin = outcome.origin
             await self._remember_origin(outcome.origin)

@@ -1,13 +1,13 @@
-"""A member's part in a run that many work on: chunks are offered one by one, everything else is the local engine.
+"""A member's part in a run that many work on: chunks are offered one by one, the engine is that of a whole run.
 
-What is not here any more is what one process does for a whole run: reading its input, its hold, its batches. In place
-of the hold each chunk has a lease: a sign of life for the chunks in hand, whose answer also says which of them have
+What one process does for a whole run is not here: reading its input, its hold, its batches. In place of the hold each
+chunk has a lease: a sign of life for the chunks in hand, whose answer also says which of them have
 ended or were taken over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 from anyio import to_thread
@@ -15,11 +15,9 @@ from msgspec import Struct, field
 
 from runner.domain.run import Run
 from runner.domain.states import PauseReason, RunState
-from runner.engine.collapse import Waiting
 from runner.engine.ending import ended_run
-from runner.engine.feeder import Feeder
+from runner.engine.engine import Engine
 from runner.engine.parts import Parts, RunEnd
-from runner.engine.run import Engine
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, StoreFault, UsageInvalid, first_of
 from runner.store.claims import ClaimedChunk
@@ -34,19 +32,6 @@ TALLY_S = 2.0
 LINGER_S = 3.0
 
 
-class _NoHold:
-    """In place of the hold of a whole run."""
-
-    def extend(self, _now_us: int) -> bool:
-        return True
-
-    def check(self, _connection: object) -> None:
-        """Chunks have fences of their own."""
-
-    def release(self) -> None:
-        """Nothing was taken."""
-
-
 class _Offer(Struct):
     """A chunk that this member is to work on; `ended` once it is done, taken over, or not to be had."""
 
@@ -54,18 +39,37 @@ class _Offer(Struct):
     ended: anyio.Event = field(default_factory=anyio.Event)
 
 
-class Member(Engine):
-    """One process's part in a run of the fleet. `offer` chunks while `serve` runs; it ends when none has come for
+class Member:
+    """One process's part in a run of the fleet. `offer` chunks while `work` runs; it ends when none has come for
     a while or the run is to stop."""
 
     def __init__(self, run: Run, parts: Parts, worker: str) -> None:
-        super().__init__(run, parts, _NoHold(), parts.store.tally(run.id), Stop())
+        self._run = run
+        self._parts = parts
         self._worker = worker
+        self._stop = Stop()
+        self._engine = Engine(run, parts, self._stop, parts.store.tally(run.id), lambda: run.records)
+        self._feeder = self._engine.feeder(self._claim, staged_all=lambda: self._leaving, waits=True)
         self._offered: list[_Offer] = []
         self._mine: dict[Fence, _Offer] = {}
         self._idle_since_s = parts.clock.monotonic()
         self._leaving = False
         self.moved = False  # whether it was this member that ended or paused the run
+
+    @property
+    def label(self) -> str:
+        """The run's."""
+        return self._run.label
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are out."""
+        return self._engine.meter.in_flight
+
+    @property
+    def waited_s(self) -> Mapping[str, float]:
+        """How long calls have waited for each limit."""
+        return self._engine.scopes.waited_s
 
     @property
     def is_leaving(self) -> bool:
@@ -90,26 +94,24 @@ class Member(Engine):
 
     def limit_to(self, calls: int) -> None:
         """At most so many calls at once, of those that this process may make."""
-        self._pace.limit_to(max(1, min(calls, self._run.job.limits.concurrency)))
+        self._engine.pace.limit_to(max(1, min(calls, self._run.job.limits.concurrency)))
 
-    # --- the engine, as far as it is another one here
+    # --- the work
 
-    def _new_feeder(self, claim: object, *, waits: bool = False) -> Feeder:
-        del claim
-        return Feeder(
-            self._claim,
-            self._parts.clock,
-            self._stop,
-            fan=self._run.fan,
-            repeats=self._run.job.repeat,
-            slots=self._run.job.limits.concurrency,
-            staged_all=lambda: self._leaving,
-            waiting=Waiting(self._collapse) if waits and self._run.job.collapses else None,
-        )
+    async def work(self) -> RunEnd:
+        """Until nothing has been offered for a while, or the run is to stop."""
+        error: RunnerError | None = None
+        try:
+            await self._engine.serve(
+                self._ask_all, beside=(self._beat, self._look), busy=lambda: self._engine.meter.in_flight > 0
+            )
+        except* RunnerError as group:
+            error = first_of(group)
+        return await to_thread.run_sync(self._conclude, error)
 
-    async def _work(self) -> None:
-        self._keep_heads(self._rows_in_all())
-        await self._live_pass(self._feeder)
+    async def _ask_all(self) -> None:
+        self._engine.keep_heads()
+        await self._engine.ask_all(self._feeder)
 
     async def _claim(self) -> ClaimedChunk | None:
         while self._offered:
@@ -121,7 +123,7 @@ class Member(Engine):
                 self._worker,
                 self._parts.clock.now_us(),
                 self._parts.prices.version,
-                limiter=self._writes,
+                limiter=self._engine.writes,
             )
             if claimed is not None:
                 self._mine[claimed.fence] = offer
@@ -151,20 +153,11 @@ class Member(Engine):
                 self._stop.pause_for(PauseReason.REQUESTED, "the run is not the fleet's to go on with")
                 return
             tally = await to_thread.run_sync(self._parts.store.tally, self._run.id)
-            self._meter.failed = max(self._meter.failed, tally.failed)
-            self._check_failures()
+            self._engine.meter.failed = max(self._engine.meter.failed, tally.failed)
+            self._engine.failure_cap.check()
             await anyio.sleep(TALLY_S)
 
-    async def work(self) -> RunEnd:
-        """Until nothing has been offered for a while, or the run is to stop."""
-        error: RunnerError | None = None
-        try:
-            await self.serve()
-        except* RunnerError as group:
-            error = first_of(group)
-        return await to_thread.run_sync(self.conclude, error)
-
-    def conclude(self, error: RunnerError | None) -> RunEnd:
+    def _conclude(self, error: RunnerError | None) -> RunEnd:
         """Give back what is open; pause or end the run where that is ours to say. Blocks."""
         store = self._parts.store
         for offer in (*self._offered, *self._mine.values()):
@@ -172,9 +165,7 @@ class Member(Engine):
         if isinstance(error, StoreFault):
             raise error
         store.release_chunks(self._run.id, list(self._mine))
-        self._keeper.give_back()
-        if self._estimator.answers:
-            store.note_estimates(self._run.id, self._estimator.to_json())
+        self._engine.put_away()
         if error is not None:
             raise error
         run = self._paused(store) if self._stop.pause is not None else self._ended(store)

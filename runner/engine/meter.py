@@ -6,6 +6,7 @@ import random
 from collections import Counter, deque
 
 from runner.domain.outcome import Usage
+from runner.domain.run import Tally
 
 WINDOW_S = 60
 # Latencies kept for percentiles: a uniform sample of the recent ones.
@@ -31,6 +32,11 @@ class Meter:
         self._latencies: list[float] = []
         self._seen = 0
         self._chance = random.Random(0)
+
+    def go_on_from(self, before: Tally, spent_pico: int, committed_pico: int) -> None:
+        """What the run has behind it counts too."""
+        self.done, self.failed = before.done, before.failed
+        self.spent_pico, self.committed_pico = spent_pico, committed_pico
 
     def sent(self, now_s: float) -> None:
         self.in_flight += 1

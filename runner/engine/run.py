@@ -4,43 +4,28 @@ is to stop. The same function starts a run and goes on with one that was killed.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
-from runner.clock import SECOND
-from runner.domain.estimates import Estimator
 from runner.domain.job import Mode
-from runner.domain.limits import RateLimits
-from runner.domain.marking import MANY_ROWS
-from runner.domain.outcome import Origin
-from runner.domain.pace import Pace
 from runner.domain.progress import Progress
-from runner.domain.quantity import of_rows, quantity
+from runner.domain.quantity import quantity
 from runner.domain.run import Run, Tally
 from runner.domain.states import FINISHED_RUN, PauseReason, RunState
-from runner.engine.batch.events import BatchEvent, silence
-from runner.engine.budget_watch import BudgetWatch
-from runner.engine.collapse import Collapse, Waiting
+from runner.engine.batch.events import BatchEvent
 from runner.engine.ending import ended_run
+from runner.engine.engine import Engine
 from runner.engine.feeder import Claim, Feeder
 from runner.engine.holding import beat
 from runner.engine.ingest import Ingest
-from runner.engine.judge import Judge
-from runner.engine.keeper import Keeper
-from runner.engine.live import Live
-from runner.engine.meter import Meter
 from runner.engine.parts import Parts, RunEnd
 from runner.engine.sample import ChunksWith
-from runner.engine.scopes import Scope, Scopes
 from runner.engine.stop import Stop
 from runner.engine.telling import progress_of
-from runner.engine.writer import Writer
 from runner.errors import JobInvalid, RunLocked, RunnerError, StoreFault, first_of
 from runner.store.claims import ClaimedChunk
 from runner.store.holder import Hold, taken_over
@@ -56,8 +41,6 @@ LOOK_S = 1.0
 PROGRESS_S = 0.5
 # While the first rows are being staged.
 STAGED_LOOK_S = 0.02
-# A hold shorter than this is over before others could see it.
-REMEMBER_HOLD_US = SECOND
 
 
 async def work_on(run: Run, parts: Parts) -> RunEnd:
@@ -77,13 +60,13 @@ async def _held(run: Run, parts: Parts, stop: Stop) -> RunEnd:
         if run.state in FINISHED_RUN:  # another process finished it while we waited for the hold
             return RunEnd(run=run, tally=await to_thread.run_sync(parts.store.tally, run.id), pause=None)
         log.info("run_started", extra={"run": run.label, "job": run.job.name, "mode": run.job.mode})
-        engine = Engine(run, parts, hold, await to_thread.run_sync(parts.store.tally, run.id), stop)
+        whole = WholeRun(run, parts, hold, stop, await to_thread.run_sync(parts.store.tally, run.id))
         error: RunnerError | None = None
         try:
-            await engine.serve()
+            await whole.serve()
         except* RunnerError as group:
             error = first_of(group)
-        end = await to_thread.run_sync(engine.conclude, error)
+        end = await to_thread.run_sync(whole.conclude, error)
         log.info("run_left", extra=_left(end))
         return end
     finally:
@@ -114,85 +97,30 @@ def _taken_up(run: Run, parts: Parts) -> Run:
     return store.resume_run(run, parts.job or run.job)
 
 
-class Engine:
-    """The tasks of one run and what they share."""
+class WholeRun:
+    """Where its rows come from: the input that is being staged, its chunks, its batches."""
 
-    def __init__(self, run: Run, parts: Parts, hold: Hold, before: Tally, stop: Stop) -> None:
-        limits = run.job.limits
-        clock = parts.clock
+    def __init__(self, run: Run, parts: Parts, hold: Hold, stop: Stop, before: Tally) -> None:
         self._run = run
         self._parts = parts
         self._hold = hold
         self._stop = stop
-        self._input_error: JobInvalid | None = None
-        self._writes = anyio.CapacityLimiter(1)
-        self._writer = Writer(parts.store, run.id, self._writes, clock)
+        self._engine = Engine(run, parts, stop, before, self._records)
+        self._writes = self._engine.writes
         self._ingest = Ingest(parts.store, run, parts.source, parts.renderer, parts.report, self._writes)
-        self._judge = Judge(run.job, parts.renderer)
-        self._meter = Meter(clock.monotonic())
-        self._meter.done, self._meter.failed = before.done, before.failed
-        money = parts.store.money(run.id)
-        self._meter.spent_pico, self._meter.committed_pico = money.spent_pico, money.committed_pico
-        tell = parts.batches.tell if parts.batches is not None else silence
-        self._budgets = BudgetWatch(run, parts.store, clock, self._stop, tell)
-        self._remembered_us: dict[Scope, int] = {}
-        self._pace = parts.pace or Pace(limits.concurrency)
-        self._estimator = Estimator.from_json(run.estimates)
-        self._scopes = Scopes(
-            clock,
-            parts.prices,
-            run=run.id,
-            own=RateLimits(limits.rpm, limits.itpm, limits.otpm),
-            organization=run.organization,
-            known=parts.known,
-            concurrency=limits.concurrency,
-        )
-        self._keeper = Keeper(parts.store, self._scopes, clock, self._writes)
-        self._live_passes = 0
-        self._collapse = Collapse(parts.store, run, parts.renderer, self._meter, clock, self._writes)
+        self._input_error: JobInvalid | None = None
         self._feeder = self._new_feeder(self._claim, waits=True)
         # What auto means is chosen once the first rows are there to be judged by.
         self._lane = None if run.job.mode is Mode.AUTO else self._new_lane(run.job.mode)
         if run.state is RunState.CANCELING and not parts.store.has_riding(run.id):
-            self._stop.cancel()
+            stop.cancel()
+
+    def _records(self) -> int | None:
+        """As far as it is known."""
+        return self._ingest.total
 
     def _new_feeder(self, claim: Claim, *, waits: bool = False) -> Feeder:
-        """With `waits` rows may wait there for others that ask the same."""
-        return Feeder(
-            claim,
-            self._parts.clock,
-            self._stop,
-            fan=self._run.fan,
-            repeats=self._run.job.repeat,
-            slots=self._run.job.limits.concurrency,
-            staged_all=lambda: self._ingest.done,
-            waiting=Waiting(self._collapse) if waits and self._run.job.collapses else None,
-        )
-
-    def _new_live(self, feeder: Feeder) -> Live:
-        return Live(
-            job=self._run.job,
-            round_=self._run.round,
-            feeder=feeder,
-            writer=self._writer,
-            scopes=self._scopes,
-            keeper=self._keeper,
-            pace=self._pace,
-            estimator=self._estimator,
-            service=self._parts.service,
-            renderer=self._parts.renderer,
-            judge=self._judge,
-            prices=self._parts.prices,
-            meter=self._meter,
-            budgets=self._budgets,
-            clock=self._parts.clock,
-            stop=self._stop,
-            check_failures=self._check_failures,
-            remember_hold=self._remember_hold,
-            remember_origin=self._remember_origin,
-            run=self._run.label,
-            saw=self._parts.saw,
-        )
+        return self._engine.feeder(claim, staged_all=lambda: self._ingest.done, waits=waits)
 
     def _new_lane(self, mode: Mode) -> Lane | None:
         """For a run that makes batches, or has some with the API from earlier."""
@@ -200,76 +128,40 @@ class Engine:
         makes = mode is Mode.BATCH and run.state is not RunState.CANCELING
         if batching is None or not (makes or self._parts.store.has_riding(run.id)):
             return None
-        from runner.engine.batch.calls import PATIENCE_S, SHORT_PATIENCE_S, BatchCalls
-        from runner.engine.batch.choosing import deadline_of
-        from runner.engine.batch.common import Common
-        from runner.engine.batch.lane import Lane, LaneParts
+        from runner.engine.batch.opening import open_lane
 
-        common = Common(
-            run=run,
-            store=self._parts.store,
-            service=batching.service,
-            calls=BatchCalls(
-                batching.service,
-                self._parts.clock,
-                self._stop,
-                patience_s=PATIENCE_S if batching.waits else SHORT_PATIENCE_S,
-            ),
-            renderer=self._parts.renderer,
-            judge=self._judge,
-            prices=self._parts.prices,
-            clock=self._parts.clock,
-            stop=self._stop,
-            meter=self._meter,
-            timing=batching.timing,
-            spool=batching.spool,
-            fingerprint=batching.fingerprint,
-            writes=self._writes,
-            tell=batching.tell,
-            files=batching.files,
-            check_failures=self._check_failures,
-            collapse=self._collapse if run.job.collapses else None,
-        )
-        parts = LaneParts(
-            writer=self._writer,
+        return open_lane(
+            self._engine,
+            batching,
+            submits=makes,
             ask_live=self._ask_live,
             staged_all=lambda: self._ingest.done,
-            submits=makes,
-            live_busy=lambda: self._live_passes > 0,
-            waits=batching.waits,
-            deadline_us=deadline_of(run),
         )
-        return Lane(common, parts)
 
     async def serve(self) -> None:
         """Everything at once; ends when the rows have ended, or soon after the run was asked to stop."""
-        async with anyio.create_task_group() as helpers:
-            own = (self._beat, self._look, self._tell, self._keeper.serve, self._budgets.serve)
-            for helper in (*own, *self._parts.beside):
-                helpers.start_soon(helper)
-            async with self._workers(helpers) as workers:
-                helpers.start_soon(self._let_end, workers.cancel_scope)
-                helpers.start_soon(self._end_at_once, workers.cancel_scope)
-                if self._run.state is not RunState.CANCELING:
-                    workers.start_soon(self._read_input)
-                workers.start_soon(self._work)
-            helpers.cancel_scope.cancel()
-        await self._budgets.look()
+        await self._engine.serve(
+            self._read_and_work,
+            beside=(self._beat, self._look, self._tell),
+            busy=self._is_busy,
+            last=self._cancel_batches,
+        )
         if self._parts.on_progress is not None:
             self._parts.on_progress(self.progress())
 
-    @asynccontextmanager
-    async def _workers(self, helpers: anyio.abc.TaskGroup) -> AsyncIterator[anyio.abc.TaskGroup]:
-        """The tasks that make new work. The writer outlives them: what they handed over is committed."""
-        # Not awaited: it cannot be canceled, and nobody would close it if we were while it begins.
-        helpers.start_soon(self._writer.serve)
-        try:
-            async with anyio.create_task_group() as workers:
-                yield workers
-        finally:
-            with anyio.CancelScope(shield=True):
-                self._writer.close()
-                await self._writer.closed.wait()
+    async def _read_and_work(self) -> None:
+        async with anyio.create_task_group() as both:
+            if self._run.state is not RunState.CANCELING:
+                both.start_soon(self._read_input)
+            both.start_soon(self._work)
+
+    def _is_busy(self) -> bool:
+        """A call or a batch is on its way."""
+        return self._engine.meter.in_flight > 0 or (self._lane is not None and self._lane.sending)
+
+    async def _cancel_batches(self) -> None:
+        if self._stop.canceled and self._lane is not None:
+            await self._lane.cancel_open()
 
     async def _read_input(self) -> None:
         """An input that turns out to be bad or changed stops the run; calls in flight may still end."""
@@ -291,23 +183,14 @@ class Engine:
             self._lane = self._new_lane(await self._chosen())
         lane = self._lane
         if lane is None:
-            self._keep_heads(self._rows_in_all())
-            await self._live_pass(self._feeder)
+            self._engine.keep_heads()
+            await self._engine.ask_all(self._feeder)
             return
         self._feeder.close()
         async with anyio.create_task_group() as both:
             both.start_soon(self._batches, lane)
             if self._run.state is not RunState.CANCELING:
                 await self._live_beside(lane)
-
-    def _rows_in_all(self) -> int:
-        """As far as it is known."""
-        records = self._run.records if self._ingest.total is None else self._ingest.total
-        return MANY_ROWS if records is None else records * self._run.fan
-
-    def _keep_heads(self, rows: int) -> None:
-        """What live requests all begin with is kept in the prompt cache where that pays."""
-        self._parts.renderer.keep_heads(self._parts.prices, rows)
 
     async def _chosen(self) -> Mode:
         """What auto means for the rows that are left, and why; said before anything is sent."""
@@ -343,11 +226,11 @@ class Engine:
         """What no batch is to have is asked live; what a batch leaves over comes later."""
         await lane.live_decided.wait()
         if lane.goes_live:
-            self._keep_heads(self._rows_in_all())
+            self._engine.keep_heads()
         while lane.goes_live and not self._stop.is_asked():
             since, done = lane.changed, lane.done
             self._feeder = self._new_feeder(self._claim, waits=True)
-            await self._live_pass(self._feeder)
+            await self._engine.ask_all(self._feeder)
             seen_all = not since.is_set()
             lane.wake()  # that we have ended is news for the lane; only what else has happened is news for us
             if done:
@@ -362,7 +245,7 @@ class Engine:
         async def next_chunk() -> ClaimedChunk | None:
             return left.pop(0) if left else None
 
-        await self._live_pass(self._new_feeder(next_chunk))
+        await self._engine.ask_all(self._new_feeder(next_chunk))
         if self._lane is not None:
             self._lane.wake()
 
@@ -371,9 +254,9 @@ class Engine:
         while not (self._ingest.done or self._stop.is_asked()):  # noqa: ASYNC110 - the ingest keeps a flag
             await anyio.sleep(STAGED_LOOK_S)
         self._feeder.close()
-        self._keep_heads(len(wanted))
+        self._engine.keep_heads(len(wanted))
         chunks = ChunksWith(wanted, self._claim_after)
-        await self._live_pass(self._new_feeder(chunks.next))
+        await self._engine.ask_all(self._new_feeder(chunks.next))
         await to_thread.run_sync(self._parts.store.release_chunks, self._run.id, chunks.taken, limiter=self._writes)
         if await to_thread.run_sync(self._parts.store.unfinished_chunks, self._run.id):
             self._stop.pause_for(
@@ -386,17 +269,6 @@ class Engine:
         now_us, version = self._parts.clock.now_us(), self._parts.prices.version
         return await to_thread.run_sync(claim, self._run.id, now_us, version, limiter=self._writes)
 
-    async def _live_pass(self, feeder: Feeder) -> None:
-        live = self._new_live(feeder)
-        self._live_passes += 1
-        try:
-            async with anyio.create_task_group() as pool:
-                pool.start_soon(feeder.serve)
-                pool.start_soon(live.serve)
-        finally:
-            feeder.close()
-            self._live_passes -= 1
-
     async def _claim(self) -> ClaimedChunk | None:
         return await to_thread.run_sync(
             self._parts.store.claim_next,
@@ -405,57 +277,6 @@ class Engine:
             self._parts.prices.version,
             limiter=self._writes,
         )
-
-    def _check_failures(self) -> None:
-        """Stop once more rows have failed than the job allows."""
-        most = self._most_failures()
-        if most is not None and self._meter.failed > most:
-            self._stop.pause_for(
-                PauseReason.MAX_FAILURES, f"{of_rows(self._meter.failed)} failed; limits.max_failures allows {most}"
-            )
-
-    def _most_failures(self) -> int | None:
-        limits = self._run.job.limits
-        if limits.max_failures is not None:
-            return limits.max_failures
-        records = self._ingest.total
-        if limits.max_failures_share is None or records is None:
-            return None
-        return math.floor(limits.max_failures_share * records * self._run.fan)
-
-    async def _remember_hold(self, scope: Scope, until_us: int) -> None:
-        """For other processes, and the next start. A crowd of calls that are told the same write it once."""
-        wait_us = until_us - self._parts.clock.now_us()
-        if wait_us > REMEMBER_HOLD_US and until_us - self._remembered_us.get(scope, 0) > SECOND:
-            self._remembered_us[scope] = until_us
-            with anyio.CancelScope(shield=True):  # also when it is the last that this process hears
-                await to_thread.run_sync(self._parts.store.pause_scope, scope.name, until_us, limiter=self._writes)
-
-    async def _remember_origin(self, origin: Origin) -> None:
-        """Whose key it is, and so whose limits, is known with the first reply."""
-        if origin.organization is not None and origin.organization != self._run.organization:
-            self._scopes.belong_to(origin.organization)
-            note = self._parts.store.note_origin
-            await to_thread.run_sync(note, self._run.id, origin.organization, origin.workspace, limiter=self._writes)
-
-    # --- stopping
-
-    async def _let_end(self, workers: anyio.CancelScope) -> None:
-        """After the run was asked to stop: wait for what is in flight, but not longer than the grace."""
-        await self._stop.asked.wait()
-        with anyio.move_on_after(self._parts.grace_s):
-            while self._in_flight():  # noqa: ASYNC110 - the hot path keeps a count, not an event
-                await anyio.sleep(0.02)
-            if self._stop.canceled and self._lane is not None:
-                await self._lane.cancel_open()
-        workers.cancel()
-
-    async def _end_at_once(self, workers: anyio.CancelScope) -> None:
-        await self._stop.hurried.wait()
-        workers.cancel()
-
-    def _in_flight(self) -> bool:
-        return self._meter.in_flight > 0 or (self._lane is not None and self._lane.sending)
 
     # --- beside the work
 
@@ -477,25 +298,9 @@ class Engine:
             tell(self.progress())
             await anyio.sleep(PROGRESS_S)
 
-    @property
-    def waited_s(self) -> Mapping[str, float]:
-        """How long calls have waited for each limit."""
-        return self._scopes.waited_s
-
     def progress(self) -> Progress:
         """The numbers of this moment."""
-        return progress_of(
-            self._run,
-            self._meter,
-            self._ingest,
-            self._feeder,
-            self._scopes,
-            self._parts.own_from,
-            self._pace,
-            self._stop,
-            self._parts.clock,
-            self._lane,
-        )
+        return progress_of(self._engine, self._ingest, self._feeder, self._lane)
 
     def conclude(self, error: RunnerError | None) -> RunEnd:
         """Give back what is open and move the run to the state that its rows say. Blocks."""
@@ -513,9 +318,7 @@ class Engine:
             raise taken_over(run)
         store.release_running(run.id)
         store.book_left_over(run.id, self._parts.clock.now_us(), self._parts.prices.version)
-        self._keeper.give_back()
-        if self._estimator.answers:
-            store.note_estimates(run.id, self._estimator.to_json())
+        self._engine.put_away()
         if error is None and self._run.state is RunState.CANCELING:
             self._stop.cancel()
         parts, staged_all = self._parts, self._ingest.done

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from runner.clock import Clock
 from runner.domain.limits import RateLimits
-from runner.domain.pace import Pace
 from runner.domain.progress import LimitShown, Progress
 from runner.domain.run import Run
+from runner.engine.engine import Engine
 from runner.engine.feeder import Feeder
 from runner.engine.ingest import Ingest
-from runner.engine.meter import Meter
 from runner.engine.scopes import Scopes
-from runner.engine.stop import Stop
 
 if TYPE_CHECKING:
     from runner.engine.batch.lane import Lane
@@ -22,26 +19,16 @@ if TYPE_CHECKING:
 OF_THE_JOB = "job"
 
 
-def progress_of(
-    run: Run,
-    meter: Meter,
-    ingest: Ingest,
-    feeder: Feeder,
-    scopes: Scopes,
-    own_from: Mapping[str, str],
-    pace: Pace,
-    stop: Stop,
-    clock: Clock,
-    lane: Lane | None,
-) -> Progress:
+def progress_of(engine: Engine, ingest: Ingest, feeder: Feeder, lane: Lane | None) -> Progress:
     """The numbers of this moment."""
-    now_s = clock.monotonic()
+    run, meter, scopes = engine.run, engine.meter, engine.scopes
+    now_s = engine.parts.clock.monotonic()
     requests, input_rate, output_rate, row_rate = meter.per_minute(now_s)
     records = ingest.total
     total = None if records is None else records * run.fan
     left = None if total is None else total - meter.done - meter.failed
     held_s = max((scope.held_s for scope in scopes), default=0.0)
-    rpm, itpm, otpm = (_shown(scopes, own_from, run, name) for name in RateLimits._fields)
+    rpm, itpm, otpm = (_shown(scopes, engine.parts.own_from, run, name) for name in RateLimits._fields)
     return Progress(
         run=run.label,
         job=run.job.name,
@@ -55,7 +42,7 @@ def progress_of(
         failed=meter.failed,
         retrying=feeder.retrying,
         in_flight=meter.in_flight,
-        concurrency=pace.maximum,
+        concurrency=engine.pace.maximum,
         requests_per_min=requests,
         input_per_min=input_rate,
         output_per_min=output_rate,
@@ -73,7 +60,7 @@ def progress_of(
         failures=dict(meter.failures),
         # Results of batches come in heaps: their rate says nothing about the next one.
         eta_s=left / row_rate * 60 if lane is None and left is not None and row_rate > 0 else None,
-        paused_for=stop.why,
+        paused_for=engine.stop.why,
         held_until_s=held_s if held_s > 0 else None,
         batches=None if lane is None else lane.progress(total),
     )

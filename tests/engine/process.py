@@ -19,7 +19,7 @@ from runner.engine.judge import Judge
 from runner.engine.keeper import Keeper
 from runner.engine.live import Live, Service
 from runner.engine.meter import Meter
-from runner.engine.scopes import Scope, Scopes
+from runner.engine.scopes import Scopes
 from runner.engine.stop import Stop
 from runner.files.render import Renderer
 from runner.store.claims import ClaimedChunk
@@ -91,7 +91,6 @@ class Process:
             clock=clock,
             stop=self.stop,
             check_failures=lambda: None,
-            remember_hold=self._remember_hold,
             remember_origin=self._remember_origin,
         )
 
@@ -112,9 +111,6 @@ class Process:
             fence=Fence(seq=at // CHUNK, epoch=1), first_idx=at, n=len(lines), first_record=at, lines=list(lines),
             taken=frozenset(), past={},
         )  # fmt: skip
-
-    async def _remember_hold(self, scope: Scope, until_us: int) -> None:
-        self.store.pause_scope(scope.name, until_us)
 
     async def _remember_origin(self, origin: object) -> None:
         self.scopes.belong_to(ORGANIZATION)
