@@ -5,8 +5,10 @@ from __future__ import annotations
 
 # More at once than any service takes from one process.
 MOST_CALLS = 4_096
-# Where it begins: what any service takes, whoever else asks it.
-FIRST_CALLS = 32
+# Where it begins while nobody knows the limits: each of these may be refused.
+FIRST_CALLS = 8
+# Where it goes on once the limits are known, or an answer has come that did not tell them.
+NEXT_CALLS = 64
 # A cut leaves this share; then it grows by about one a round of answers instead of doubling.
 AFTER_CUT = 0.5
 # Answers that take this many times as long as they used to say that there are calls enough.
@@ -25,6 +27,7 @@ class Pace:
     def __init__(self, maximum: int, *, first: int = FIRST_CALLS) -> None:
         self.maximum = maximum
         self._allowed = float(min(maximum, first))
+        self._first = True
         self._cut = False
         self._now_s: float | None = None
         self._usual_s = 0.0
@@ -36,10 +39,18 @@ class Pace:
     def allowed(self) -> int:
         return int(self._allowed)
 
+    def set_out(self) -> bool:
+        """The limits are known, or as much as will be told; whether that allows more at once."""
+        if not self._first:
+            return False
+        self._first = False
+        before, self._allowed = self._allowed, max(self._allowed, float(min(self.maximum, NEXT_CALLS)))
+        return self._allowed > before
+
     def answered(self, busy: int, latency_s: float) -> None:
         """A call went well; `busy` slots have a row in hand, its own among them."""
         self._note(latency_s)
-        if self._left <= 0:
+        if self.set_out() or self._left <= 0:
             self._begin_round()
         self._left -= 1
         self._most_busy = max(self._most_busy, busy)
@@ -50,7 +61,7 @@ class Pace:
 
     def overloaded(self, busy: int) -> None:
         """An episode of overload has begun, with so many slots busy."""
-        self._cut = True
+        self._cut, self._first = True, False
         cut = min(self._allowed, float(busy)) * AFTER_CUT
         self._allowed = min(max(cut, FEWEST_CALLS), float(self.maximum))
         self._begin_round()

@@ -119,6 +119,16 @@ class Share:
         """With what is known of the limits before anything was sent."""
         self._told = told
 
+    def move(self) -> None:
+        """Another row from now on: what the old one gave does not count there."""
+        for _, flow in self._limited:
+            flow.left = min(0.0, flow.left)
+        self._renew_first()
+
+    def _renew_first(self) -> None:
+        self._valid_until_s = self.ask_again_s = -math.inf
+        self.is_low = True
+
     @property
     def held(self) -> Amounts:
         """What is left of the slice, negative where more was used."""
@@ -146,8 +156,12 @@ class Share:
 
     def renewed(self, taken: Taken, now_s: float) -> None:
         """What the row gave; calls that went meanwhile stay subtracted."""
-        self._adopt(taken.known, taken.share, now_s)
         self._told = None
+        if taken.known.source is None and self.known.source is not None:  # nobody has told this row yet
+            self._told = self.known
+            self._renew_first()
+            return
+        self._adopt(taken.known, taken.share, now_s)
         self._valid_until_s = self._asked_s + VALID_S
         self.is_low = False
         self.ask_again_s = max(self.ask_again_s, now_s + min(taken.wait_s, SLICE_S))
@@ -178,6 +192,8 @@ class Share:
             self._told = told
             self.is_low = True
             self.ask_again_s = -math.inf
+            if self.unlimited:  # what went freely waits for its slice from now on
+                self._renew_first()
 
     def _adopt(self, known: KnownLimits, share: float, now_s: float) -> None:
         if known.limits != self.known.limits:

@@ -2,7 +2,10 @@
 
 A process brings back what it has left, and at once takes anew; what it has used too much comes back as a debt, and
 the level may go negative. So whatever was granted and not brought back, in any stretch of time, is at most what the
-row holds when full and what flowed in meanwhile. Pure: the row in, the row out.
+row holds when full and what flowed in meanwhile.
+
+Among those who want more than there is nobody gets more than its part of what has flowed in since it asked last, so
+that whoever comes a moment later finds its own. Pure: the row in, the row out.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import math
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runner.domain.limits import NOT_KNOWN, Amounts, KnownLimits, RateLimits, used_rate
+from runner.domain.limits import NOT_KNOWN, Amounts, KnownLimits, LimitSource, RateLimits, used_rate
 
 # What a process takes at most, and what a row holds: the use of one second.
 SLICE_S = 1.0
@@ -20,6 +23,7 @@ SLICE_S = 1.0
 SPARE_REQUESTS = 1.0
 # Clocks of two machines are never so far apart: the time of the row is of a clock that was set back since.
 SET_BACK_US = 60_000_000
+ALMOST_FULL = 0.9
 SLICE_US = round(SLICE_S * 1e6)
 
 NOTHING = Amounts(0.0, 0.0, 0.0)
@@ -74,7 +78,8 @@ def taken(row: SharedLevel, take: Take, now_us: int) -> tuple[SharedLevel, Taken
     known = row.known.heeding(take.told)
     row = _counted(row, take, known, now_us)
     share = row.share
-    passed_s = max(0, now_us - row.at_us) / 1e6
+    # Nothing gathers while the service wants to hear nothing: what is sent after that begins evenly.
+    passed_s = max(0, now_us - max(row.at_us, row.paused_until_us or 0)) / 1e6
     wait_s = 0.0
     levels, more = [0.0] * 3, [0.0] * 3
     for dimension, per_minute in enumerate(known.limits):
@@ -82,10 +87,16 @@ def taken(row: SharedLevel, take: Take, now_us: int) -> tuple[SharedLevel, Taken
             continue
         rate = used_rate(per_minute)
         holds = _holds(dimension, rate)
-        # A limit that has just become known begins full: each process spreads what it takes over the second.
-        level = row.levels[dimension] + rate * passed_s if row.known.limits[dimension] is not None else holds
+        if row.known.limits[dimension] is None:
+            level = _first_level(holds, known)
+        else:
+            level = row.levels[dimension] + rate * passed_s
         level = min(holds, min(holds, level) + take.held[dimension])
-        granted = _granted(dimension, min(level, take.wish[dimension]), share * rate * SLICE_S)
+        part = share * rate * SLICE_S
+        if level < ALMOST_FULL * holds:  # else what flows in is lost; who wants more than its part may have it
+            since_s = max(0, now_us - take.last_us) / 1e6
+            part = min(part, max(0.0, take.held[dimension]) + share * rate * since_s)
+        granted = _granted(dimension, min(level, take.wish[dimension]), part)
         wait_s = max(wait_s, (_least(dimension) - level) / rate)
         levels[dimension] = level - granted
         more[dimension] = granted - take.held[dimension]
@@ -100,15 +111,21 @@ def _holds(dimension: int, rate: float) -> float:
     return rate * SLICE_S + SPARE_REQUESTS if dimension == 0 else max(rate * SLICE_S, 1.0)
 
 
+def _first_level(holds: float, known: KnownLimits) -> float:
+    """Of a limit that has just become known. Told beforehand it is full, and each process spreads what it takes over
+    the second. Learned from a reply it was used before it was known: by how much, nobody has counted."""
+    return 0.0 if known.source is LimitSource.HEADERS else holds
+
+
 def _least(dimension: int) -> float:
     """What must be there for anything to be granted: a whole request, any tokens."""
     return 1.0 if dimension == 0 else 0.0
 
 
-def _granted(dimension: int, level: float, share: float) -> float:
+def _granted(dimension: int, level: float, part: float) -> float:
     if dimension == 0:
-        return float(math.floor(max(0.0, min(level, math.ceil(share))) + 1e-9))
-    return max(0.0, min(level, share))
+        return float(math.floor(max(0.0, min(level, math.ceil(part))) + 1e-9))
+    return max(0.0, min(level, part))
 
 
 def _counted(row: SharedLevel, take: Take, known: KnownLimits, now_us: int) -> SharedLevel:

@@ -180,6 +180,8 @@ class Live:
                 work.last_try -= 1
                 self._feeder.again(work, self._clock.now_us())
                 return
+            if not call.scope.share.unlimited and self._pace.set_out():
+                self._fill_pool()
             decision = await self._call(call)
             if not isinstance(decision, Continue):
                 self._carry_out(call, decision)

@@ -175,6 +175,7 @@ class Scopes:
             self._organization = organization
             for (model, speed), scope in self._scopes.items():
                 scope.name = self._name(model, speed)
+                scope.share.move()
 
     def shares(self) -> dict[str, Share]:
         """By the name of their row."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain.pace import FEWEST_CALLS, FIRST_CALLS, MOST_CALLS, Pace
+from runner.domain.pace import FEWEST_CALLS, FIRST_CALLS, MOST_CALLS, NEXT_CALLS, Pace
 
 
 def rounds(pace: Pace, count: int, latency_s: float = 1.0) -> list[int]:
@@ -17,22 +17,45 @@ def rounds(pace: Pace, count: int, latency_s: float = 1.0) -> list[int]:
     return seen
 
 
+def out(maximum: int) -> Pace:
+    """One whose service has answered."""
+    pace = Pace(maximum)
+    assert pace.set_out()
+    return pace
+
+
+def test_few_calls_are_out_until_the_first_answer_or_until_the_limits_are_known() -> None:
+    pace = Pace(1_000)
+    assert pace.allowed == FIRST_CALLS
+    pace.answered(FIRST_CALLS, 1.0)
+    assert pace.allowed == NEXT_CALLS
+    assert out(1_000).allowed == NEXT_CALLS
+    assert not pace.set_out()
+
+
+def test_an_overload_before_the_first_answer_is_heeded_after_it_too() -> None:
+    pace = Pace(1_000)
+    pace.overloaded(FIRST_CALLS)
+    assert not pace.set_out()
+    assert rounds(pace, 2) == [FIRST_CALLS // 2, FIRST_CALLS // 2 + 1]
+
+
 def test_it_doubles_with_each_round_of_answers_up_to_the_maximum() -> None:
-    assert rounds(Pace(200), 4) == [2 * FIRST_CALLS, 4 * FIRST_CALLS, 200, 200]
+    assert rounds(out(500), 4) == [2 * NEXT_CALLS, 4 * NEXT_CALLS, 500, 500]
 
 
 def test_it_does_not_grow_while_fewer_are_out_than_it_allows() -> None:
-    pace = Pace(100)
+    pace = out(100)
     for _ in range(1_000):
         pace.answered(3, 1.0)
-    assert pace.allowed == FIRST_CALLS
+    assert pace.allowed == NEXT_CALLS
 
 
 def test_answers_that_come_together_and_free_their_slots_double_it_too() -> None:
-    pace = Pace(100)
-    for left in reversed(range(FIRST_CALLS)):
+    pace = out(1_000)
+    for left in reversed(range(NEXT_CALLS)):
         pace.answered(left + 1, 1.0)
-    assert pace.allowed == 2 * FIRST_CALLS
+    assert pace.allowed == 2 * NEXT_CALLS
 
 
 def test_an_overload_halves_what_was_out_and_then_it_grows_by_one_a_round() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runner.domain.limits import Amounts, KnownLimits, LimitSource, RateLimits, RateWord, used_rate
 from runner.domain.share import RENEW_FIRST, VALID_S, Share
@@ -182,6 +183,65 @@ def test_what_comes_back_is_there_for_others_but_a_full_row_holds_no_more() -> N
     assert row.levels.requests == 99.0
 
 
+def test_a_limit_that_was_told_beforehand_is_full_and_one_that_a_reply_told_was_used_already() -> None:
+    _, got = taken(SharedLevel(), Take(told=known(rpm=6_000)), 0)
+    assert got.more.requests == 98.0
+    learned = KnownLimits(limits=RateLimits(6_000, None, None), source=LimitSource.HEADERS)
+    row, got = taken(SharedLevel(), Take(told=learned), 0)
+    assert got.more.requests == 0.0
+    _, got = taken(row, Take(), 500_000)
+    assert got.more.requests == 49.0
+
+
+def test_nothing_gathers_while_the_service_wants_to_hear_nothing() -> None:
+    row, _ = taken(SharedLevel(), Take(told=known(rpm=6_000)), 0)
+    paused = replace(row, paused_until_us=6_000_000)
+    paused, got = taken(paused, Take(), 3_000_000)
+    assert got.more.requests == 1.0  # the spare one
+    _, got = taken(paused, Take(), 6_100_000)
+    assert got.more.requests == 9.0
+
+
+def test_what_went_freely_waits_for_its_slice_once_a_limit_is_known() -> None:
+    share = Share()
+    _, got = taken(SharedLevel(), share.ask(0.0, 0), 0)
+    share.renewed(got, 0.0)
+    assert share.wait_s(Amounts(1.0, 0, 0), 0.0) == 0.0
+    share.heed(RateWord(limits=RateLimits(50, None, None), left=(None, None, None)), None)
+    assert share.wait_s(Amounts(1.0, 0, 0), 0.0) == RENEW_FIRST
+
+
+def test_what_is_known_goes_along_to_a_row_that_nobody_has_told() -> None:
+    share = Share()
+    share.heed(RateWord(limits=RateLimits(6_000, None, None), left=(None, None, None)), None)
+    _, got = taken(SharedLevel(), share.ask(0.0, 0), 0)
+    share.renewed(got, 0.0)
+    share.move()
+    row, got = taken(SharedLevel(), share.ask(0.0, 0), 0)
+    share.renewed(got, 0.0)
+    assert share.wait_s(Amounts(1.0, 0, 0), 0.0) == RENEW_FIRST
+    row, got = taken(row, share.ask(0.0, 0), 0)
+    share.renewed(got, 0.0)
+    assert row.known.limits.rpm == 6_000
+    assert not share.unlimited
+
+
+def test_who_asks_a_moment_later_than_the_others_has_its_part_too() -> None:
+    fleet = Fleet(RateLimits(1_500, None, None))
+    for _ in range(4):
+        fleet.join()
+    calls = [0] * 4
+    for _ in range(6_000):  # a minute
+        fleet.now_s += 0.01
+        for number, share in enumerate(fleet.shares):  # each would like more than there is, always in this order
+            if share.wants_renewal(fleet.now_s) and fleet.now_s >= share.ask_again_s:
+                fleet.renew(share)
+            while share.wait_s(Amounts(1.0, 0.0, 0.0), fleet.now_s) == 0.0:
+                share.take(Amounts(1.0, 0.0, 0.0))
+                calls[number] += 1
+    assert min(calls) > 0.8 * max(calls), calls
+
+
 def test_a_clock_that_is_set_back_grants_nothing_twice() -> None:
     row, _ = taken(SharedLevel(), Take(told=known(rpm=6_000)), 10_000_000)
     row, got = taken(row, Take(), 9_000_000)
@@ -239,5 +299,8 @@ def test_the_servers_word_holds_from_the_newest_reply() -> None:
     row, got = taken(SharedLevel(), share.ask(0.0, 0), 0)
     assert row.known == KnownLimits(limits=RateLimits(50, None, None), source=LimitSource.HEADERS)
     share.renewed(got, 0.0)
+    row, got = taken(row, share.ask(0.0, 0), 3_000_000)
+    share.renewed(got, 0.0)
+    assert share.wait_s(Amounts(1.0, 0, 0), 0.0) == 0.0
     share.heed(RateWord(limits=RateLimits(50, None, None), left=(0.0, None, None)), 3_000_000)
     assert 0 < share.wait_s(Amounts(1.0, 0, 0), 0.0) < 2.0

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from runner.domain.limits import KnownLimits, LimitSource, RateLimits
+from runner.domain.pace import FIRST_CALLS
 from tests.engine.house import Direct, House
-from tests.engine.process import Process, all_at_work
+from tests.engine.process import ORGANIZATION, Process, all_at_work
 from tests.minutes import Minutes, check, rows
 
 pytestmark = pytest.mark.anyio
@@ -122,10 +123,31 @@ async def test_a_process_takes_what_the_others_leave(house: House) -> None:
     check(Minutes(service.simulator.ledger.offers), limits, "rpm", from_s=60, least=0.94)
 
 
+@pytest.mark.parametrize("organization", [ORGANIZATION, None])
+async def test_until_the_first_answer_few_calls_meet_a_limit_that_nobody_knows(
+    house: House, organization: str | None
+) -> None:
+    """Four processes begin in one moment, with more slots than the service lets in at once."""
+    service = Direct(house.clock, burst_s=1.0, rpm=600, **LATENCY)
+    lines = rows(400, input_tokens=30, output_tokens=20)
+    at_work = [
+        Process(house.store, house.clock, service, lines[number::4], number=number, organization=organization)
+        for number in range(4)
+    ]
+    await all_at_work(house.clock, *at_work)
+    offers = service.simulator.ledger.offers
+    at_once = [offer for offer in offers if offer.at_s - offers[0].at_s < LATENCY["latency_s"] / 2]
+    assert len(at_once) <= 4 * FIRST_CALLS
+    refused = [offer.at_s - offers[0].at_s for offer in offers if offer.kind != "accepted"]
+    assert len(refused) < len(at_once)
+    assert max(refused) < LATENCY["latency_s"] / 2, "none was, once the limit was known"
+
+
 async def test_answers_that_come_together_let_twice_as_many_go(house: House) -> None:
-    """8, 16, 32 and 64 calls, each round of them answered in the same instant."""
+    """8, 64, 128 and then the other 100 calls, each round of them answered in the same instant."""
     service = Direct(house.clock, latency_s=3.0)
-    process = Process(house.store, house.clock, service, rows(120, input_tokens=30, output_tokens=20))
+    lines = rows(300, input_tokens=30, output_tokens=20)
+    process = Process(house.store, house.clock, service, lines, concurrency=256)
     await all_at_work(house.clock, process)
     offers = service.simulator.ledger.offers
     assert offers[-1].at_s - offers[0].at_s < 3 * 3.0 + 1.0
