@@ -14,6 +14,10 @@ from runner.domain.slices import EVERYTHING, SLICE_S, Take, Taken
 # A slice is renewed before it is used up or too old, so that no call waits for that, and not more often.
 LOW_SHARE = 0.2
 RENEW_AFTER_S = 0.8 * SLICE_S
+# One that was small, because the row had little, is followed by the next as soon as it is used up or a little later:
+# so they grow, for what flows in meanwhile is kept for who asks less often.
+SOON_S = 0.1
+LONGER = 1.5
 # Beyond this age nothing is sent by it: others may have been told to wait meanwhile.
 VALID_S = 1.5 * SLICE_S
 # One of several processes sends this much faster than its share, for what the others leave.
@@ -63,6 +67,11 @@ class Share:
     @property
     def unlimited(self) -> bool:
         return not self._limited
+
+    @property
+    def asks_at_once(self) -> bool:
+        """There is something to tell the row, or nothing to go by."""
+        return self.ask_again_s == -math.inf
 
     # --- calls
 
@@ -164,12 +173,15 @@ class Share:
         self._adopt(taken.known, taken.share, now_s)
         self._valid_until_s = self._asked_s + VALID_S
         self.is_low = False
-        self.ask_again_s = max(self.ask_again_s, now_s + min(taken.wait_s, SLICE_S))
+        lasts_s = SLICE_S
         for dimension, flow in self._limited:
             flow.left += taken.more[dimension]
+            lasts_s = min(lasts_s, flow.left / flow.full * SLICE_S)
             flow.began = flow.left
             flow.low = flow.left * LOW_SHARE
             self.is_low = self.is_low or flow.left < max(flow.least, flow.low)
+        again_s = min(RENEW_AFTER_S, max(SOON_S, LONGER * lasts_s))
+        self.ask_again_s = max(self._asked_s + again_s, now_s + min(taken.wait_s, SLICE_S))
 
     # --- the server's word
 

@@ -3,6 +3,8 @@ transaction, and only while something is sent."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 from anyio import to_thread
 from msgspec.structs import replace
@@ -10,11 +12,14 @@ from msgspec.structs import replace
 from runner.clock import SECOND, Clock
 from runner.domain.share import Share
 from runner.domain.slices import NOTHING, SharedLevel, Take, Taken, looked
+from runner.engine.feeder import first_of
 from runner.engine.scopes import Scope, Scopes
 from runner.store.store import Store
 
 # A hold shorter than this is over before others could see it.
 REMEMBER_HOLD_US = SECOND
+# A wait shorter than this is none: no clock tells it apart.
+TICK_S = 0.001
 
 
 class Keeper:
@@ -32,10 +37,10 @@ class Keeper:
 
     def want(self, scope: Scope) -> None:
         """The slices of this scope and of the run are used up or too old, or will be soon."""
-        self._wanted.add(scope.share)
-        if self._scopes.own is not None:
-            self._wanted.add(self._scopes.own)
-        self._wake.set()
+        for share in (scope.share, self._scopes.own):
+            if share is not None and (share not in self._wanted or share.asks_at_once):
+                self._wanted.add(share)
+                self._wake.set()
 
     async def renewed(self) -> None:
         await self._done.wait()
@@ -44,14 +49,18 @@ class Keeper:
         """Until cancelled."""
         while True:
             await self._wake.wait()
-            wait_s = min(share.ask_again_s for share in self._wanted) - self._clock.monotonic()
-            if wait_s > 0:
-                await self._clock.sleep(wait_s)
+            while (wait_s := self._wait_s()) > TICK_S:
+                self._wake = anyio.Event()
+                await first_of([partial(self._clock.sleep, wait_s), self._wake.wait])
             self._wake = anyio.Event()
             wanted, self._wanted = self._wanted, set()
             await self._renew(wanted)
             self._done.set()
             self._done = anyio.Event()
+
+    def _wait_s(self) -> float:
+        """Until one of those that are wanted may be asked for."""
+        return min(share.ask_again_s for share in self._wanted) - self._clock.monotonic()
 
     async def pause(self, scope: Scope, until_us: int) -> None:
         """Nobody sends in this scope until then: for other processes, and the next start. A crowd of calls that are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -141,6 +142,18 @@ async def test_until_the_first_answer_few_calls_meet_a_limit_that_nobody_knows(
     refused = [offer.at_s - offers[0].at_s for offer in offers if offer.kind != "accepted"]
     assert len(refused) < len(at_once)
     assert max(refused) < LATENCY["latency_s"] / 2, "none was, once the limit was known"
+
+
+@pytest.mark.parametrize("limits", [{}, {"rpm": 60_000}])
+async def test_nobody_stops_when_the_first_answer_tells_whose_limits_they_are(
+    house: House, limits: dict[str, int]
+) -> None:
+    service = Direct(house.clock, **limits, **LATENCY)
+    lines = rows(1_000, input_tokens=30, output_tokens=20)
+    process = Process(house.store, house.clock, service, lines, organization=None, concurrency=64)
+    await all_at_work(house.clock, process)
+    came_s = [offer.at_s for offer in service.simulator.ledger.offers]
+    assert max(later - earlier for earlier, later in pairwise(came_s)) <= 0.3
 
 
 async def test_answers_that_come_together_let_twice_as_many_go(house: House) -> None:
