@@ -9,12 +9,13 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from runner.domain.limits import Amounts, KnownLimits, LimitSource, RateLimits
+from runner.domain.limits import Amounts, KnownLimits, LimitSource, RateLimits, RateWord
 from runner.domain.outcome import FailureKind, Outcome
 from runner.domain.pricing import shipped_prices
 from runner.domain.request import MessagesRequest
 from runner.domain.retry_after import retry_after_s
 from runner.domain.slices import Taken
+from runner.engine.keeper import Keeper
 from runner.engine.scopes import RAMP_S, Scope, Scopes
 from tests.engine.house import Direct, House, Scripted, answered, failed, prompts
 from tests.engine.process import ORGANIZATION, Process, all_at_work
@@ -73,6 +74,26 @@ async def test_how_long_calls_wait_is_counted_by_what_they_wait_for(clock: Turne
     assert set(all_.waited_s) == {"requests", "retry_after"}
     assert 2.0 < all_.waited_s["requests"] < 4.0
     assert 5.0 <= all_.waited_s["retry_after"] < 7.0
+
+
+async def test_what_has_to_be_told_at_once_does_not_wait_for_the_next_renewal(house: House) -> None:
+    clock = house.clock
+    all_ = scopes(clock)
+    scope = all_.of("claude-haiku-5-5")
+    keeper = Keeper(house.store, all_, clock, anyio.CapacityLimiter(1))
+    async with clock.autojump(), anyio.create_task_group() as tasks:
+        tasks.start_soon(keeper.serve)
+        keeper.want(scope)
+        await keeper.renewed()
+        keeper.want(scope)  # which has time
+        await clock.sleep(0.1)
+        scope.share.heed(RateWord(limits=RateLimits(6_000, None, None), left=(None, None, None)), None)
+        told_s = clock.monotonic()
+        keeper.want(scope)
+        await keeper.renewed()
+        assert clock.monotonic() - told_s < 0.01
+        assert scope.share.known.limits.rpm == 6_000
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_wall_clock_that_is_set_forward_does_not_end_a_hold(clock: TurnedClock) -> None:
