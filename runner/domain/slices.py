@@ -23,6 +23,7 @@ SLICE_S = 1.0
 SPARE_REQUESTS = 1.0
 # Clocks of two machines are never so far apart: the time of the row is of a clock that was set back since.
 SET_BACK_US = 60_000_000
+# From this share on what flows into a row would soon be lost: whoever wants more than its part may have it.
 ALMOST_FULL = 0.9
 SLICE_US = round(SLICE_S * 1e6)
 
@@ -80,6 +81,7 @@ def taken(row: SharedLevel, take: Take, now_us: int) -> tuple[SharedLevel, Taken
     share = row.share
     # Nothing gathers while the service wants to hear nothing: what is sent after that begins evenly.
     passed_s = max(0, now_us - max(row.at_us, row.paused_until_us or 0)) / 1e6
+    since_s = max(0, now_us - take.last_us) / 1e6
     wait_s = 0.0
     levels, more = [0.0] * 3, [0.0] * 3
     for dimension, per_minute in enumerate(known.limits):
@@ -92,10 +94,7 @@ def taken(row: SharedLevel, take: Take, now_us: int) -> tuple[SharedLevel, Taken
         else:
             level = row.levels[dimension] + rate * passed_s
         level = min(holds, min(holds, level) + take.held[dimension])
-        part = share * rate * SLICE_S
-        if level < ALMOST_FULL * holds:  # else what flows in is lost; who wants more than its part may have it
-            since_s = max(0, now_us - take.last_us) / 1e6
-            part = min(part, max(0.0, take.held[dimension]) + share * rate * since_s)
+        part = _part(share * rate, since_s, held=take.held[dimension], spare=level >= ALMOST_FULL * holds)
         granted = _granted(dimension, min(level, take.wish[dimension]), part)
         wait_s = max(wait_s, (_least(dimension) - level) / rate)
         levels[dimension] = level - granted
@@ -115,6 +114,13 @@ def _first_level(holds: float, known: KnownLimits) -> float:
     """Of a limit that has just become known. Told beforehand it is full, and each process spreads what it takes over
     the second. Learned from a reply it was used before it was known: by how much, nobody has counted."""
     return 0.0 if known.source is LimitSource.HEADERS else holds
+
+
+def _part(rate: float, since_s: float, *, held: float, spare: bool) -> float:
+    """The most that a process may hold, with its part of the rate: what has flowed in for it since it asked last, at
+    most a slice."""
+    slice_ = rate * SLICE_S
+    return slice_ if spare else min(slice_, max(0.0, held) + rate * since_s)
 
 
 def _least(dimension: int) -> float:
