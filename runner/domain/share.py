@@ -135,7 +135,12 @@ class Share:
         self._renew_first()
 
     def _renew_first(self) -> None:
-        self._valid_until_s = self.ask_again_s = -math.inf
+        """Nothing more goes by the slice at hand."""
+        self._valid_until_s = -math.inf
+        self._ask_at_once()
+
+    def _ask_at_once(self) -> None:
+        self.ask_again_s = -math.inf
         self.is_low = True
 
     @property
@@ -202,8 +207,7 @@ class Share:
     def _note(self, told: KnownLimits) -> None:
         if self.known.heeding(told) != self.known:
             self._told = told
-            self.is_low = True
-            self.ask_again_s = -math.inf
+            self._ask_at_once()
             if self.unlimited:  # what went freely waits for its slice from now on
                 self._renew_first()
 
