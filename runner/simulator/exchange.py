@@ -39,7 +39,7 @@ class WireFault:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A reply to be played: wait `delay_s`, then the head, then `body` or the `events` of a stream."""
+    """A reply to be played: wait `delay_s` and while it is `held`; the head; `body` or the `events` of a stream."""
 
     status: int
     headers: Headers = JSON_TYPE
@@ -47,6 +47,7 @@ class Reply:
     events: Iterable[bytes] | None = None  # may be asked for more than once
     event_pause_s: float = 0.0
     delay_s: float = 0.0
+    held: Callable[[], bool] | None = None  # after the delay: nothing is sent as long as it says so
     wire: WireFault | None = None
     from_edge: bool = False  # sent by a proxy before the service: no request id, and the connection closes
     late_headers: Callable[[], Headers] | None = None  # asked when the head is written, after the delay

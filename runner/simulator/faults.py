@@ -37,7 +37,8 @@ HALVING_KINDS = frozenset({"reset_half", "cut_body"})  # half of the reply arriv
 BODY_KINDS = frozenset({"wrong_content_type"})
 # Done, then answered so: a batch is there all the same, a single call is not billed.
 FAILED_KINDS = frozenset({"executed_error", "executed_html_502"})
-EXECUTED_KINDS = FAILED_KINDS | {"slow"}  # which answers well, `lasts_s` later
+# These answer well: `lasts_s` later, or once the faults are replaced.
+EXECUTED_KINDS = FAILED_KINDS | {"slow", "held"}
 BATCH_KINDS = frozenset(
     {
         "batch_hidden",  # aimed at a create: not listed for `lasts_s`, unsaid: ever

@@ -20,6 +20,7 @@ from runner.simulator.simulator import Simulator
 
 BACKLOG = 4096
 HALF_ARRIVES_S = 0.003  # real time for the first half to be read before the reset overtakes it
+HELD_LOOK_S = 0.02  # between two looks whether a reply is still held
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
 
 _PHRASES = {
@@ -126,7 +127,7 @@ class Connection(asyncio.Protocol):
             if self._simulator.has_work:
                 self._idle.stir()
             closes = reply.from_edge or request.headers.get("connection", "").lower() == "close"
-            if reply.delay_s or reply.wire is not None or reply.events is not None:
+            if reply.delay_s or reply.held or reply.wire is not None or reply.events is not None:
                 self._task = asyncio.get_running_loop().create_task(self._play(reply, closes))
             else:
                 self._send_whole(reply, closes)
@@ -145,6 +146,8 @@ class Connection(asyncio.Protocol):
         try:
             if reply.delay_s:
                 await self._simulator.clock.sleep(reply.delay_s)
+            while reply.held is not None and reply.held():
+                await self._simulator.clock.sleep(HELD_LOOK_S)
             how = await self._sent(reply, closes)
         except asyncio.CancelledError:
             stalls = reply.wire is not None and reply.wire.kind == "stall"

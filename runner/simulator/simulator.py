@@ -128,7 +128,10 @@ class Simulator:
             self.ledger.refuse(f"fault:{fault.kind}")
             return reply
         reply = self._answered(request, ordinal, request_id, fault)
-        return mishaps.struck(reply, fault, request_id) if reply.status == 200 else reply
+        if reply.status != 200:
+            return reply
+        plan = self._faults
+        return mishaps.struck(reply, fault, request_id, lambda: self._faults is not plan)
 
     def _answered(self, request: Request, ordinal: int, request_id: str, fault: Fault | None) -> Reply:
         answer: Reply | Problem | None = callers.caller_problem(request.headers, self.config)

@@ -110,6 +110,13 @@ class Api:
         with urllib.request.urlopen(f"{self.url}/_simulator/ledger", timeout=60) as reply:
             return [json.loads(line) for line in reply]
 
+    def hold(self, after: int) -> None:
+        """So many more calls are answered; those after them are executed, and answered when they are let go."""
+        self.faults({"kind": "held", "after": after})
+
+    def let_go(self) -> None:
+        self.faults()
+
     def faults(self, *faults: dict[str, Any]) -> None:
         self._send("faults", json.dumps(faults).encode())
 

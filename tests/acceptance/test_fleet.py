@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -67,24 +68,33 @@ def children_of(process: subprocess.Popen[bytes]) -> list[int]:
     return [int(pid) for pid in told.stdout.split()]
 
 
+def told_to_leave(process: subprocess.Popen[bytes], api: Api) -> None:
+    """With calls in flight, which are answered after it was told."""
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    api.let_go()
+
+
 def test_a_run_goes_from_worker_to_worker_and_to_a_process_of_its_own_in_between(fleet: Fleet, api: Api) -> None:
     """Each leaves in order: nothing stays behind that it has started, and nothing is asked twice."""
     desk = fleet.desk
     fired(desk)
+    api.hold(after=ROWS // 4)
     first = fleet.start(*SLOTS)
     until(lambda: ended_rows(desk) > ROWS // 10)
     started = children_of(first)
     assert len(started) == 1, "its scheduler has one fire at work"
-    first.send_signal(signal.SIGTERM)
+    told_to_leave(first, api)
     fleet.left(first)
     assert subprocess.run(["ps", "-p", str(started[0])], capture_output=True).returncode == 1
     assert fleet.told() == []
     assert sql(desk, "SELECT count(*) FROM sends") == [(0,)]
 
     run = str(sql(desk, "SELECT label FROM runs")[0][0])
+    api.hold(after=ROWS // 4)
     here = desk.start("resume", run)
     until(lambda: sql(desk, "SELECT count(*) FROM chunks WHERE worker IS NULL AND state = 'running'")[0][0] > 0)
-    here.send_signal(signal.SIGTERM)
+    told_to_leave(here, api)
     ended(here).check(143)
     assert ended_rows(desk) < ROWS
 
@@ -100,12 +110,13 @@ def test_the_whole_topology_as_processes_fires_a_schedule_and_replaces_a_worker(
     a machine whose clock is an hour ahead: all go by the database's."""
     desk = fleet.desk
     fired(desk)
+    api.hold(after=ROWS // 4)
     first = fleet.start(*SLOTS, "--health", "0", "--no-schedules")
     fleet.start(*SLOTS, "--no-schedules")
     scheduler = desk.start("scheduler", "--detach")
     try:
         until(lambda: ended_rows(desk) > ROWS // 10)
-        first.send_signal(signal.SIGTERM)
+        told_to_leave(first, api)
         fleet.left(first)
         fleet.start(*SLOTS, "--no-schedules", clock_off_s=3_600)
         until((desk.folder / "out.jsonl").exists, within_s=60)
@@ -149,7 +160,9 @@ def test_a_small_run_beside_a_large_one_begins_at_once_and_the_worker_tells_of_b
             return str(reply.read().decode())
 
     desk = fleet.desk
-    desk.write("few.jsonl", prompts(100, first=100_000))
+    desk.write("few.jsonl", [json.dumps({"prompt": f"tell {number}"}) for number in range(100)])
+    held_large, held_small = ({"kind": "held", "body_contains": word, "after": 50} for word in ("say", "tell"))
+    api.faults(held_large, held_small)
     large = launched(desk, "--concurrency", "4", "--max-usd", "5")
     process = fleet.start(*SLOTS, "--health", str(port))
     until(lambda: ended_rows(desk) > 20)
@@ -161,10 +174,12 @@ def test_a_small_run_beside_a_large_one_begins_at_once_and_the_worker_tells_of_b
     assert health["well"] is True
     assert set(health["runs"]) == {large, small}
     assert 'runner_budget_usd{job="rows",per="run"} 5.0' in get("/metrics")
+    api.faults(held_large)
     desk.type("attach", small, "-o", "few.out.jsonl").check(0)
     assert ended_rows(desk) < ROWS
     (worker,) = fleet.told()
     assert (worker["state"], worker["runs"]) == ("working", [large])
+    api.let_go()
 
     desk.type("attach", large, "-o", "out.jsonl").check(0)
     check_every_row_once(desk, ROWS)

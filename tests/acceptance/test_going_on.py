@@ -61,21 +61,20 @@ def test_another_model_is_another_run(live: Desk, api: Api) -> None:
     assert api.billed == 8
 
 
-def test_an_interrupted_run_goes_on_with_more_slots(live: Desk) -> None:
-    from tests.acceptance.house import api_process
-
-    with api_process(latency_s=0.2) as slow:
-        live.env |= slow.env
-        live.write("rows.jsonl", prompts(40))
-        process = live.start(*RUN, "--concurrency", "2")
-        while slow.billed < 6:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        done = ended(process).check(130)
-        assert "resume" in done.stderr
-        live.type(*RUN, "--concurrency", "16").check(0)
-        assert slow.billed == 40
-        assert len(live.lines("out.jsonl")) == 40
+def test_an_interrupted_run_goes_on_with_more_slots(live: Desk, api: Api) -> None:
+    live.write("rows.jsonl", prompts(40))
+    api.hold(after=6)
+    process = live.start(*RUN, "--concurrency", "2")
+    while api.billed < 8:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    api.let_go()
+    done = ended(process).check(130)
+    assert "resume" in done.stderr
+    live.type(*RUN, "--concurrency", "16").check(0)
+    assert api.billed == 40
+    assert len(live.lines("out.jsonl")) == 40
 
 
 def _edited(rows: list[str]) -> list[str]:

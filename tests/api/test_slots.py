@@ -147,7 +147,7 @@ async def test_each_call_ends_at_its_limit_and_its_slot_is_free(script: Script, 
                 for _ in range(3):
                     began = time.monotonic()
                     outcomes.append(await client.messages(asked(b"x" * 1_000, stream=script is dripping_events)))
-                    assert time.monotonic() - began < ROW_TIMEOUT_S + 1
+                    assert time.monotonic() - began < ROW_TIMEOUT_S + 5  # with room for a busy machine
                     await anyio.sleep(0.02)
 
             async with anyio.create_task_group() as pool:

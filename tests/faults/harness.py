@@ -68,6 +68,16 @@ class SimulatorProcess:
 
     def reset(self, *faults: Fault) -> None:
         self._ask("reset", b"")
+        self._replace(*faults)
+
+    def hold(self, after: int) -> None:
+        """So many more calls are answered; those after them are executed, and answered when they are let go."""
+        self._replace(Fault(kind="held", after=after))
+
+    def let_go(self) -> None:
+        self._replace()
+
+    def _replace(self, *faults: Fault) -> None:
         self._ask("faults", json.dumps([asdict(fault) for fault in faults]).encode())
 
     def bill(self) -> list[dict[str, Any]]:

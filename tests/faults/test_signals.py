@@ -22,12 +22,14 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
 def stopped(case: Case, number: signal.Signals, dice: random.Random, after_calls: int) -> Ended:
-    """Signalled once so many calls have been executed in all."""
+    """Signalled once so many calls have been executed in all: the last of them are held until it is told."""
+    case.simulator.hold(after=max(0, after_calls - case.simulator.accepted - 1))
     with case.started() as process:
         case.simulator.wait_for(after_calls)
-        time.sleep(dice.uniform(0.0, 0.05))
         began = time.monotonic()
         process.send_signal(number)
+        time.sleep(dice.uniform(0.0, 0.05))
+        case.simulator.let_go()
         ended = case.end_of(process, GRACE_S + 2)
         print(f"{number.name} after {after_calls} calls: exit {ended.code} after {time.monotonic() - began:.2f} s")
         return ended

@@ -234,6 +234,6 @@ def test_a_stream_cut_after_its_last_token_is_billed_whole() -> None:
 
 def test_every_kind_is_spoken_for() -> None:
     tried = {*ERRORS, "error", "html_502", "html_200", "redirect", "wrong_content_type"}
-    elsewhere = EXECUTED_KINDS | BATCH_KINDS | RESULTS_KINDS  # in test_batch_faults
+    elsewhere = EXECUTED_KINDS | BATCH_KINDS | RESULTS_KINDS  # in test_batch_faults and test_wire
     assert tried | WIRE_KINDS | STREAM_KINDS | elsewhere == KINDS
     assert set(ERRORS) < REFUSING_KINDS

@@ -174,6 +174,17 @@ async def test_a_stall_lasts_until_the_client_gives_up_and_is_billed(start: Star
     await _until(lambda: server.simulator.ledger.charges[0].wire == "stalled")
 
 
+async def test_a_held_call_is_billed_and_answered_once_the_faults_are_replaced(start: Start) -> None:
+    server, client = await start(faults=(Fault(kind="held", first=1),))
+    waiting = asyncio.ensure_future(client.post("/v1/messages", content=body("held")))
+    await _until(lambda: len(server.simulator.ledger.charges) == 1)
+    assert (await client.post("/v1/messages", content=body("another"))).status_code == 200
+    assert not waiting.done()
+    await client.post("/_simulator/faults", content=b"[]")
+    assert (await waiting).json() == expected_message(server.simulator.config, body("held"))
+    assert [charge.wire for charge in server.simulator.ledger.charges] == ["delivered", "delivered"]
+
+
 async def test_a_drip_sends_a_byte_at_a_time(start: Start, clock: TurnedClock) -> None:
     server, client = await start(clock, faults=(Fault(kind="drip", every_s=2),))
     async with clock.autojump(silence_s=0.001):
