@@ -1,11 +1,12 @@
-"""The slots: each takes a row that the gate has let through, writes its send, calls, decides, settles; only then is
-it free. How many there are is the pace's business."""
+"""The slots: each takes a row that the gate has let through, writes its send, calls, decides, and hands the end over
+to the writer; what follows for the row follows when that is committed. How many there are is the pace's business."""
 
 from __future__ import annotations
 
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -120,6 +121,7 @@ class Live:
         """Work until the feeder has no more rows or the run is to stop."""
         async with anyio.create_task_group() as self._pool:
             self._fill_pool()
+        await self._writer.caught_up()
 
     def _fill_pool(self) -> None:
         """As many slots as the pace allows; where it allows fewer, those that are too many end by themselves."""
@@ -134,7 +136,7 @@ class Live:
                 if ready is None or self._stop.is_asked():
                     return
                 if isinstance(ready, Unsendable):
-                    await self._end_unsendable(ready.work, ready.bad)
+                    self._end_unsendable(ready.work, ready.bad)
                 else:
                     self._busy += 1
                     await self._row(ready)
@@ -175,16 +177,11 @@ class Live:
                 return
             if self._stop.is_asked() or ready.scope.is_held:
                 # The commit took its time: what another slot was told meanwhile holds for this call too.
-                await self._end(call, released(call, self._clock.now_us()))
-                self._gate.give_back(call.scope, call.amounts)
-                work.last_try -= 1
-                self._feeder.again(work, self._clock.now_us())
+                self._release(call)
                 return
             if not call.scope.share.unlimited and self._pace.set_out():
                 self._fill_pool()
-            decision = await self._call(call)
-            if not isinstance(decision, Continue):
-                self._carry_out(call, decision)
+            if not await self._call(call):
                 return
             following = self._prepare(work)
             if self._stop.is_asked() or isinstance(following, Unsendable):
@@ -192,10 +189,16 @@ class Live:
             ready = following
             await self._gate.admit(ready.scope, ready.amounts)
 
-    async def _end_unsendable(self, work: Work, bad: BadRow) -> None:
+    def _end_unsendable(self, work: Work, bad: BadRow) -> None:
+        end = unsendable(work, None, self._round, bad.reason, self._clock.now_us())
+        self._writer.hand_over(end, partial(self._ended, work, RowStatus.ERRORED, "bad_row"))
+
+    def _release(self, call: Call) -> None:
+        """It is not made after all; its row comes again."""
         now_us = self._clock.now_us()
-        await self._writer.submit(unsendable(work, None, self._round, bad.reason, now_us))
-        self._ended(work, RowStatus.ERRORED, "bad_row")
+        self._gate.give_back(call.scope, call.amounts)
+        call.work.last_try -= 1
+        self._end(call, released(call, now_us), partial(self._feeder.again, call.work, now_us))
 
     async def _reserve(self, ready: Ready) -> Call | None:
         """Write the send and its reservation; None when the call is not to be made."""
@@ -238,11 +241,11 @@ class Live:
             sent_us=self._clock.now_us(),
         )
 
-    async def _end(self, call: Call, operation: Settlement) -> None:
-        """Store the end of a call, which gives back what it had reserved."""
+    def _end(self, call: Call, operation: Settlement, then: Callable[[], None]) -> None:
+        """Have the end of a call stored, which gives back what it had reserved: `then` follows."""
         self._meter.committed_pico -= call.worst_pico or 0
-        await self._writer.submit(operation)
-        self._room.given_back()
+        self._writer.hand_over(operation, then)
+        self._room.given_back()  # whoever asks for it now stands behind this in the writer's line
 
     async def _not_admitted(self, work: Work, verdict: Verdict) -> None:
         if verdict is Verdict.FENCED:
@@ -253,8 +256,9 @@ class Live:
         else:
             self._stop.pause_for(PauseReason.BUDGET, await self._budgets.reached())
 
-    async def _call(self, call: Call) -> Decision:
-        """Send, decide, settle. Cancelled in mid-call, the send stays in the store: a call of unknown end."""
+    async def _call(self, call: Call) -> bool:
+        """Send, decide, hand over; whether the row goes on with its next turn. Cancelled in mid-call, the send stays
+        in the store: a call of unknown end."""
         started_s = self._clock.monotonic()
         self._meter.sent(started_s)
         try:
@@ -280,7 +284,9 @@ class Live:
         if stored.booking is not None:
             self._meter.spent_pico += stored.booking.cost_pico or 0
             self._meter.committed_pico += stored.booking.bound_pico or 0
-        await self._end(call, stored)
+        if isinstance(decision, PauseRun):
+            self._stop.pause_for(decision.reason, decision.message)
+        self._end(call, stored, partial(self._carry_out, call, decision))
         if log.isEnabledFor(logging.DEBUG):
             log.debug("call_ended", extra=self._told(call, outcome, now_s - started_s))
         if self._saw is not None:
@@ -294,7 +300,7 @@ class Live:
             turn = stored.turn_record
             call.work.turns.append(StoredTurn(message=turn.message, usage=turn.usage, cost_pico=turn.cost_pico))
             call.work.history = replace(call.work.history, turns=len(call.work.turns))
-        return decision
+        return isinstance(decision, Continue)
 
     def _told(self, call: Call, outcome: Outcome, latency_s: float) -> dict[str, object]:
         """A call for the log: the row by its number alone."""
@@ -332,10 +338,9 @@ class Live:
             self._meter.overloaded += 1
 
     def _carry_out(self, call: Call, decision: Decision) -> None:
+        """What becomes of the row, now that the end of the call is stored."""
         if isinstance(decision, Finish):
             self._ended(call.work, decision.status, decision.error_type)
-        elif isinstance(decision, PauseRun):
-            self._stop.pause_for(decision.reason, decision.message)
         elif isinstance(decision, TryAgain):
             self._again(call, decision)
 

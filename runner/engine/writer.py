@@ -1,13 +1,16 @@
 """Group commit: each commit takes whatever gathered while the one before it ran.
 
-A slot waits for its commit, so the group grows by itself with the load: alone, a row is committed at once; under
-load, hundreds share one fsync. In between, when calls are out whose ends would find the writer idle, it leaves a
-moment between two commits: what a commit costs depends little on how many share it.
+A call is not made before the commit of its send, so the group grows by itself with the load: alone, a row is
+committed at once; under load, hundreds share one fsync. The end of a call is handed over and not waited for: what
+its slot sends next stands behind it in the line, and most often in the same commit. When calls are out whose ends
+would find the writer idle, it leaves a moment between two commits: what a commit costs depends little on how many
+share it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import anyio
 
@@ -20,23 +23,41 @@ from runner.store.store import Store
 GROUP_OPERATIONS = 512
 GROUP_BYTES = 8 << 20
 # From the start of one commit to the next, while calls are out: this share of what a call takes, and at most so long.
-# A call waits for two commits, each time half a pace, so it costs about this share of the speed.
-PACE_SHARE = 1 / 20
+# Between two calls a slot waits for one commit, on average half a pace: a twentieth of the speed.
+PACE_SHARE = 1 / 10
 PACE_S = 0.02
 # How much the latest call weighs in the mean of what calls take.
 WEIGHT = 0.1
 
 
 class _Entry:
-    __slots__ = ("operation", "told")
+    """An operation in the line; who waits for it, or what follows from it."""
 
-    def __init__(self, operation: Operation) -> None:
+    __slots__ = ("operation", "then", "told")
+
+    def __init__(
+        self,
+        operation: Operation,
+        told: asyncio.Future[Verdict] | None = None,
+        then: Callable[[], None] | None = None,
+    ) -> None:
         self.operation = operation
-        self.told: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self.told = told
+        self.then = then
+
+    def is_stored(self, verdict: Verdict) -> None:
+        if self.then is not None:
+            self.then()
+        elif self.told is not None and not self.told.done():  # it is, where the whole loop is being ended
+            self.told.set_result(verdict)
+
+    def is_lost(self, fault: StoreFault) -> None:
+        if self.told is not None and not self.told.done():
+            self.told.set_exception(fault)
 
 
 class Writer:
-    """The run's one writer of calls and their ends."""
+    """The run's one writer of calls and their ends, in the order in which they come."""
 
     def __init__(self, store: Store, run: int, writes: anyio.CapacityLimiter, clock: Clock) -> None:
         self._store = store
@@ -44,10 +65,12 @@ class Writer:
         self._writes = writes
         self._clock = clock
         self._waiting: list[_Entry] = []
+        self._open = 0  # those that wait and those that are being committed
         self._out: dict[int, float] = {}  # since when: the rows whose send is written and whose call has not ended
         self._call_s = 0.0
         self._next_s = 0.0
         self._wake = anyio.Event()
+        self._idle = anyio.Event()
         self._closing = False
         self._fault: StoreFault | None = None
         self.closed = anyio.Event()
@@ -57,25 +80,42 @@ class Writer:
 
         Shielded: an operation that was handed over is waited for, whoever wants to stop.
         """
-        entry = _Entry(operation)
+        told: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._line_up(_Entry(operation, told=told))
+        with anyio.CancelScope(shield=True):
+            await told
+        return told.result()
+
+    def hand_over(self, operation: Operation, then: Callable[[], None]) -> None:
+        """Returns at once; `then` follows when the operation is committed. Whatever is submitted later is committed
+        later, or with it. Raises StoreFault when nothing can be written any more."""
+        self._line_up(_Entry(operation, then=then))
+
+    async def caught_up(self) -> None:
+        """Returns when all that was handed over is committed."""
+        while self._open and self._fault is None:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    def _line_up(self, entry: _Entry) -> None:
         if self._fault is not None:
             raise self._fault
         self._waiting.append(entry)
+        self._open += 1
         self._wake.set()
-        if (since_s := self._out.pop(operation.idx, None)) is not None:
+        if (since_s := self._out.pop(entry.operation.idx, None)) is not None:
             self._call_s += WEIGHT * (self._clock.monotonic() - since_s - self._call_s)
-        with anyio.CancelScope(shield=True):
-            await entry.told
-        return entry.told.result()
 
     async def serve(self) -> None:
-        """Commit groups until closed, whoever else is canceled meanwhile. After a fault nothing more is written, and
-        everybody who waits is told."""
-        with anyio.CancelScope(shield=True):
-            while await self._something():
-                await self._keep_pace()
-                await self._commit(self._take_group())
-        self.closed.set()
+        """Commit groups until closed, whoever else is canceled meanwhile. Raises the StoreFault after which nothing
+        more can be written; everybody who waits is told."""
+        try:
+            with anyio.CancelScope(shield=True):
+                while await self._something():
+                    await self._keep_pace()
+                    await self._commit(self._take_group())
+        finally:
+            self.closed.set()
 
     def close(self) -> None:
         """Let `serve` end once nothing waits any more."""
@@ -91,9 +131,9 @@ class Writer:
         return True
 
     async def _keep_pace(self) -> None:
-        """Wait a moment for others, unless more are waiting already than could still come."""
+        """Wait a moment for others, unless more are waiting already than could still come: an end and a send each."""
         wait_s = self._next_s - self._clock.monotonic()
-        if wait_s > 0 and len(self._waiting) < len(self._out) and not self._closing:
+        if wait_s > 0 and len(self._waiting) < 2 * len(self._out) and not self._closing:
             await self._clock.sleep(wait_s)
         self._next_s = self._clock.monotonic() + min(PACE_S, PACE_SHARE * self._call_s)
 
@@ -108,28 +148,32 @@ class Writer:
         return group
 
     async def _commit(self, group: list[_Entry]) -> None:
+        operations = [entry.operation for entry in group]
         try:
-            if self._fault is not None:
-                raise self._fault
-            operations = [entry.operation for entry in group]
             verdicts = await anyio.to_thread.run_sync(
                 self._store.commit_group, self._run, operations, limiter=self._writes
             )
         except StoreFault as fault:
-            self._fault = fault
-            for entry in group:
-                if not entry.told.done():
-                    entry.told.set_exception(fault)
-        else:
-            self._tell(group, verdicts)
+            self._lose([*group, *self._waiting], fault)
+            raise
+        self._tell(group, verdicts)
 
     def _tell(self, group: list[_Entry], verdicts: list[Verdict]) -> None:
         now_s = self._clock.monotonic()
         for entry, verdict in zip(group, verdicts, strict=True):
             if verdict is Verdict.STORED and isinstance(entry.operation, SendIntent):
                 self._out[entry.operation.idx] = now_s
-            if not entry.told.done():  # it is, where the whole loop is being ended
-                entry.told.set_result(verdict)
+            entry.is_stored(verdict)
+        self._open -= len(group)
+        if not self._open:
+            self._idle.set()
+
+    def _lose(self, entries: list[_Entry], fault: StoreFault) -> None:
+        self._fault = fault
+        self._waiting = []
+        self._idle.set()
+        for entry in entries:
+            entry.is_lost(fault)
 
 
 def _bytes_of(operation: Operation) -> int:

@@ -3,7 +3,7 @@ rows come from a list, and what is to be stored about them is not. Several may s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -37,6 +37,13 @@ class Forgetful:
     async def submit(self, operation: Operation) -> Verdict:
         del operation
         return Verdict.STORED
+
+    def hand_over(self, operation: Operation, then: Callable[[], None]) -> None:
+        del operation
+        then()
+
+    async def caught_up(self) -> None:
+        pass
 
 
 class Process:

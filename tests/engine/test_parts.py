@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -78,13 +80,28 @@ async def _through(store: Groups, operations: list[Settlement]) -> list[object]:
         except StoreFault as fault:
             told.append(fault)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(writer.serve)
-        async with anyio.create_task_group() as slots:
-            for operation in operations:
-                slots.start_soon(submit, operation)
-        writer.close()
+    async with serving(writer), anyio.create_task_group() as slots:
+        for operation in operations:
+            slots.start_soon(submit, operation)
     return told
+
+
+@asynccontextmanager
+async def serving(writer: Writer) -> AsyncIterator[list[StoreFault]]:
+    """A writer at work; with what it has ended, if not in order."""
+    faults: list[StoreFault] = []
+
+    async def serve() -> None:
+        try:
+            await writer.serve()
+        except StoreFault as fault:
+            faults.append(fault)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        yield faults
+        writer.close()
+        await writer.closed.wait()
 
 
 async def test_a_commit_takes_what_has_gathered_and_loses_nothing() -> None:
@@ -107,14 +124,13 @@ async def _calls(clock: TurnedClock, store: Groups, *, slots: int, rows: int, ca
         for idx in left:
             assert await writer.submit(_send(idx)) is Verdict.STORED
             await clock.sleep(call_s * chance.uniform(0.75, 1.25))
-            assert await writer.submit(_settlement(idx)) is Verdict.STORED
+            writer.hand_over(_settlement(idx), then=lambda: None)
 
-    async with clock.autojump(), anyio.create_task_group() as tasks:
-        tasks.start_soon(writer.serve)
+    async with clock.autojump(), serving(writer):
         async with anyio.create_task_group() as pool:
             for _ in range(slots):
                 pool.start_soon(slot)
-        writer.close()
+        await writer.caught_up()
     return clock.monotonic() - began_s
 
 
@@ -122,7 +138,7 @@ async def test_with_calls_out_a_commit_waits_a_moment_for_more(clock: TurnedCloc
     store = Groups()
     took_s = await _calls(clock, store, slots=50, rows=1_000, call_s=0.3)
     rounds = 1_000 / 50 + 1  # the last one is not full
-    assert took_s < rounds * 0.3 * (1 + 2 * PACE_SHARE)
+    assert took_s < rounds * 0.3 * (1 + PACE_SHARE)
     assert len(store.groups) < 1_000
 
 
@@ -130,7 +146,7 @@ async def test_nobody_waits_for_company_that_cannot_come(clock: TurnedClock) -> 
     store = Groups()
     began_jumps = clock.jumps
     await _calls(clock, store, slots=1, rows=20, call_s=1.0)
-    assert [len(group) for group in store.groups] == [1] * 40
+    assert [len(group) for group in store.groups] == [1] + [2] * 19 + [1], "an end, and the next send with it"
     assert clock.jumps - began_jumps == 20
 
 
@@ -144,6 +160,23 @@ async def test_a_store_fault_reaches_everybody_who_waits() -> None:
     told = await _through(Groups(fault_at=1), [_settlement(idx) for idx in range(1_500)])
     assert len(told) == 1_500
     assert sum(isinstance(one, StoreFault) for one in told) >= 1_500 - GROUP_OPERATIONS
+
+
+async def test_what_follows_from_an_operation_follows_once_it_is_committed_and_never_after_a_fault() -> None:
+    store, followed = Groups(fault_at=1), list[int]()
+    writer = Writer(store, 1, anyio.CapacityLimiter(1), TurnedClock())  # type: ignore[arg-type]
+    async with serving(writer) as faults:
+        writer.hand_over(_settlement(1), then=partial(followed.append, 1))
+        writer.hand_over(_settlement(2), then=partial(followed.append, 2))
+        assert followed == []
+        assert await writer.submit(_send(3)) is Verdict.STORED
+        assert (store.groups, followed) == ([[1, 2, 3]], [1, 2])
+        writer.hand_over(_settlement(4), then=partial(followed.append, 4))
+        await writer.caught_up()
+        assert followed == [1, 2]
+        with pytest.raises(StoreFault):
+            writer.hand_over(_settlement(5), then=partial(followed.append, 5))
+    assert [str(fault) for fault in faults] == ["the disk is full."], "whoever started it hears of it, nobody waits"
 
 
 def _claims(chunks: int, rows: int) -> Callable[[], Any]:
