@@ -1,5 +1,5 @@
 """The environment of a process that a test starts: this one, without anything that could reach a real service, a
-proxy or somebody's store, or that changes what a terminal shows."""
+proxy or somebody's store, that changes what a terminal shows, or makes each start compile all modules anew."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ FOREIGN = (
     "CI",
     "NO_COLOR",
     "FORCE_COLOR",
+    "PYTHONDONTWRITEBYTECODE",
 )
 
 
