@@ -18,7 +18,7 @@ import click
 from runner import __version__
 from runner.cli.command import command
 from runner.cli.context import Context
-from runner.cli.heap import share_one_heap
+from runner.cli.heap import prepare_heap
 from runner.cli.launch import Launch, settled, staged_launch, timing_of
 from runner.cli.messages import say
 from runner.cli.metrics import saw
@@ -69,7 +69,7 @@ def worker(context: Context, slots: int, health: int | None, schedules: bool, na
     """
     from runner.engine.fleet import FleetParts
 
-    share_one_heap()
+    prepare_heap()
     with context.store(simulated=False) as store, traced() as spans:
         check_queue(store.database)
         clock = context.clock

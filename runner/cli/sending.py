@@ -18,7 +18,7 @@ from runner.api.client import Client, Connection
 from runner.api.credentials import Credential, find_credential
 from runner.api.files import Files
 from runner.cli.headers import all_headers
-from runner.cli.heap import share_one_heap
+from runner.cli.heap import prepare_heap
 from runner.cli.keys import obey_keys, single_keys
 from runner.cli.launch import Launch, own_limits_from, timing_of
 from runner.cli.limits import known_limits
@@ -74,7 +74,7 @@ def check_credential(job: Job, settings: Settings) -> None:
 
 def send(launched: Launch, sending: Sending) -> RunEnd:
     """Work on the run until its rows have ended or it pauses. Blocks."""
-    share_one_heap()
+    prepare_heap()
     return anyio.run(_send, launched, sending, backend_options={"use_uvloop": True})
 
 
