@@ -65,12 +65,13 @@ class Writer:
         self._writes = writes
         self._clock = clock
         self._waiting: list[_Entry] = []
-        self._open = 0  # those that wait and those that are being committed
+        self._lined_up = 0
+        self._committed = 0
         self._out: dict[int, float] = {}  # since when: the rows whose send is written and whose call has not ended
         self._call_s = 0.0
         self._next_s = 0.0
         self._wake = anyio.Event()
-        self._idle = anyio.Event()
+        self._moved = anyio.Event()
         self._closing = False
         self._fault: StoreFault | None = None
         self.closed = anyio.Event()
@@ -92,16 +93,16 @@ class Writer:
         self._line_up(_Entry(operation, then=then))
 
     async def caught_up(self) -> None:
-        """Returns when all that was handed over is committed."""
-        while self._open and self._fault is None:
-            self._idle = anyio.Event()
-            await self._idle.wait()
+        """Returns when all that was handed over until now is committed."""
+        until = self._lined_up
+        while self._committed < until and self._fault is None:
+            await self._moved.wait()
 
     def _line_up(self, entry: _Entry) -> None:
         if self._fault is not None:
             raise self._fault
         self._waiting.append(entry)
-        self._open += 1
+        self._lined_up += 1
         self._wake.set()
         if (since_s := self._out.pop(entry.operation.idx, None)) is not None:
             self._call_s += WEIGHT * (self._clock.monotonic() - since_s - self._call_s)
@@ -164,16 +165,19 @@ class Writer:
             if verdict is Verdict.STORED and isinstance(entry.operation, SendIntent):
                 self._out[entry.operation.idx] = now_s
             entry.is_stored(verdict)
-        self._open -= len(group)
-        if not self._open:
-            self._idle.set()
+        self._committed += len(group)
+        self._move()
 
     def _lose(self, entries: list[_Entry], fault: StoreFault) -> None:
         self._fault = fault
         self._waiting = []
-        self._idle.set()
         for entry in entries:
             entry.is_lost(fault)
+        self._move()
+
+    def _move(self) -> None:
+        self._moved.set()
+        self._moved = anyio.Event()
 
 
 def _bytes_of(operation: Operation) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -177,6 +178,24 @@ async def test_what_follows_from_an_operation_follows_once_it_is_committed_and_n
         with pytest.raises(StoreFault):
             writer.hand_over(_settlement(5), then=partial(followed.append, 5))
     assert [str(fault) for fault in faults] == ["the disk is full."], "whoever started it hears of it, nobody waits"
+
+
+async def test_whoever_has_handed_over_waits_for_that_and_not_for_what_others_hand_over_later() -> None:
+    writer = Writer(Groups(), 1, anyio.CapacityLimiter(1), TurnedClock())  # type: ignore[arg-type]
+    followed: list[int] = []
+
+    async def others() -> None:
+        for idx in itertools.count(2):
+            await writer.submit(_send(idx))
+            await anyio.lowlevel.checkpoint()
+
+    async with serving(writer), anyio.create_task_group() as tasks:
+        writer.hand_over(_settlement(1), then=partial(followed.append, 1))
+        tasks.start_soon(others)
+        with anyio.fail_after(30):
+            await writer.caught_up()
+        assert followed == [1]
+        tasks.cancel_scope.cancel()
 
 
 def _claims(chunks: int, rows: int) -> Callable[[], Any]:
