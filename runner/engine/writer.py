@@ -15,7 +15,6 @@ from collections.abc import Callable
 import anyio
 
 from runner.clock import Clock
-from runner.errors import StoreFault
 from runner.store.group import Operation, SendIntent, Settlement, Verdict
 from runner.store.store import Store
 
@@ -51,9 +50,9 @@ class _Entry:
         elif self.told is not None and not self.told.done():  # it is, where the whole loop is being ended
             self.told.set_result(verdict)
 
-    def is_lost(self, fault: StoreFault) -> None:
+    def is_lost(self, error: Exception) -> None:
         if self.told is not None and not self.told.done():
-            self.told.set_exception(fault)
+            self.told.set_exception(error)
 
 
 class Writer:
@@ -73,7 +72,7 @@ class Writer:
         self._wake = anyio.Event()
         self._moved = anyio.Event()
         self._closing = False
-        self._fault: StoreFault | None = None
+        self._error: Exception | None = None  # after which nothing more is written
         self.closed = anyio.Event()
 
     async def submit(self, operation: Operation) -> Verdict:
@@ -95,12 +94,12 @@ class Writer:
     async def caught_up(self) -> None:
         """Returns when all that was handed over until now is committed."""
         until = self._lined_up
-        while self._committed < until and self._fault is None:
+        while self._committed < until and self._error is None:
             await self._moved.wait()
 
     def _line_up(self, entry: _Entry) -> None:
-        if self._fault is not None:
-            raise self._fault
+        if self._error is not None:
+            raise self._error
         self._waiting.append(entry)
         self._lined_up += 1
         self._wake.set()
@@ -108,8 +107,8 @@ class Writer:
             self._call_s += WEIGHT * (self._clock.monotonic() - since_s - self._call_s)
 
     async def serve(self) -> None:
-        """Commit groups until closed, whoever else is canceled meanwhile. Raises the StoreFault after which nothing
-        more can be written; everybody who waits is told."""
+        """Commit groups until closed, whoever else is canceled meanwhile. Raises the error after which nothing more
+        is written, a StoreFault unless it is ours; everybody who waits is told."""
         try:
             with anyio.CancelScope(shield=True):
                 while await self._something():
@@ -154,8 +153,8 @@ class Writer:
             verdicts = await anyio.to_thread.run_sync(
                 self._store.commit_group, self._run, operations, limiter=self._writes
             )
-        except StoreFault as fault:
-            self._lose([*group, *self._waiting], fault)
+        except Exception as error:
+            self._lose([*group, *self._waiting], error)
             raise
         self._tell(group, verdicts)
 
@@ -168,11 +167,11 @@ class Writer:
         self._committed += len(group)
         self._move()
 
-    def _lose(self, entries: list[_Entry], fault: StoreFault) -> None:
-        self._fault = fault
+    def _lose(self, entries: list[_Entry], error: Exception) -> None:
+        self._error = error
         self._waiting = []
         for entry in entries:
-            entry.is_lost(fault)
+            entry.is_lost(error)
         self._move()
 
     def _move(self) -> None:

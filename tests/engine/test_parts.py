@@ -52,13 +52,14 @@ async def test_room_wakes_one_for_each_that_ends_and_all_when_nothing_can_come()
 class Groups:
     """A store that notes its groups."""
 
-    def __init__(self, fault_at: int | None = None) -> None:
+    def __init__(self, fault_at: int | None = None, error: Exception | None = None) -> None:
         self.groups: list[list[int]] = []
         self._fault_at = fault_at
+        self._error = error or StoreFault("the disk is full.")
 
     def commit_group(self, _run: int, operations: list[Any]) -> list[Verdict]:
         if self._fault_at == len(self.groups):
-            raise StoreFault("the disk is full.")
+            raise self._error
         self.groups.append([operation.idx for operation in operations])
         return [Verdict.STORED] * len(operations)
 
@@ -178,6 +179,19 @@ async def test_what_follows_from_an_operation_follows_once_it_is_committed_and_n
         with pytest.raises(StoreFault):
             writer.hand_over(_settlement(5), then=partial(followed.append, 5))
     assert [str(fault) for fault in faults] == ["the disk is full."], "whoever started it hears of it, nobody waits"
+
+
+async def test_a_mistake_of_our_own_ends_those_who_wait_as_well() -> None:
+    writer = Writer(Groups(0, ValueError("a bug")), 1, anyio.CapacityLimiter(1), TurnedClock())  # type: ignore[arg-type]
+
+    async def at_work() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(writer.serve)
+            tasks.start_soon(writer.submit, _send(1))
+
+    with anyio.fail_after(30), pytest.raises(ExceptionGroup) as ended:
+        await at_work()
+    assert {str(error) for error in ended.value.exceptions} == {"a bug"}
 
 
 async def test_whoever_has_handed_over_waits_for_that_and_not_for_what_others_hand_over_later() -> None:
