@@ -6,6 +6,7 @@ Time is turned, not awaited: see `tests/turned_clock.py`.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,47 @@ def pg_url(pg_server: str) -> Iterator[str]:
     url = postgres.create_database(pg_server)
     yield url
     postgres.drop_database(pg_server, url)
+
+
+@pytest.fixture(scope="session")
+def ready_database(pg_server: str) -> Iterator[str]:
+    """A PostgreSQL database with the newest schema, to be copied."""
+    url = postgres.create_database(pg_server)
+    upgrade(url)
+    yield url
+    postgres.drop_database(pg_server, url)
+
+
+@pytest.fixture(scope="session")
+def ready_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the newest schema, to be copied."""
+    path = tmp_path_factory.mktemp("ready") / "runner.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+def upgrade(url: str) -> None:
+    from runner.store.database import Database
+
+    database = Database(url)
+    database.upgrade()
+    database.close()
+
+
+@pytest.fixture
+def ready_pg_url(pg_server: str, ready_database: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database of this test's own, with the newest schema."""
+    url = postgres.copy_database(pg_server, ready_database)
+    yield url
+    postgres.drop_database(pg_server, url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ready_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database of this test's own with the newest schema, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{shutil.copy(request.getfixturevalue('ready_file'), tmp_path)}"
+    return str(request.getfixturevalue("ready_pg_url"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

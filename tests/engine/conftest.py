@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from tests.turned_clock import TurnedClock
 
 
 @pytest.fixture
-def house(tmp_path: Path, clock: TurnedClock) -> Iterator[House]:
-    with Store.open(f"sqlite:///{tmp_path / 'runner.db'}") as store:
+def house(tmp_path: Path, clock: TurnedClock, ready_file: Path) -> Iterator[House]:
+    with Store.open(f"sqlite:///{shutil.copy(ready_file, tmp_path)}") as store:
         yield House(folder=tmp_path, clock=clock, store=store)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from runner.store.database import Database
 from tests import postgres
 from tests.faults.harness import Case, Row, SimulatorProcess, mixed_rows, simulator_process
 
@@ -33,27 +32,6 @@ def simulators() -> Iterator[Simulators]:
             return running[name]
 
         yield simulator
-
-
-@pytest.fixture(scope="session")
-def ready_database(pg_server: str) -> Iterator[str]:
-    """A PostgreSQL database with the newest schema, to be copied."""
-    url = postgres.create_database(pg_server)
-    database = Database(url)
-    database.upgrade()
-    database.close()
-    yield url
-    postgres.drop_database(pg_server, url)
-
-
-@pytest.fixture(scope="session")
-def ready_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the newest schema, to be copied."""
-    path = tmp_path_factory.mktemp("ready") / "runner.db"
-    database = Database(f"sqlite:///{path}")
-    database.upgrade()
-    database.close()
-    return path
 
 
 @pytest.fixture

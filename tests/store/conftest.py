@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from runner.store.store import Store
-from tests.store.building import ready_store
 
 
 @pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    with ready_store(store_url) as opened:
+def store(ready_url: str) -> Iterator[Store]:
+    with Store.open(ready_url) as opened:
         yield opened

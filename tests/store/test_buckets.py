@@ -40,11 +40,11 @@ def test_a_pause_is_seen_by_who_looks_and_by_who_takes_and_the_later_one_wins(st
     assert store.look_at_limits(["org/a"])["org/a"].paused_until_us == NOW_US + 30 * SECOND
 
 
-def test_who_takes_at_the_same_moment_gets_no_more_together_than_there_is(store_url: str, store: Store) -> None:
+def test_who_takes_at_the_same_moment_gets_no_more_together_than_there_is(ready_url: str, store: Store) -> None:
     granted: list[float] = []
 
     def take(number: int) -> None:
-        with Store.open(store_url) as own:
+        with Store.open(ready_url) as own:
             for second in range(5):
                 takes = {name: Take(told=TIER) for name in ("org/b", "org/a")}
                 taken = own.take_slices(takes, NOW_US + second * SECOND)

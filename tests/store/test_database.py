@@ -70,10 +70,10 @@ def python(script: str, *arguments: str) -> subprocess.Popen[bytes]:
 # -- transactions -------------------------------------------------------------------------------------------------
 
 
-def test_three_processes_that_read_then_write_lose_no_update(store: Store, store_url: str) -> None:
+def test_three_processes_that_read_then_write_lose_no_update(store: Store, ready_url: str) -> None:
     store.create_run(new_run(), NOW_US)
     locking = "" if store.database.is_sqlite else "FOR UPDATE"
-    children = [python(INCREMENT, store_url, locking) for _ in range(3)]
+    children = [python(INCREMENT, ready_url, locking) for _ in range(3)]
     assert [child.wait() for child in children] == [0, 0, 0]
     assert store.run_by_id(1).skipped == 600
 
@@ -205,10 +205,10 @@ def test_an_upgrade_keeps_a_copy_with_everything_that_was_committed(
         assert copy.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_database_of_a_newer_runner_is_refused_and_left_alone(store: Store, store_url: str) -> None:
+def test_a_database_of_a_newer_runner_is_refused_and_left_alone(store: Store, ready_url: str) -> None:
     execute(store, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(SchemaMismatch, match="at revision 9999, this runner knows only") as refused:
-        Store.open(store_url)
+        Store.open(ready_url)
     assert (refused.value.name, refused.value.exit_code) == ("db-ahead", 8)
     assert store.database.revision() == "9999"
 
