@@ -114,7 +114,7 @@ def pg_url(pg_server: str) -> Iterator[str]:
 def ready_database(pg_server: str) -> Iterator[str]:
     """A PostgreSQL database with the newest schema, to be copied."""
     url = postgres.create_database(pg_server)
-    upgrade(url)
+    make_ready(url)
     yield url
     postgres.drop_database(pg_server, url)
 
@@ -123,16 +123,14 @@ def ready_database(pg_server: str) -> Iterator[str]:
 def ready_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with the newest schema, to be copied."""
     path = tmp_path_factory.mktemp("ready") / "runner.db"
-    upgrade(f"sqlite:///{path}")
+    make_ready(f"sqlite:///{path}")
     return path
 
 
-def upgrade(url: str) -> None:
-    from runner.store.database import Database
+def make_ready(url: str) -> None:
+    from tests.store.building import ready_store  # only where there is a store, not for each test of a function
 
-    database = Database(url)
-    database.upgrade()
-    database.close()
+    ready_store(url).close()
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ def never_arrives(fault: Fault) -> Reply | None:
     return Reply(status=200, wire=_wire_fault(fault))
 
 
-def struck(reply: Reply, fault: Fault, request_id: str, is_over: Callable[[], bool]) -> Reply:
-    """A good reply to an executed call, as the fault lets it out; `is_over` says when the fault is taken back."""
+def struck(reply: Reply, fault: Fault, request_id: str, in_force: Callable[[], bool]) -> Reply:
+    """A good reply to an executed call, as the fault lets it out; `in_force` says whether the fault still is."""
     if fault.kind == "wrong_content_type":
         return replace(reply, headers=(("content-type", "text/plain; charset=utf-8"),))
     if fault.kind == "batch_late":
@@ -49,7 +49,7 @@ def struck(reply: Reply, fault: Fault, request_id: str, is_over: Callable[[], bo
     if fault.kind == "slow":
         return replace(reply, delay_s=reply.delay_s + (fault.lasts_s or 0.0))
     if fault.kind == "held":
-        return replace(reply, held=lambda: not is_over())
+        return replace(reply, held=in_force)
     if fault.kind in EXECUTED_KINDS:
         told = edge_reply(502) if fault.kind == "executed_html_502" else problem_reply(_any_error(fault), request_id)
         return replace(told, on_end=reply.on_end, delay_s=reply.delay_s)

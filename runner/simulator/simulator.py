@@ -131,7 +131,7 @@ class Simulator:
         if reply.status != 200:
             return reply
         plan = self._faults
-        return mishaps.struck(reply, fault, request_id, lambda: self._faults is not plan)
+        return mishaps.struck(reply, fault, request_id, lambda: self._faults is plan)
 
     def _answered(self, request: Request, ordinal: int, request_id: str, fault: Fault | None) -> Reply:
         answer: Reply | Problem | None = callers.caller_problem(request.headers, self.config)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -116,6 +117,12 @@ class Api:
 
     def let_go(self) -> None:
         self.faults()
+
+    def stop_in_mid_call(self, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        """The calls that it has in flight are held, and are answered after it was told."""
+        process.send_signal(number)
+        time.sleep(0.1)
+        self.let_go()
 
     def faults(self, *faults: dict[str, Any]) -> None:
         self._send("faults", json.dumps(faults).encode())

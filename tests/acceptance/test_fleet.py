@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -68,13 +67,6 @@ def children_of(process: subprocess.Popen[bytes]) -> list[int]:
     return [int(pid) for pid in told.stdout.split()]
 
 
-def told_to_leave(process: subprocess.Popen[bytes], api: Api) -> None:
-    """With calls in flight, which are answered after it was told."""
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.1)
-    api.let_go()
-
-
 def test_a_run_goes_from_worker_to_worker_and_to_a_process_of_its_own_in_between(fleet: Fleet, api: Api) -> None:
     """Each leaves in order: nothing stays behind that it has started, and nothing is asked twice."""
     desk = fleet.desk
@@ -84,7 +76,7 @@ def test_a_run_goes_from_worker_to_worker_and_to_a_process_of_its_own_in_between
     until(lambda: ended_rows(desk) > ROWS // 10)
     started = children_of(first)
     assert len(started) == 1, "its scheduler has one fire at work"
-    told_to_leave(first, api)
+    api.stop_in_mid_call(first, signal.SIGTERM)
     fleet.left(first)
     assert subprocess.run(["ps", "-p", str(started[0])], capture_output=True).returncode == 1
     assert fleet.told() == []
@@ -94,7 +86,7 @@ def test_a_run_goes_from_worker_to_worker_and_to_a_process_of_its_own_in_between
     api.hold(after=ROWS // 4)
     here = desk.start("resume", run)
     until(lambda: sql(desk, "SELECT count(*) FROM chunks WHERE worker IS NULL AND state = 'running'")[0][0] > 0)
-    told_to_leave(here, api)
+    api.stop_in_mid_call(here, signal.SIGTERM)
     ended(here).check(143)
     assert ended_rows(desk) < ROWS
 
@@ -116,7 +108,7 @@ def test_the_whole_topology_as_processes_fires_a_schedule_and_replaces_a_worker(
     scheduler = desk.start("scheduler", "--detach")
     try:
         until(lambda: ended_rows(desk) > ROWS // 10)
-        told_to_leave(first, api)
+        api.stop_in_mid_call(first, signal.SIGTERM)
         fleet.left(first)
         fleet.start(*SLOTS, "--no-schedules", clock_off_s=3_600)
         until((desk.folder / "out.jsonl").exists, within_s=60)

@@ -67,9 +67,7 @@ def test_an_interrupted_run_goes_on_with_more_slots(live: Desk, api: Api) -> Non
     process = live.start(*RUN, "--concurrency", "2")
     while api.billed < 8:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
-    api.let_go()
+    api.stop_in_mid_call(process, signal.SIGINT)
     done = ended(process).check(130)
     assert "resume" in done.stderr
     live.type(*RUN, "--concurrency", "16").check(0)

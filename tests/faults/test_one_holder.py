@@ -115,6 +115,7 @@ def test_on_postgresql_a_process_that_slept_before_a_claim_takes_no_chunk_away(c
             case.simulator.wait_for(40)
             sleeper.send_signal(signal.SIGCONT)
             assert case.end_of(sleeper).code == LOCKED
+            assert newcomer.poll() is None, "the newcomer should still be at work"
             case.simulator.let_go()
             assert case.end_of(newcomer).code == 0
     check_promises(case, lost_calls=0)
@@ -150,6 +151,7 @@ def test_on_postgresql_a_process_that_slept_through_its_lease_leaves_the_run_alo
             slept = case.end_of(sleeper)
             assert slept.code == LOCKED, slept
             assert "taken over" in slept.stderr
+            assert newcomer.poll() is None, "the newcomer should still be at work"
             case.simulator.let_go()
             assert case.end_of(newcomer).code == 0
     assert LEASE_S < 5
